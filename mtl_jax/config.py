@@ -1,0 +1,238 @@
+"""The configuration of an experiment: plain typed dataclasses, the only module that files in configs/ import.
+
+Fields can be overridden on the command line (`--config.optim.lr=3e-4`), so they are mutable and nothing is derived from
+them before all overrides are in. `validate` checks the finished configuration.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from mtl_jax import tasks as task_table
+
+
+@dataclass
+class Data:
+    """What is learned from which images.
+
+    Attributes:
+        dataset: label conventions and resolution, a key of `mtl_jax.data.DATASETS`: nyud or pascal.
+        tasks: main tasks.
+        aux_tasks: tasks supervised at the intermediate predictions of PAD-Net and MTI-Net; empty = the main tasks.
+        protocol: "astmt" or "survey": release of the data set, augmentation.
+        builder: tfds builder and its config; empty = the data set's own, `rendered_scenes/nyud` = the embedded scenes.
+        data_dir: where built data sets live; empty = ~/tensorflow_datasets.
+        manual_dir: folder or archive with the original files, read when the data set is built.
+        image_size: (height, width) of network inputs in pixels; (0, 0) = the data set's resolution.
+        border: label outside a rotated image: "zero" as in the literature, or "ignore".
+        num_workers: processes that read and transform images; 0 = none.
+    """
+
+    dataset: str = "nyud"
+    tasks: tuple[str, ...] = ()
+    aux_tasks: tuple[str, ...] = ()
+    protocol: str = "astmt"
+    builder: str = ""
+    data_dir: str = ""
+    manual_dir: str = ""
+    image_size: tuple[int, int] = (0, 0)
+    border: str = "zero"
+    num_workers: int = 4
+
+
+@dataclass
+class Model:
+    """Architecture.
+
+    Attributes:
+        name: a key of `mtl_jax.models.MODELS`.
+        backbone: a key of `mtl_jax.backbones.BACKBONES`.
+        pretrained: "imagenet", the path of a .safetensors or .npz file with torch-named arrays, or empty.
+        dtype: computation dtype, "float32" or "bfloat16"; parameters, statistics and losses stay float32.
+    """
+
+    name: str = "mti_net"
+    backbone: str = "hrnet_w18"
+    pretrained: str = ""
+    dtype: str = "float32"
+
+
+@dataclass
+class Optim:
+    """Optimiser, torch's semantics: the weight decay is added to the gradient.
+
+    Attributes:
+        name: "adam" or "sgd".
+        lr: learning rate of epoch 0.
+        weight_decay: coupled L2 coefficient, applied to every parameter.
+        momentum: of sgd.
+        schedule: "poly" (lr * (1 - epoch / epochs) ** 0.9) or "constant".
+    """
+
+    name: str = "adam"
+    lr: float = 1e-4
+    weight_decay: float = 1e-4
+    momentum: float = 0.9
+    schedule: str = "poly"
+
+
+@dataclass
+class Train:
+    """The run.
+
+    Attributes:
+        batch_size: global batch size, over all devices of all processes.
+        epochs: passes over the training split.
+        seed: of the initial weights, the order of the images and the augmentation.
+        eval_final_epochs: evaluate after each of the last so many epochs; 0 = after every epoch.
+        eval_batch_size: global batch size of evaluation; 0 = the training batch size.
+        depth_protocol: "image" (mean over images of each one's RMSE) or "pixel" (over all pixels).
+        log_every: steps between two lines of the log.
+        checkpoint_every: steps between checkpoints, besides the one after every epoch; 0 = only that one.
+    """
+
+    batch_size: int = 8
+    epochs: int = 100
+    seed: int = 0
+    eval_final_epochs: int = 10
+    eval_batch_size: int = 0
+    depth_protocol: str = "image"
+    log_every: int = 20
+    checkpoint_every: int = 0
+
+
+@dataclass
+class Config:
+    """One experiment."""
+
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    optim: Optim = field(default_factory=Optim)
+    train: Train = field(default_factory=Train)
+
+
+def main_tasks(config: Config) -> tuple[str, ...]:
+    """The main tasks in task order."""
+    return task_table.ordered(config.data.tasks)
+
+
+def aux_tasks(config: Config) -> tuple[str, ...]:
+    """The auxiliary tasks in task order; the main ones where none are named."""
+    return task_table.ordered(config.data.aux_tasks or config.data.tasks)
+
+
+def all_tasks(config: Config) -> tuple[str, ...]:
+    """Every task whose label is needed for training, in task order."""
+    return task_table.ordered((*config.data.tasks, *config.data.aux_tasks))
+
+
+_CHOICES = {
+    "data.protocol": ("astmt", "survey"),
+    "data.border": ("zero", "ignore"),
+    "model.dtype": ("float32", "bfloat16"),
+    "optim.name": ("adam", "sgd"),
+    "optim.schedule": ("poly", "constant"),
+    "train.depth_protocol": ("image", "pixel"),
+}
+_MINIMUM = {
+    "data.num_workers": 0,
+    "optim.weight_decay": 0,
+    "optim.momentum": 0,
+    "train.batch_size": 1,
+    "train.epochs": 1,
+    "train.eval_final_epochs": 0,
+    "train.eval_batch_size": 0,
+    "train.log_every": 1,
+    "train.checkpoint_every": 0,
+}
+
+
+def validate(config: Config) -> Config:
+    """The configuration itself, once every field makes sense.
+
+    Raises:
+        ValueError: names every field that does not, what it holds and what it may hold.
+    """
+    problems = []
+    for path, choices in _CHOICES.items():
+        value = _lookup(config, path)
+        if value not in choices:
+            problems.append(f"{path} is {value!r}; it may be {' or '.join(map(repr, choices))}")
+    for path, least in _MINIMUM.items():
+        value = _lookup(config, path)
+        if value < least:
+            problems.append(f"{path} is {value}; the least is {least}")
+    if not config.optim.lr > 0:
+        problems.append(f"optim.lr is {config.optim.lr}; it must be positive")
+    size = tuple(config.data.image_size)
+    if len(size) != 2 or (any(side < 32 for side in size) and size != (0, 0)):
+        problems.append(f"data.image_size is {size}; give (height, width) of at least 32, or (0, 0) for the default")
+    if not config.data.tasks:
+        problems.append("data.tasks is empty; name at least one task, for example ('semseg', 'depth')")
+    try:
+        task_table.num_channels(all_tasks(config), config.data.dataset)
+    except ValueError as error:
+        problems.append(f"data.tasks / data.aux_tasks: {error}")
+    if problems:
+        raise ValueError("the configuration does not work: " + "; ".join(problems))
+    return config
+
+
+def parse_arg(arg: str | None, **defaults: str) -> SimpleNamespace:
+    """The part after the colon of `--config file.py:key=value,key=value`, over the defaults a file offers.
+
+    Raises:
+        ValueError: a key the file does not offer, or an entry without "=".
+    """
+    values = dict(defaults)
+    for entry in filter(None, (arg or "").split(",")):
+        key, separator, value = entry.partition("=")
+        if not separator or key not in defaults:
+            options = ", ".join(f"{k}={v}" for k, v in defaults.items()) or "none"
+            raise ValueError(f"--config argument {entry!r} is not one of this file's options ({options})")
+        values[key] = value
+    return SimpleNamespace(**values)
+
+
+def to_json(config: Config) -> str:
+    """The configuration as it is stored beside a checkpoint."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_json(text: str, source: str) -> Config:
+    """The inverse of `to_json`.
+
+    Args:
+        source: name of the file, for errors.
+
+    Raises:
+        ValueError: not JSON, or fields this version does not know or that are missing.
+    """
+    try:
+        return _build(Config, json.loads(text), "")
+    except (json.JSONDecodeError, TypeError, ValueError) as error:
+        raise ValueError(f"{source} is not a configuration of this version of mtl_jax: {error}") from error
+
+
+def _build(cls: Any, values: dict, prefix: str) -> Any:
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    if unknown := sorted(set(values) - set(known)):
+        raise ValueError(f"unknown fields {', '.join(prefix + name for name in unknown)}")
+    if missing := sorted(set(known) - set(values)):
+        raise ValueError(f"missing fields {', '.join(prefix + name for name in missing)}")
+    kwargs = {}
+    for name, value in values.items():
+        kind = known[name].type
+        if dataclasses.is_dataclass(kind):
+            value = _build(kind, value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            value = tuple(value)
+        kwargs[name] = value
+    return cls(**kwargs)
+
+
+def _lookup(config: Config, path: str) -> Any:
+    section, name = path.split(".")
+    return getattr(getattr(config, section), name)

@@ -1,0 +1,11 @@
+"""Losses: pure functions of a prediction `[B, H, W, C]` and a label `[B, H, W, C']`; every one returns a scalar.
+
+With nothing valid in the whole batch a loss is 0 and so is its gradient.
+"""
+
+from mtl_jax.losses.cross_entropy import balanced_cross_entropy, softmax_cross_entropy
+from mtl_jax.losses.objectives import Objective
+from mtl_jax.losses.registry import LOSSES
+from mtl_jax.losses.regression import depth_l1, normals_l1
+
+__all__ = ["LOSSES", "Objective", "balanced_cross_entropy", "depth_l1", "normals_l1", "softmax_cross_entropy"]

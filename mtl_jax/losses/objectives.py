@@ -1,0 +1,58 @@
+"""The training objective: a model's outputs and a batch's labels to one number, and all its parts by name."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax import tasks as task_table
+from mtl_jax.losses.registry import LOSSES
+
+
+class Objective:
+    """Weighted sum of the losses of all predictions a model makes.
+
+    total = sum over tasks t of w_t L_t, plus the same with the same weights for every intermediate prediction, resized
+    to the label (arXiv 1805.04409, eq. 1; arXiv 2001.06902, sec. 4). Which those are shows in the outputs.
+
+    Args:
+        tasks: main tasks.
+        weights: {task: w_t}; by default the task table's.
+    """
+
+    def __init__(self, tasks: Sequence[str], weights: Mapping[str, float] | None = None):
+        self.tasks = tuple(tasks)
+        defaults = {name: task.loss_weight for name, task in task_table.TASKS.items()}
+        if unknown := set(weights or {}) - set(defaults):
+            raise ValueError(f"loss weights for unknown tasks {sorted(unknown)}; the tasks are {', '.join(defaults)}")
+        self.weights = defaults | dict(weights or {})
+
+    def __call__(self, outputs: Mapping, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Total and unweighted components: `<task>`, `deepsup_<task>` (PAD-Net), `scale_<k>_<task>` (MTI-Net), `total`.
+
+        Args:
+            outputs: what the model returned for `batch["image"]`.
+            batch: {task: label `[B, H, W, C]`} among others.
+        """
+        total = jnp.zeros(())
+        components = {}
+        for name, task, prediction in self._predictions(outputs):
+            label = batch[task]
+            size = (*label.shape[:3], prediction.shape[3])
+            prediction = prediction.astype(jnp.promote_types(prediction.dtype, jnp.float32))
+            if prediction.shape != size:
+                prediction = jax.image.resize(prediction, size, "bilinear", antialias=False)
+            components[name] = LOSSES[task_table.get(task).loss](prediction, label)
+            total = total + self.weights[task] * components[name]
+        return total, components | {"total": total}
+
+    def _predictions(self, outputs: Mapping) -> Iterator[tuple[str, str, jax.Array]]:
+        """(component name, task, logits) of every prediction in the outputs."""
+        for scale, predictions in outputs.get("deep_supervision", {}).items():
+            for task in task_table.ordered(predictions):
+                yield f"{scale}_{task}", task, predictions[task]
+        for task in task_table.TASKS:
+            if f"initial_{task}" in outputs:
+                yield f"deepsup_{task}", task, outputs[f"initial_{task}"]
+        for task in self.tasks:
+            yield task, task, outputs[task]

@@ -1,0 +1,35 @@
+"""Single-task networks and the multi-task baseline (arXiv 2004.13379, sec. 2.1)."""
+
+from collections.abc import Mapping
+
+import jax
+from flax import nnx
+
+from mtl_jax.backbones.base import Backbone
+from mtl_jax.models.base import MultiTaskModel
+from mtl_jax.nn import resize_like
+
+
+class SingleTask(MultiTaskModel):
+    """One backbone, one head: `[B, H, W, 3] -> {task: [B, H, W, channels]}`."""
+
+    def __init__(self, backbone: Backbone, decoder: nnx.Module, task: str):
+        self.backbone = backbone
+        self.decoder = decoder
+        self.task = task
+
+    def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
+        return {self.task: resize_like(self.decoder(self.backbone(images)), images)}
+
+
+class Baseline(MultiTaskModel):
+    """A backbone shared by all tasks and one head for each: `[B, H, W, 3] -> {task: [B, H, W, channels]}`."""
+
+    def __init__(self, backbone: Backbone, decoders: Mapping[str, nnx.Module]):
+        self.tasks = tuple(decoders)
+        self.backbone = backbone
+        self.decoders = nnx.Dict(decoders)
+
+    def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
+        features = self.backbone(images)
+        return {task: resize_like(self.decoders[task](features), images) for task in self.tasks}

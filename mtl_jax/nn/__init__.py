@@ -1,0 +1,20 @@
+"""Building blocks shared by all backbones, heads and models, with torch's semantics where Flax differs."""
+
+from mtl_jax.nn.attention import SqueezeExcite
+from mtl_jax.nn.blocks import BasicBlock, Bottleneck
+from mtl_jax.nn.conv import Conv, Linear
+from mtl_jax.nn.norm import BatchNorm
+from mtl_jax.nn.resize import resize_bilinear, resize_like
+from mtl_jax.nn.sequential import Sequential
+
+__all__ = [
+    "BasicBlock",
+    "BatchNorm",
+    "Bottleneck",
+    "Conv",
+    "Linear",
+    "Sequential",
+    "SqueezeExcite",
+    "resize_bilinear",
+    "resize_like",
+]

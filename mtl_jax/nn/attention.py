@@ -1,0 +1,28 @@
+"""Channel attention."""
+
+import jax
+from flax import nnx
+from flax.typing import Dtype
+
+from mtl_jax.nn.conv import Linear
+from mtl_jax.nn.sequential import Sequential
+
+
+class SqueezeExcite(nnx.Module):
+    """x * sigmoid(W2 relu(W1 mean_hw(x))) (arXiv 1709.01507, eq. 2-4); hidden width `features // reduction`."""
+
+    def __init__(self, features: int, *, reduction: int = 16, dtype: Dtype | None = None, rngs: nnx.Rngs):
+        hidden = features // reduction
+        if hidden < 1:
+            raise ValueError(f"squeeze-and-excitation of {features} channels by {reduction} leaves no hidden unit")
+        self.squeeze = Sequential(
+            [
+                Linear(features, hidden, dtype=dtype, rngs=rngs),
+                nnx.relu,
+                Linear(hidden, features, dtype=dtype, rngs=rngs),
+            ]
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[B, H, W, C] -> [B, H, W, C]`"""
+        return x * nnx.sigmoid(self.squeeze(x.mean((1, 2))))[:, None, None, :]
