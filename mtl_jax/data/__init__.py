@@ -1,0 +1,42 @@
+"""Input data: tfds builders, decoding, transforms and batches. Names are imported on first use."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mtl_jax.data.datasets import DATASETS, Dataset, Split, open_split, prepare
+    from mtl_jax.data.loader import TrainBatches, steps_per_epoch, train_batches, val_batches
+    from mtl_jax.data.records import decode
+    from mtl_jax.data.transforms import RECIPES, Draw, Recipe, draw, train_transform, val_transform
+
+_HOME = {
+    **dict.fromkeys(("DATASETS", "Dataset", "Split", "open_split", "prepare"), "datasets"),
+    **dict.fromkeys(("TrainBatches", "steps_per_epoch", "train_batches", "val_batches"), "loader"),
+    **dict.fromkeys(("decode",), "records"),
+    **dict.fromkeys(("RECIPES", "Draw", "Recipe", "draw", "train_transform", "val_transform"), "transforms"),
+}
+
+__all__ = [
+    "DATASETS",
+    "RECIPES",
+    "Dataset",
+    "Draw",
+    "Recipe",
+    "Split",
+    "TrainBatches",
+    "decode",
+    "draw",
+    "open_split",
+    "prepare",
+    "steps_per_epoch",
+    "train_batches",
+    "train_transform",
+    "val_batches",
+    "val_transform",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"mtl_jax.data.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,219 @@
+"""The data sets by name, and opening prepared ones."""
+
+import importlib
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from mtl_jax import tasks as task_table
+from mtl_jax.data import transforms
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A family of data sets with one label convention.
+
+    Attributes:
+        name: key in `DATASETS`, in `Task.channels` and in `records.CONVENTIONS`.
+        image_size: height and width, training and validation.
+        builders: {protocol: tfds name}.
+        recipes: {protocol: key of `transforms.RECIPES`}.
+    """
+
+    name: str
+    image_size: tuple[int, int]
+    builders: Mapping[str, str]
+    recipes: Mapping[str, str]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks with labels, in the order of the task table."""
+        return tuple(task.name for task in task_table.TASKS.values() if self.name in task.channels)
+
+    def builder(self, protocol: str) -> str:
+        """tfds name of the data under a protocol.
+
+        Raises:
+            ValueError: no such protocol.
+        """
+        return self.builders[self._checked(protocol)]
+
+    def recipe(self, protocol: str) -> transforms.Recipe:
+        """Augmentation under a protocol.
+
+        Raises:
+            ValueError: no such protocol.
+        """
+        return transforms.RECIPES[self.recipes[self._checked(protocol)]]
+
+    def _checked(self, protocol: str) -> str:
+        if protocol not in self.builders:
+            raise ValueError(
+                f"data set {self.name!r} has no protocol {protocol!r}; the protocols are {', '.join(self.builders)}"
+            )
+        return protocol
+
+
+_ROWS = (
+    Dataset(
+        name="nyud",
+        image_size=(480, 640),
+        builders={"astmt": "nyud_mt/astmt", "survey": "nyud_mt/survey"},
+        recipes={"astmt": "astmt", "survey": "survey"},
+    ),
+    Dataset(
+        name="pascal",
+        image_size=(512, 512),
+        builders={"astmt": "pascal_mt", "survey": "pascal_mt"},
+        recipes={"astmt": "astmt", "survey": "astmt"},
+    ),
+)
+
+DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in _ROWS}
+
+# Builders: the module that registers each with tfds.
+BUILDERS: dict[str, str] = {"nyud_mt": "mtl_jax.data.nyud", "rendered_scenes": "mtl_jax.data.rendered.builder"}
+# Known by name, without a builder yet, and what to do instead.
+PLANNED: dict[str, str] = {
+    "pascal_mt": (
+        "there is no builder for the PASCAL-Context files yet; rendered_scenes/pascal has the same tasks on made images"
+    )
+}
+
+
+def get(name: str) -> Dataset:
+    """The row of a data set.
+
+    Raises:
+        ValueError: no such data set; the message lists those there are.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"unknown data set {name!r}; the data sets are {', '.join(DATASETS)}")
+    return DATASETS[name]
+
+
+def make_builder(builder_name: str, data_dir: str | Path) -> tfds.core.DatasetBuilder:
+    """The tfds builder `name` or `name/config`, prepared or not.
+
+    Raises:
+        ValueError: no such builder or config; the message lists those there are.
+        NotImplementedError: the builder is planned.
+    """
+    name, _, config = builder_name.partition("/")
+    if name in PLANNED:
+        raise NotImplementedError(f"{builder_name}: {PLANNED[name]}")
+    if name not in BUILDERS:
+        raise ValueError(f"unknown builder {builder_name!r}; the builders are {', '.join(BUILDERS)}")
+    importlib.import_module(BUILDERS[name])
+    configs = tuple(tfds.builder_cls(name).builder_configs)
+    if config and config not in configs:
+        raise ValueError(
+            f"builder {name!r} has no config {config!r}; there are "
+            f"{', '.join(f'{name}/{known}' for known in configs) or 'none'}"
+        )
+    return tfds.builder(builder_name, data_dir=str(Path(data_dir).expanduser()))
+
+
+def prepare(builder_name: str, data_dir: str | Path, manual_dir: str | Path | None = None) -> tfds.core.DatasetBuilder:
+    """A builder whose data is in `data_dir`, building it where it is not.
+
+    Args:
+        builder_name: for example "nyud_mt/astmt" or "rendered_scenes/nyud_tiny".
+        data_dir: holds prepared data sets and downloads; must exist unless its parent does.
+        manual_dir: folder with files obtained by hand; only used while building.
+
+    Raises:
+        ValueError: no such builder or config, or faulty source files.
+        FileNotFoundError: the folder above `data_dir`, or `manual_dir`, does not exist or does not hold the files.
+        OSError: a download failed.
+    """
+    data_dir = Path(data_dir).expanduser()
+    if not data_dir.parent.is_dir():
+        raise FileNotFoundError(f"the data folder {data_dir} cannot be made, as {data_dir.parent} does not exist")
+    builder = make_builder(builder_name, data_dir)
+    if not builder.is_prepared():
+        manual = str(Path(manual_dir).expanduser()) if manual_dir is not None else None
+        config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
+        builder.download_and_prepare(download_config=config)
+    return builder
+
+
+def open_split(builder: tfds.core.DatasetBuilder, split: str, tasks: Iterable[str] | None = None) -> "Split":
+    """The records of a split of a prepared data set.
+
+    Args:
+        builder: from `prepare`.
+        split: "train" or "val".
+        tasks: labels to read; None reads all.
+
+    Raises:
+        FileNotFoundError: the data set is not built, or some of its files are gone.
+        ValueError: no such split, or no labels for one of the tasks.
+    """
+    name = "/".join(filter(None, (builder.name, builder.builder_config and builder.builder_config.name)))
+    if not builder.is_prepared():
+        raise FileNotFoundError(
+            f"data set {name} is not built in {builder.data_path}; build it with "
+            f"mtl_jax.data.prepare({name!r}, data_dir)"
+        )
+    if split not in builder.info.splits:
+        raise ValueError(f"data set {name} has no split {split!r}; it has {', '.join(builder.info.splits)}")
+    if lost := [path.name for path in builder.info.splits[split].filepaths if not path.exists()]:
+        raise FileNotFoundError(
+            f"data set {name} in {builder.data_path} has lost {', '.join(lost)}; delete that folder and build it again"
+        )
+    have = tuple(builder.info.features)
+    wanted = tuple(tasks) if tasks is not None else tuple(task for task in task_table.TASKS if task in have)
+    if missing := [task for task in wanted if task not in have]:
+        raise ValueError(
+            f"data set {name} has no labels for {', '.join(missing)}; it has "
+            f"{', '.join(task for task in task_table.TASKS if task in have)}: change the tasks"
+        )
+    return Split(name, split, str(builder.data_path), builder.info.splits[split].num_examples, wanted)
+
+
+class Split:
+    """Random access to the records of one split, with images left encoded.
+
+    Opened at first access and pickled without open files, so that worker processes open their own.
+    """
+
+    def __init__(self, name: str, split: str, path: str, length: int, tasks: tuple[str, ...]):
+        self.name, self.split, self.path, self.tasks = name, split, path, tasks
+        self._length = length
+        self._source: Any = None
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < self._length:
+            raise IndexError(f"{self.name}, split {self.split}: no record {index}, there are {self._length}")
+        record = self._opened()[int(index)]
+        return {key: record[key] for key in ("id", "image", *self.tasks)}
+
+    def _opened(self) -> Any:
+        with self._lock:
+            if self._source is None:
+                builder = tfds.builder_from_directory(self.path)
+                skipped = {
+                    key: tfds.decode.SkipDecoding()
+                    for key, feature in builder.info.features.items()
+                    if isinstance(feature, tfds.features.Image) or key not in ("id", *self.tasks)
+                }
+                self._source = builder.as_data_source(split=self.split, decoders=skipped)
+            return self._source
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("_source", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _source=None, _lock=threading.Lock())
+
+    def __repr__(self) -> str:
+        return f"Split({self.name}, {self.split}, {self._length} records)"

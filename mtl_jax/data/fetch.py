@@ -1,0 +1,159 @@
+"""Finding the files of a data set: in a folder the user names, in an archive there, or by download."""
+
+import hashlib
+import json
+import shutil
+import tarfile
+import urllib.error
+import urllib.request
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ARCHIVES = (".tgz", ".tar.gz", ".tar", ".zip")
+_CHUNK = 1 << 20
+_TIMEOUT = 60  # seconds without a byte
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that can be downloaded over http or https."""
+
+    file: str
+    url: str
+
+
+def given_manual_dir(dl_manager: Any) -> Path | None:
+    """The folder given as `DownloadConfig(manual_dir=...)`, or tfds' default for it where that exists, else None.
+
+    Raises:
+        FileNotFoundError: the folder given does not exist.
+    """
+    path = dl_manager._manual_dir  # the public property raises when nothing was given, which is no error here
+    if path is None:
+        return None
+    path = Path(path)
+    if path.is_dir():
+        return path
+    if path == Path(dl_manager.download_dir) / "manual":
+        return None
+    raise FileNotFoundError(f"the folder {path} given as manual_dir does not exist; create it or correct the path")
+
+
+def locate(folder: str, source: Source, *, marker: str, manual_dir: Path | None, download_dir: Path) -> Path:
+    """The folder with the data set's files.
+
+    Looked for in `manual_dir` (the folder itself, the folder inside it, or an archive inside it); without `manual_dir`
+    the archive is downloaded.
+
+    Args:
+        folder: name of the data set's folder and stem of its archive.
+        source: the download.
+        marker: a file or folder that is there when the files are.
+        manual_dir: where the user put the files, if anywhere.
+        download_dir: receives downloads, their checksums and what is extracted.
+
+    Raises:
+        FileNotFoundError: nothing usable in `manual_dir`.
+        OSError: the download failed.
+        ValueError: a download does not have the recorded checksum, or an archive is damaged.
+    """
+    if manual_dir is None:
+        archive = download(source, download_dir)
+    else:
+        for candidate in (manual_dir, manual_dir / folder):
+            if (candidate / marker).exists():
+                return candidate
+        archives = [manual_dir / f"{folder}{suffix}" for suffix in ARCHIVES]
+        found = [path for path in archives if path.is_file()]
+        if not found:
+            raise FileNotFoundError(
+                f"no {folder} files in {manual_dir}: expected the folder {folder} (with {marker} in it) or one of the "
+                f"archives {', '.join(path.name for path in archives)}. Download {source.file} from {source.url}, put "
+                "it there and pass the folder with --config.data.manual_dir=DIR"
+            )
+        archive = found[0]
+    extracted = extract(archive, download_dir / "extracted")
+    for candidate in (extracted / folder, extracted):
+        if (candidate / marker).exists():
+            return candidate
+    raise FileNotFoundError(f"the archive {archive} holds no {folder}/{marker}; is it the right archive?")
+
+
+def extract(archive: Path, into: Path) -> Path:
+    """Unpacks an archive into a folder of its own below `into`; a second call finds it there.
+
+    Raises:
+        ValueError: the archive is damaged.
+    """
+    target = into / f"{archive.name}.{sha256(archive)[:16]}"
+    if target.is_dir():
+        return target
+    partial = into / f"incomplete.{target.name}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        if archive.name.endswith(".zip"):
+            with zipfile.ZipFile(archive) as file:
+                file.extractall(partial)
+        else:
+            with tarfile.open(archive) as file:
+                file.extractall(partial, filter="data")
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise ValueError(f"cannot unpack {archive}: {error}; get the archive again, or free disk space") from error
+    partial.rename(target)  # only a complete folder ever has this name
+    return target
+
+
+def download(source: Source, folder: Path) -> Path:
+    """Downloads a file once and verifies it ever after.
+
+    The first download's SHA-256 is recorded in `<file>.json` beside it.
+
+    Raises:
+        OSError: the download failed; the message says where to put the file instead.
+        ValueError: the file is not the one recorded.
+    """
+    path, note = folder / source.file, folder / f"{source.file}.json"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"incomplete.{path.name}")
+        try:
+            _retrieve(source.url, partial)
+        except (OSError, urllib.error.URLError) as error:
+            partial.unlink(missing_ok=True)
+            raise OSError(
+                f"cannot download {source.file} from {source.url}: {error}. Get the file by other means, put it (or "
+                "the folder it unpacks to) into a folder DIR and pass --config.data.manual_dir=DIR"
+            ) from error
+        partial.rename(path)
+    found = sha256(path)
+    if not note.is_file():
+        note.write_text(json.dumps({"url": source.url, "bytes": path.stat().st_size, "sha256": found}, indent=1) + "\n")
+    recorded = json.loads(note.read_text())["sha256"]
+    if found != recorded:
+        raise ValueError(
+            f"{path} has SHA-256 {found}, but {note.name} beside it records {recorded}. Delete the file to download it "
+            "again; delete both if the published file has changed"
+        )
+    return path
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _retrieve(url: str, path: Path) -> None:
+    request = urllib.request.Request(url, headers={"User-Agent": "Mozilla/5.0"})
+    with urllib.request.urlopen(request, timeout=_TIMEOUT) as response, path.open("wb") as file:
+        kind = response.headers.get_content_type()
+        if kind == "text/html":
+            raise OSError("the server answered with a web page instead of the file (moved, or a download limit)")
+        shutil.copyfileobj(response, file, _CHUNK)
+        length = response.headers.get("Content-Length")
+    if length is not None and path.stat().st_size != int(length):
+        raise OSError(f"the connection broke after {path.stat().st_size} of {length} bytes")

@@ -1,0 +1,265 @@
+"""Batches from prepared data: shuffled and augmented for training, in order and padded for validation.
+
+Built on Grain. What a batch holds depends only on the seed and its position, so the number of worker processes, the
+prefetch depth and an interruption change nothing, and the batches of several JAX processes together are those of one.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import cv2
+import grain
+import numpy as np
+from absl import flags
+
+from mtl_jax import tasks as task_table
+from mtl_jax.data import records, transforms
+
+Batch = dict[str, np.ndarray]
+
+
+class Source(Protocol):
+    """Random access to stored records; `name` and `split` attributes, where there are any, appear in errors."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+def steps_per_epoch(length: int, batch_size: int) -> int:
+    """Whole global batches in a data set; the rest of each epoch's permutation is dropped.
+
+    Raises:
+        ValueError: a batch needs more images than there are.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, expected at least 1")
+    if batch_size > length:
+        raise ValueError(
+            f"batch_size is {batch_size}, but the training split has {length} images; set it to at most {length}"
+        )
+    return length // batch_size
+
+
+def train_batches(
+    source: Source,
+    *,
+    family: str,
+    tasks: Sequence[str],
+    recipe: str | transforms.Recipe,
+    size: tuple[int, int],
+    batch_size: int,
+    seed: int,
+    border: str = "zero",
+    num_workers: int = 0,
+    prefetch: int = 2,
+    process_index: int = 0,
+    process_count: int = 1,
+    start: int = 0,
+) -> "TrainBatches":
+    """Endless training batches; every epoch visits each image at most once, in a new order.
+
+    Args:
+        source: stored records, for example from `datasets.open_split`; must pickle when `num_workers` > 0.
+        family: label conventions, "nyud" or "pascal".
+        tasks: labels to deliver.
+        recipe: augmentation, name or `transforms.Recipe`.
+        size: height and width delivered.
+        batch_size: images in the global batch, that of all processes together.
+        seed: of order and augmentation, 0 <= seed < 2^32.
+        border: class labels outside the image, see `transforms.scale_and_rotate`.
+        num_workers: worker processes; 0 works in threads of this process.
+        prefetch: batches made in advance by each worker process; without them, each in a thread of its own, or on
+            demand for 0.
+        process_index: which part of each global batch to deliver ...
+        process_count: ... of how many.
+        start: global batches to skip, as if they had been drawn.
+
+    Returns:
+        An iterator of {"image": float32 [b, H, W, 3], task: [b, H, W, C], "index": int32 [b]} with
+        b = batch_size / process_count; its state can be saved, see `TrainBatches`.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    _check(num_workers, prefetch, batch_size, process_index, process_count)
+    steps_per_epoch(len(source), batch_size)
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed}, expected 0 <= seed < 2^32")
+    if border not in transforms.BORDERS:
+        raise ValueError(f"unknown border {border!r}; the borders are {', '.join(transforms.BORDERS)}")
+    load = _Load(source, family, task_table.ordered(tasks), transforms.get_recipe(recipe), size)
+    shard = slice(process_index, None, process_count)
+    return TrainBatches(_Augment(load, border), batch_size, seed, shard, num_workers, prefetch, start)
+
+
+class TrainBatches(Iterator[Batch]):
+    """The iterator of `train_batches`.
+
+    `get_state()` is a JSON-serialisable dict; `set_state` continues after the last batch delivered before it was taken,
+    also with other numbers of worker processes, JAX processes or prefetched batches.
+    """
+
+    def __init__(
+        self,
+        augment: "_Augment",
+        batch_size: int,
+        seed: int,
+        shard: slice,
+        num_workers: int,
+        prefetch: int,
+        start: int,
+    ):
+        length = len(augment.load.source)
+        self._identity = {"seed": seed, "batch_size": batch_size, "length": length}
+        self.steps_per_epoch = steps_per_epoch(length, batch_size)
+        self._options = (num_workers, prefetch)
+        dataset = grain.MapDataset.range(length).seed(seed).shuffle()
+        dataset = dataset[: self.steps_per_epoch * batch_size]
+        # The generator is keyed by the position in the global order: sharding comes after drawing.
+        dataset = dataset.random_map(augment)[shard].batch(batch_size // shard.step, drop_remainder=True)
+        self._dataset = dataset.repeat(None)
+        self._position = 0
+        self._iterator: Iterator[Batch] | None = None
+        self._move(start)
+
+    def __next__(self) -> Batch:
+        if self._iterator is None:
+            self._iterator = iter(_prefetched(self._dataset[self._position :], *self._options))
+        batch = next(self._iterator)
+        self._position += 1
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """{"position": global batches delivered so far, and what must agree on restoring: seed, batch_size, length}"""
+        return {"position": self._position, **self._identity}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Continues where `state` was taken.
+
+        Raises:
+            ValueError: the state belongs to another seed, batch size or data set; the message names the field.
+        """
+        for field, ours in self._identity.items():
+            if field not in state:
+                raise ValueError(f"the saved state of the training data has no {field!r}; it has {sorted(state)}")
+            if state[field] != ours:
+                raise ValueError(
+                    f"the saved state of the training data has {field} {state[field]}, this run {ours}; continue with "
+                    "the setting and data of the saved run, or start a new run"
+                )
+        self._move(state["position"])
+
+    def close(self) -> None:
+        """Stops reading ahead; the next batch starts it again."""
+        iterator, self._iterator = self._iterator, None
+        if iterator is not None and hasattr(iterator, "close"):
+            iterator.close()
+
+    def _move(self, position: int) -> None:
+        if position < 0:
+            raise ValueError(f"the position in the training data is {position}, expected at least 0")
+        self.close()
+        self._position = position
+
+
+def val_batches(
+    source: Source,
+    *,
+    family: str,
+    tasks: Sequence[str],
+    size: tuple[int, int],
+    batch_size: int,
+    recipe: str | transforms.Recipe = "none",
+    num_workers: int = 0,
+    prefetch: int = 2,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """Every image once, in order; the last global batch is filled up, so all processes yield the same number.
+
+    The arguments are those of `train_batches`; of the recipe only depth's interpolation is used.
+
+    Returns:
+        An iterator of batches with two more entries: "valid" bool [b], and "index" int32 [b]. What fills the last batch
+        repeats the last image, with `valid` False and index -1.
+
+    Raises:
+        ValueError: an argument is out of range, or the split is empty.
+    """
+    _check(num_workers, prefetch, batch_size, process_index, process_count)
+    length = len(source)
+    if length < 1:
+        raise ValueError(f"{_where(source)} has no images; build the data set again")
+    load = _Load(source, family, task_table.ordered(tasks), transforms.get_recipe(recipe), size)
+    dataset = grain.MapDataset.range(-(-length // batch_size) * batch_size)[process_index::process_count]
+    dataset = dataset.map(_Evaluate(load)).batch(batch_size // process_count, drop_remainder=True)
+    return iter(_prefetched(dataset, num_workers, prefetch))
+
+
+@dataclass(frozen=True)
+class _Load:
+    source: Source
+    family: str
+    tasks: tuple[str, ...]
+    recipe: transforms.Recipe
+    size: tuple[int, int]
+
+    def __call__(self, index: int) -> dict[str, Any]:
+        where = f"{_where(self.source)}, record {index}"
+        return records.decode(self.source[index], self.tasks, family=self.family, where=where)
+
+
+@dataclass(frozen=True)
+class _Augment:
+    load: _Load
+    border: str
+
+    def __call__(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        load = self.load
+        drawn = transforms.draw(load.recipe, rng)
+        sample = transforms.train_transform(load(index), drawn, load.recipe, load.size, self.border)
+        return {**sample, "index": np.array(index, np.int32)}
+
+
+@dataclass(frozen=True)
+class _Evaluate:
+    load: _Load
+
+    def __call__(self, position: int) -> dict[str, np.ndarray]:
+        load = self.load
+        valid = position < len(load.source)
+        sample = transforms.val_transform(load(min(position, len(load.source) - 1)), load.size, load.recipe)
+        return {**sample, "index": np.array(position if valid else -1, np.int32), "valid": np.array(valid)}
+
+
+def _prefetched(dataset: grain.MapDataset, num_workers: int, prefetch: int) -> grain.IterDataset:
+    threads = 1 if num_workers else prefetch
+    read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+    batches = dataset.to_iter_dataset(read)
+    if not num_workers:
+        return batches
+    if not flags.FLAGS.is_parsed():  # Grain reads flags before it starts processes
+        flags.FLAGS.mark_as_parsed()
+    options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=max(1, prefetch))
+    return batches.mp_prefetch(options, worker_init_fn=_init_worker)
+
+
+def _init_worker(index: int, count: int) -> None:
+    cv2.setNumThreads(1)  # the workers share the cores already
+
+
+def _where(source: Source) -> str:
+    split = getattr(source, "split", None)
+    return getattr(source, "name", type(source).__name__) + (f", split {split}" if split else "")
+
+
+def _check(num_workers: int, prefetch: int, batch_size: int, process_index: int, process_count: int) -> None:
+    for name, value in {"num_workers": num_workers, "prefetch": prefetch}.items():
+        if value < 0:
+            raise ValueError(f"{name} is {value}, expected at least 0")
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process_index is {process_index}, expected 0 <= process_index < {process_count}")
+    if batch_size < 1 or batch_size % process_count:
+        raise ValueError(f"batch_size is {batch_size}, expected a positive multiple of the {process_count} processes")

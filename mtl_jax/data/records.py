@@ -1,0 +1,178 @@
+"""Stored records to canonical arrays.
+
+A record is what a data source yields: `id`, `image` and labels, encoded (JPEG or PNG bytes) or as arrays. The canonical
+sample has
+
+    id           str
+    image        uint8   [H, W, 3]  RGB
+    semseg       uint8   [H, W, 1]  class ids, 255 ignored; human_parts alike
+    sal          float32 [H, W, 1]  0 or 1
+    edge         float32 [H, W, 1]  0..1
+    depth        float32 [H, W, 1]  metres, 0 invalid
+    normals      float32 [H, W, 3]  unit vectors, 0 invalid (float64 for PASCAL)
+"""
+
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mtl_jax import tasks as task_table
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_RGB = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # labels do not follow the camera's orientation tag
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """How a family of data sets treats its labels.
+
+    Attributes:
+        resize_labels: labels of another size than the image are resized to it; otherwise they are an error.
+        normals_dtype: what the transforms compute normals in.
+    """
+
+    resize_labels: bool = False
+    normals_dtype: str = "float32"
+
+
+CONVENTIONS = {"nyud": Conventions(), "pascal": Conventions(resize_labels=True, normals_dtype="float64")}
+
+
+def decode(
+    record: Mapping[str, Any], tasks: Iterable[str], *, family: str = "nyud", where: str = "record"
+) -> dict[str, Any]:
+    """The canonical sample of a record, with the labels of `tasks`.
+
+    Args:
+        record: encoded images as bytes or arrays; see the module's docstring.
+        tasks: labels to decode; the others are left out.
+        family: key of `CONVENTIONS`.
+        where: names the data set, the split and the position in error messages.
+
+    Raises:
+        ValueError: an image or a label is missing, cannot be decoded, or has the wrong shape; the message says where.
+    """
+    if family not in CONVENTIONS:
+        raise ValueError(f"unknown family of data sets {family!r}; there are {', '.join(CONVENTIONS)}")
+    conventions = CONVENTIONS[family]
+    sample_id = as_text(record.get("id", ""))
+    where = f"{where} (id {sample_id!r})"
+    image = _array(record, "image", 3, where)
+    out: dict[str, Any] = {"id": sample_id, "image": image}
+    for name in tasks:
+        label = _array(record, name, task_table.get(name).label_channels, where)
+        if label.shape[:2] != image.shape[:2] and not conventions.resize_labels:
+            raise ValueError(
+                f"{where}: label {name!r} is {_size(label)}, the image {_size(image)}; rebuild the data set from "
+                "labels of the image's size"
+            )
+        label = _canonical(name, label, conventions)
+        if label.shape[:2] != image.shape[:2]:
+            label = _fit(name, label, image)
+        out[name] = label
+    return out
+
+
+def as_text(value: str | bytes) -> str:
+    """A text as tfds hands it over (bytes) or as it is."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def decode_image(data: bytes, channels: int) -> np.ndarray:
+    """JPEG or PNG bytes to `[H, W, channels]`, RGB for three channels; for one, a palette PNG gives its indices.
+
+    Raises:
+        ValueError: not a whole JPEG or PNG, or another number of channels.
+    """
+    if not data:
+        raise ValueError("it is empty")
+    if reason := _truncated(data):
+        raise ValueError(reason)
+    if channels == 1 and data[:8] == _PNG and data[24:26] == b"\x08\x03":  # 8 bits, palette
+        data = _without_palette(data)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _RGB if channels == 3 else cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise ValueError(f"OpenCV cannot decode it: {error}") from error
+    if image is None:
+        raise ValueError(f"it is no image that OpenCV can decode (first bytes {data[:8]!r}, {len(data)} bytes)")
+    if channels == 3:
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    if image.ndim != 2:
+        raise ValueError(f"it has {image.shape[2]} channels, expected {channels}")
+    return image[..., None]
+
+
+def _array(record: Mapping[str, Any], name: str, channels: int, where: str) -> np.ndarray:
+    if name not in record:
+        have = [key for key in record if key == "image" or key in task_table.TASKS]
+        raise ValueError(f"{where}: no {name!r} in this data set; it has {', '.join(have) or 'none'}: change the tasks")
+    value = record[name]
+    if isinstance(value, bytes | bytearray | memoryview | np.bytes_):
+        try:
+            value = decode_image(bytes(value), channels)
+        except ValueError as error:
+            raise ValueError(
+                f"{where}: {name!r} is corrupt: {error}. Delete the prepared data set and build it again from an "
+                "intact source"
+            ) from error
+    value = np.asarray(value)
+    if value.ndim != 3 or value.shape[2] != channels:
+        raise ValueError(f"{where}: {name!r} has shape {value.shape}, expected [H, W, {channels}]")
+    return value
+
+
+def _canonical(name: str, label: np.ndarray, conventions: Conventions) -> np.ndarray:
+    """Stored values to those of the module's docstring."""
+    if name == "normals":
+        dtype = np.dtype(conventions.normals_dtype)
+        return (
+            label.astype(dtype) * dtype.type(2) / dtype.type(255) - 1
+            if label.dtype == np.uint8
+            else label.astype(dtype)
+        )
+    if name in ("edge", "sal"):
+        value = label.astype(np.float32) / np.float32(255) if label.dtype == np.uint8 else label.astype(np.float32)
+        return (value > 0.5).astype(np.float32) if name == "sal" else value
+    if name == "depth":
+        return label.astype(np.float32)
+    return label.astype(np.uint8)
+
+
+def _fit(name: str, label: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """The label at the image's size: normals by cubic interpolation, the others nearest."""
+    height, width = image.shape[:2]
+    mode = cv2.INTER_CUBIC if name == "normals" else cv2.INTER_NEAREST
+    return cv2.resize(label, (width, height), interpolation=mode).reshape(height, width, label.shape[2])
+
+
+def _truncated(data: bytes) -> str:
+    """Why a JPEG or PNG is incomplete, or "": OpenCV fills what is missing with grey and only writes to stderr."""
+    if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda"):
+        return f"the JPEG ends early ({len(data)} bytes)"
+    if data[:8] == _PNG and b"IEND" not in data[-64:]:
+        return f"the PNG ends early ({len(data)} bytes)"
+    return ""
+
+
+def _without_palette(png: bytes) -> bytes:
+    """A palette PNG as the grey PNG of its indices: OpenCV would deliver the palette's colours."""
+    out, start = [_PNG], len(_PNG)
+    while start < len(png):
+        end = start + 12 + int.from_bytes(png[start : start + 4], "big")  # length, kind, content, checksum
+        kind, content = png[start + 4 : start + 8], png[start + 8 : end - 4]
+        if kind == b"IHDR":
+            chunk = kind + content[:9] + b"\x00" + content[10:]
+            out.append(png[start : start + 4] + chunk + zlib.crc32(chunk).to_bytes(4, "big"))
+        elif kind not in (b"PLTE", b"tRNS"):
+            out.append(png[start:end])
+        start = end
+    return b"".join(out)
+
+
+def _size(x: np.ndarray) -> str:
+    return f"{x.shape[0]}x{x.shape[1]}"

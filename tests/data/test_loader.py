@@ -1,0 +1,226 @@
+"""Batches: order, coverage, independence of workers and processes, resuming, errors."""
+
+import json
+import pickle
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pytest
+
+from mtl_jax.data import loader
+
+H, W = 24, 32
+TASKS = ("semseg", "depth")
+
+
+@dataclass
+class Frames:
+    """Picklable stored records; `broken` has half a JPEG."""
+
+    length: int
+    broken: int = -1
+    name: str = "frames"
+    split: str = "train"
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng(int(index))
+        image = cv2.imencode(".jpg", rng.integers(0, 256, (H, W, 3), dtype=np.uint8))[1].tobytes()
+        return {
+            "id": f"f{index}".encode(),
+            "image": image[: len(image) // 2] if index == self.broken else image,
+            "semseg": cv2.imencode(".png", rng.integers(0, 40, (H, W), dtype=np.uint8))[1].tobytes(),
+            "depth": rng.uniform(0.5, 9, (H, W, 1)).astype(np.float32),
+        }
+
+
+def train(length=11, **kwargs):
+    defaults = {"family": "nyud", "tasks": TASKS, "recipe": "astmt", "size": (H, W), "batch_size": 4, "seed": 3}
+    source = kwargs.pop("source", None) or Frames(length)
+    return loader.train_batches(source, **(defaults | kwargs))
+
+
+def val(length=11, **kwargs):
+    defaults = {"family": "nyud", "tasks": TASKS, "size": (H, W), "batch_size": 4}
+    source = kwargs.pop("source", None) or Frames(length)
+    return list(loader.val_batches(source, **(defaults | kwargs)))
+
+
+def take(batches, count):
+    got = [next(batches) for _ in range(count)]
+    batches.close()
+    return got
+
+
+def assert_same(got, want):
+    assert len(got) == len(want)
+    for a, b in zip(got, want, strict=True):
+        assert set(a) == set(b)
+        for key in a:
+            np.testing.assert_array_equal(a[key], b[key])
+
+
+def test_batch():
+    (batch,) = take(train(), 1)
+    assert {key: (x.shape, x.dtype) for key, x in batch.items()} == {
+        "image": ((4, H, W, 3), np.float32),
+        "semseg": ((4, H, W, 1), np.int32),
+        "depth": ((4, H, W, 1), np.float32),
+        "index": ((4,), np.int32),
+    }
+
+
+def test_epochs():
+    """Each epoch: 2 batches of 4 from 11 images, none twice, in another order and with other draws."""
+    batches = train(11, recipe="astmt")
+    assert batches.steps_per_epoch == loader.steps_per_epoch(11, 4) == 2
+    epochs = [np.concatenate([b["index"] for b in take(batches, 2)]) for _ in range(6)]
+    for epoch in epochs:
+        assert len(set(epoch.tolist())) == 8
+        assert 0 <= epoch.min() <= epoch.max() < 11
+    assert len({tuple(epoch) for epoch in epochs}) == 6
+    assert set(np.concatenate(epochs).tolist()) == set(range(11))  # what is dropped changes
+
+    whole = np.concatenate([b["index"] for b in take(train(12), 3)])
+    assert sorted(whole) == list(range(12))
+
+
+def test_draws_change_between_epochs():
+    first, second = take(train(4), 2)
+    images = [dict(zip(b["index"].tolist(), b["image"], strict=True)) for b in (first, second)]
+    assert all(not np.array_equal(images[0][i], images[1][i]) for i in range(4))
+
+
+def test_seed():
+    assert_same(take(train(), 3), take(train(), 3))
+    other = take(train(seed=4), 3)
+    assert any(not np.array_equal(a["index"], b["index"]) for a, b in zip(take(train(), 3), other, strict=True))
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 5])
+def test_prefetch_changes_nothing(prefetch):
+    assert_same(take(train(prefetch=prefetch), 5), take(train(), 5))
+
+
+def test_workers_change_nothing():
+    """Two worker processes: the same batches, and a state taken with them continues without, and the reverse."""
+    straight = take(train(), 8)
+    batches = train(num_workers=2)
+    assert_same([next(batches) for _ in range(3)], straight[:3])
+    state = json.loads(json.dumps(batches.get_state()))
+    batches.close()
+    alone = train()
+    alone.set_state(state)
+    assert_same(take(alone, 3), straight[3:6])
+    again = train(num_workers=1, prefetch=1, start=6)
+    assert_same(take(again, 2), straight[6:])
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_share_the_global_batch(count):
+    whole = take(train(), 5)
+    parts = [take(train(process_index=i, process_count=count), 5) for i in range(count)]
+    for k, batch in enumerate(whole):
+        joined = {key: np.concatenate([part[k][key] for part in parts]) for key in batch}
+        a, b = np.argsort(batch["index"]), np.argsort(joined["index"])
+        for key in batch:
+            np.testing.assert_array_equal(batch[key][a], joined[key][b])
+
+
+@pytest.mark.parametrize("position", [1, 2, 5])
+def test_resume(position):
+    straight = take(train(), 8)
+    first = train()
+    for _ in range(position):
+        next(first)
+    state = first.get_state()
+    assert state == {"position": position, "seed": 3, "batch_size": 4, "length": 11}
+    next(first)
+    first.set_state(state)  # back in the same iterator
+    assert_same(take(first, 8 - position), straight[position:])
+    assert_same(take(train(start=position), 8 - position), straight[position:])
+
+
+@pytest.mark.parametrize(("field", "value"), [("seed", 4), ("batch_size", 2), ("length", 12)])
+def test_resume_mismatch(field, value):
+    with pytest.raises(ValueError, match=f"has {field} {value}, this run"):
+        train().set_state(train().get_state() | {field: value})
+    with pytest.raises(ValueError, match=f"has no '{field}'"):
+        train().set_state({key: x for key, x in train().get_state().items() if key != field})
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_val(count):
+    """11 images: 3 global batches of 4, the last padded by one."""
+    parts = [val(process_index=i, process_count=count) for i in range(count)]
+    assert {len(part) for part in parts} == {3}
+    batches = [batch for part in parts for batch in part]
+    assert all(batch["image"].shape == (4 // count, H, W, 3) for batch in batches)
+    index = np.concatenate([batch["index"] for batch in batches])
+    valid = np.concatenate([batch["valid"] for batch in batches])
+    assert valid.dtype == bool
+    assert index.dtype == np.int32
+    assert sorted(index[valid]) == list(range(11))
+    assert index[~valid].tolist() == [-1]
+
+
+def test_val_is_repeatable_and_exact():
+    source = Frames(5)
+    first, again = val(source=source, num_workers=1), val(source=source)
+    assert_same(first, again)
+    np.testing.assert_array_equal(first[0]["depth"][2], source[2]["depth"])
+    assert len(val(3)) == 1
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_corrupt_image(num_workers):
+    """The error is the one paragraph of `records.decode`, also when a worker process raised it."""
+    message = r"frames, split train, record 5 \(id 'f5'\): 'image' is corrupt: the JPEG ends early"
+    with pytest.raises(ValueError, match=message):
+        take(train(source=Frames(8, broken=5), num_workers=num_workers), 2)
+    if not num_workers:
+        with pytest.raises(ValueError, match=message):
+            val(source=Frames(8, broken=5))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 12}, "batch_size is 12, but the training split has 11 images"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"process_count": 3}, "expected a positive multiple of the 3 processes"),
+        ({"process_index": 1}, "process_index is 1"),
+        ({"num_workers": -1}, "num_workers is -1"),
+        ({"prefetch": -1}, "prefetch is -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"start": -1}, "position in the training data is -1"),
+        ({"border": "mirror"}, "unknown border 'mirror'"),
+        ({"recipe": "heavy"}, "unknown augmentation recipe 'heavy'"),
+        ({"tasks": ("colour",)}, "unknown task 'colour'"),
+    ],
+)
+def test_bad_arguments(change, message):
+    with pytest.raises(ValueError, match=message):
+        train(**change)
+
+
+def test_missing_label():
+    with pytest.raises(ValueError, match=r"no 'edge' in this data set; it has image, semseg, depth"):
+        next(train(tasks=("semseg", "edge")))
+
+
+def test_empty_val():
+    with pytest.raises(ValueError, match="frames, split train has no images"):
+        val(0)
+
+
+def test_pickles():
+    augment = loader._Augment(
+        loader._Load(Frames(4), "nyud", TASKS, loader.transforms.RECIPES["astmt"], (H, W)), "zero"
+    )
+    again = pickle.loads(pickle.dumps(augment))
+    want, got = (f(2, np.random.default_rng(0)) for f in (augment, again))
+    assert_same([got], [want])

@@ -1,0 +1,217 @@
+"""Decoding records, the registry of data sets, opening prepared ones."""
+
+import pickle
+import threading
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+
+from mtl_jax import data
+from mtl_jax.data import datasets, loader, records
+from tests.data import test_nyud as files
+
+H, W = 20, 30
+ALL = ("semseg", "human_parts", "sal", "normals", "edge", "depth")
+
+
+def png(x):
+    return cv2.imencode(".png", x)[1].tobytes()
+
+
+def stored(size=(H, W)):
+    rng = np.random.default_rng(0)
+    return {
+        "id": b"2008_000001",
+        "image": cv2.imencode(".jpg", rng.integers(0, 256, (H, W, 3), dtype=np.uint8))[1].tobytes(),
+        "semseg": png(rng.choice(np.array([0, 7, 255], np.uint8), size)),
+        "human_parts": png(rng.integers(0, 7, size, dtype=np.uint8)),
+        "sal": png(rng.choice(np.array([0, 127, 128, 255], np.uint8), size)),
+        "edge": png(rng.choice(np.array([0, 51, 255], np.uint8), size)),
+        "normals": png(rng.integers(0, 256, (*size, 3), dtype=np.uint8)),
+        "depth": rng.uniform(0, 9, (*size, 1)).astype(np.float32),
+    }
+
+
+def test_decode():
+    record = stored()
+    got = records.decode(record, ALL)
+    assert got.pop("id") == "2008_000001"
+    assert {key: (x.shape, x.dtype) for key, x in got.items()} == {
+        "image": ((H, W, 3), np.uint8),
+        "semseg": ((H, W, 1), np.uint8),
+        "human_parts": ((H, W, 1), np.uint8),
+        "sal": ((H, W, 1), np.float32),
+        "normals": ((H, W, 3), np.float32),
+        "edge": ((H, W, 1), np.float32),
+        "depth": ((H, W, 1), np.float32),
+    }
+    grey = cv2.imdecode(np.frombuffer(record["sal"], np.uint8), -1)[..., None]
+    np.testing.assert_array_equal(got["sal"], grey >= 128)
+    assert set(np.unique(got["semseg"])) == {0, 7, 255}
+    np.testing.assert_allclose(np.unique(got["edge"]), [0, 0.2, 1])
+    coded = cv2.imdecode(np.frombuffer(record["normals"], np.uint8), -1)[..., ::-1]
+    np.testing.assert_allclose(got["normals"], coded * (2 / 255) - 1, atol=1e-6)
+    assert list(records.decode(record, ("depth",))) == ["id", "image", "depth"]
+
+
+def test_arrays_pass():
+    record = stored()
+    record["image"] = records.decode_image(record["image"], 3)
+    record["normals"] = records.decode(record, ("normals",))["normals"]
+    again = records.decode(record, ("normals",))
+    np.testing.assert_array_equal(again["image"], record["image"])
+    np.testing.assert_array_equal(again["normals"], record["normals"])
+
+
+def test_label_sizes():
+    """PASCAL's labels are fitted to the image; NYUD's must fit."""
+    record = stored((H // 2, W // 2))
+    got = records.decode(record, ALL, family="pascal")
+    assert all(got[name].shape[:2] == (H, W) for name in ALL)
+    assert got["normals"].dtype == np.float64
+    assert set(np.unique(got["semseg"])) == {0, 7, 255}
+    with pytest.raises(ValueError, match="label 'semseg' is 10x15, the image 20x30"):
+        records.decode(record, ALL, family="nyud")
+
+
+def test_camera_orientation_is_not_applied():
+    """An EXIF tag "turn by 90 degrees" would turn the image away from its labels."""
+    jpeg = stored()["image"]
+    tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
+    app1 = b"Exif\x00\x00" + tiff
+    turned = jpeg[:2] + b"\xff\xe1" + (len(app1) + 2).to_bytes(2, "big") + app1 + jpeg[2:]
+    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (W, H, 3)
+    np.testing.assert_array_equal(records.decode_image(turned, 3), records.decode_image(jpeg, 3))
+
+
+def test_palette_png_gives_indices():
+    """Label maps are often stored with a colour map for viewing."""
+    ids = np.random.default_rng(0).integers(0, 41, (H, W), dtype=np.uint8)
+    grey = png(ids)
+
+    def chunk(content):
+        return (len(content) - 4).to_bytes(4, "big") + content + zlib.crc32(content).to_bytes(4, "big")
+
+    colours = np.random.default_rng(1).integers(0, 256, 768, dtype=np.uint8).tobytes()
+    palette = grey[:8] + chunk(grey[12:25] + b"\x03" + grey[26:29]) + chunk(b"PLTE" + colours) + grey[33:]
+    assert cv2.imdecode(np.frombuffer(palette, np.uint8), cv2.IMREAD_UNCHANGED).shape == (H, W, 3)
+    np.testing.assert_array_equal(records.decode_image(palette, 1)[..., 0], ids)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": b""}, "'image' is corrupt: it is empty"),
+        ({"image": b"abcdefghij"}, "'image' is corrupt: it is no image"),
+        ({"image": stored()["image"][:-2]}, "the JPEG ends early"),
+        ({"semseg": stored()["semseg"][:-20]}, "'semseg' is corrupt: the PNG ends early"),
+        ({"semseg": stored()["normals"]}, "it has 3 channels, expected 1"),
+        ({"depth": np.zeros((H, W))}, r"'depth' has shape \(20, 30\), expected \[H, W, 1\]"),
+    ],
+)
+def test_errors_say_where(change, message):
+    with pytest.raises(ValueError, match=message) as error:
+        records.decode(stored() | change, ALL, where="nyud_mt/astmt, split val, record 7")
+    error.match(r"^nyud_mt/astmt, split val, record 7 \(id '2008_000001'\): ")
+
+
+def test_missing_label():
+    record = stored()
+    del record["edge"]
+    with pytest.raises(ValueError, match="no 'edge' in this data set; it has image, semseg, human_parts"):
+        records.decode(record, ALL)
+    with pytest.raises(ValueError, match="unknown family of data sets 'x'; there are nyud, pascal"):
+        records.decode(record, ALL, family="x")
+
+
+def test_registry():
+    nyud, pascal = datasets.get("nyud"), datasets.get("pascal")
+    assert nyud.tasks == ("semseg", "normals", "edge", "depth")
+    assert pascal.tasks == ("semseg", "human_parts", "sal", "normals", "edge")
+    assert (nyud.image_size, pascal.image_size) == ((480, 640), (512, 512))
+    assert nyud.builder("survey") == "nyud_mt/survey"
+    assert nyud.recipe("survey").depth_over_scale
+    assert pascal.recipe("survey") == nyud.recipe("astmt")
+    with pytest.raises(ValueError, match="unknown data set 'kitti'; the data sets are nyud, pascal"):
+        datasets.get("kitti")
+    with pytest.raises(ValueError, match="no protocol 'v3'; the protocols are astmt, survey"):
+        nyud.builder("v3")
+    assert set(records.CONVENTIONS) == set(datasets.DATASETS)
+
+
+def test_prepare_errors(tmp_path):
+    with pytest.raises(ValueError, match="unknown builder 'cityscapes'; the builders are nyud_mt, rendered_scenes"):
+        data.prepare("cityscapes", tmp_path)
+    with pytest.raises(ValueError, match="no config 'v3'; there are nyud_mt/astmt, nyud_mt/survey"):
+        data.prepare("nyud_mt/v3", tmp_path)
+    with pytest.raises(NotImplementedError, match="no builder for the PASCAL-Context files yet"):
+        data.prepare(datasets.get("pascal").builder("astmt"), tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"the data folder .* cannot be made"):
+        data.prepare("nyud_mt/astmt", tmp_path / "a" / "b")
+
+
+@pytest.fixture(scope="module")
+def builder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nyud")
+    files.write(folder / "raw", "survey")
+    return data.prepare("nyud_mt/survey_subset", folder / "tfds", folder / "raw")
+
+
+def test_open_split(builder):
+    split = data.open_split(builder, "train", ("depth",))
+    assert len(split) == 3
+    assert list(split[1]) == ["id", "image", "depth"]
+    assert isinstance(split[1]["image"], bytes)
+    assert set(data.open_split(builder, "val")[0]) == {"id", "image", "semseg", "normals", "edge", "depth"}
+    with pytest.raises(ValueError, match="no split 'test'; it has train, val"):
+        data.open_split(builder, "test")
+    with pytest.raises(ValueError, match="no labels for sal; it has semseg, normals, edge, depth"):
+        data.open_split(builder, "train", ("sal", "depth"))
+    with pytest.raises(IndexError, match="no record 3, there are 3"):
+        split[3]
+
+
+def test_lost_file(tmp_path):
+    files.write(tmp_path / "raw", "survey")
+    builder = data.prepare("nyud_mt/survey_subset", tmp_path / "tfds", tmp_path / "raw")
+    (file,) = tmp_path.rglob("*val.array_record*")
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=f"has lost {file.name}"):
+        data.open_split(builder, "val")
+    assert len(data.open_split(builder, "train")) == 3
+
+
+def test_split_pickles_and_is_read_by_threads(builder):
+    split = data.open_split(builder, "train")
+    first = records.as_text(split[0]["id"])
+    again = pickle.loads(pickle.dumps(split))  # after it was opened
+    seen = []
+    threads = [threading.Thread(target=lambda: seen.append(records.as_text(again[0]["id"]))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [first] * 4
+
+
+def test_batches_of_a_prepared_data_set(builder):
+    """Builder to batch, in this process and in a worker process."""
+    kwargs = {"family": "nyud", "tasks": ("depth", "semseg"), "size": (48, 64), "batch_size": 2}
+    got = []
+    for num_workers in (0, 1):
+        batches = data.train_batches(
+            data.open_split(builder, "train"), recipe="survey", seed=0, num_workers=num_workers, **kwargs
+        )
+        got.append(next(batches))
+        batches.close()
+    assert got[0]["image"].shape == (2, 48, 64, 3)
+    for key in got[0]:
+        np.testing.assert_array_equal(got[0][key], got[1][key])
+    (only,) = loader.val_batches(data.open_split(builder, "val"), **kwargs)
+    assert only["valid"].all()
+    source = data.open_split(builder, "val")
+    for i in range(2):
+        want = records.decode(source[i], ("depth",))["depth"]
+        np.testing.assert_array_equal(only["depth"][i], np.where(want == 0, 255, want))

@@ -1,0 +1,149 @@
+"""Transforms: geometry, borders, ignored regions, draws."""
+
+import numpy as np
+import pytest
+
+from mtl_jax import tasks
+from mtl_jax.data import transforms
+from mtl_jax.data.transforms import Draw
+
+H, W = 48, 64
+
+
+def sample(seed=0, names=tuple(tasks.TASKS)):
+    rng = np.random.default_rng(seed)
+    normals = rng.normal(size=(H, W, 3)).astype(np.float32)
+    maps = {
+        "image": rng.integers(0, 256, (H, W, 3), dtype=np.uint8),
+        "semseg": rng.integers(0, 21, (H, W, 1), dtype=np.uint8),
+        "human_parts": rng.integers(0, 7, (H, W, 1), dtype=np.uint8),
+        "sal": rng.integers(0, 2, (H, W, 1)).astype(np.float32),
+        "edge": rng.integers(0, 2, (H, W, 1)).astype(np.float32),
+        "depth": rng.uniform(1, 9, (H, W, 1)).astype(np.float32),
+        "normals": normals / np.linalg.norm(normals, axis=2, keepdims=True),
+    }
+    return {name: maps[name] for name in ("image", *names)}
+
+
+def plane(normal, offset, focal=60.0):
+    """Depth of the plane n . p = offset seen by a pinhole camera (x right, y down, z forward), and its normal."""
+    v, u = np.mgrid[:H, :W].astype(np.float64)
+    rays = np.stack([(u - W / 2) / focal, (v - H / 2) / focal, np.ones((H, W))], axis=2)
+    depth = offset / (rays @ normal)
+    return rays, depth[..., None].astype(np.float32), np.broadcast_to(normal, (H, W, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("angle", "flipped"), [(0.0, False), (17.0, False), (-20.0, True), (20.0, True)])
+def test_plane_normals_stay_perpendicular(angle, flipped):
+    """Rotating about the camera's axis or mirroring turns points and normals alike: the result is again a plane."""
+    normal = np.array([0.3, -0.5, 0.8])
+    normal /= np.linalg.norm(normal)
+    rays, depth, normals = plane(normal, 2.0)
+    maps = {"image": np.zeros((H, W, 3), np.float32), "depth": depth, "normals": normals}
+    got = transforms.train_transform(maps, Draw(flipped, angle, 1.0), "astmt", (H, W))
+    centre = np.s_[H // 2 - 8 : H // 2 + 8, W // 2 - 8 : W // 2 + 8]
+    points = (rays * got["depth"])[centre].reshape(-1, 3)
+    turned = got["normals"][centre].reshape(-1, 3)
+    np.testing.assert_allclose(turned, np.broadcast_to(turned[0], turned.shape), atol=1e-6)
+    # Mirroring moves column j to W - 1 - j, the axis is at W / 2: one pixel off, hence 0.1 % and not rounding.
+    along = (points - points.mean(axis=0)) @ turned[0].astype(np.float64)
+    assert np.abs(along).max() < 1e-3 * np.linalg.norm(points, axis=1).mean()
+    assert np.abs((points - points.mean(axis=0)) @ normal).max() > 0.05 or angle == 0  # the normal did turn
+
+
+def test_depth_scale():
+    """The survey protocol: the image 1.5 times as large is seen from 1/1.5 of the distance."""
+    maps = {"image": np.zeros((H, W, 3), np.float32), "depth": np.full((H, W, 1), 6.0, np.float32)}
+    survey = transforms.train_transform(maps, Draw(scale=1.5), "survey", (H, W))
+    np.testing.assert_allclose(survey["depth"], 4.0)
+    astmt = transforms.train_transform(maps, Draw(scale=1.5), "astmt", (H, W))
+    np.testing.assert_allclose(astmt["depth"], 6.0)
+
+
+def test_flip_twice_is_identity():
+    maps = {name: x.astype(np.float32) for name, x in sample().items()}
+    once, twice = transforms.flip(maps), transforms.flip(transforms.flip(maps))
+    for name in maps:
+        np.testing.assert_array_equal(twice[name], maps[name])
+        assert not np.array_equal(once[name], maps[name])
+    np.testing.assert_array_equal(once["normals"][:, ::-1] * [-1, 1, 1], maps["normals"])
+
+
+def test_border():
+    """Rotated corners: class 0 as published, or ignored; sal and edge have no ignored value and stay 0."""
+    maps = sample()
+    for name in ("semseg", "human_parts", "sal", "edge"):
+        maps[name] = np.ones_like(maps[name])
+    drawn = Draw(angle=20.0, scale=0.75)
+    zero = transforms.train_transform(maps, drawn, "astmt", (H, W))
+    ignore = transforms.train_transform(maps, drawn, "astmt", (H, W), border="ignore")
+    outside = zero["semseg"] == 0
+    assert 0.1 < outside.mean() < 0.6
+    for name in ("semseg", "human_parts"):
+        np.testing.assert_array_equal(ignore[name], np.where(outside, 255, zero[name]))
+    for name in ("image", "sal", "edge", "depth", "normals"):
+        np.testing.assert_array_equal(ignore[name], zero[name])
+    corner = np.s_[0, 0]
+    assert zero["depth"][corner] == 255
+    assert (zero["normals"][corner] == 255).all()
+    with pytest.raises(ValueError, match="unknown border 'mirror'; the borders are zero, ignore"):
+        transforms.train_transform(maps, drawn, "astmt", (H, W), border="mirror")
+
+
+@pytest.mark.parametrize("border", transforms.BORDERS)
+def test_image_without_people(border):
+    maps = sample()
+    for value in (0, 255):
+        maps["human_parts"] = np.full((H, W, 1), value, np.uint8)
+        got = transforms.train_transform(maps, Draw(angle=10.0), "astmt", (H, W), border)
+        assert (got["human_parts"] == 255).all()
+    assert (transforms.val_transform(maps, (H, W))["human_parts"] == 255).all()
+
+
+def test_validation():
+    maps = sample()
+    maps["depth"][3, 4], maps["normals"][5, 6] = 0, 0
+    got = transforms.val_transform({"id": "x", **maps}, (H, W))
+    assert set(got) == {"image", *tasks.TASKS}
+    for name in tasks.TASKS:
+        assert got[name].dtype == tasks.get(name).label_dtype
+        assert got[name].shape == (H, W, tasks.get(name).label_channels)
+    for name in ("semseg", "human_parts", "sal", "edge"):
+        np.testing.assert_array_equal(got[name], maps[name])
+    np.testing.assert_array_equal(got["depth"], np.where(maps["depth"] == 0, 255, maps["depth"]))
+    assert got["normals"][5, 6].tolist() == [255, 255, 255]
+    want = (maps["image"] / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(got["image"], want, atol=1e-5)
+    assert transforms.val_transform(maps, (30, 50))["normals"].shape == (30, 50, 3)
+
+
+def test_overshoot_saturates():
+    """The reference's cast wraps: 258.7 becomes 2, -3.2 becomes 253."""
+    image = np.array([258.7, 255.9, 254.9, 0.9, -0.5, -3.2], np.float32).reshape(1, 2, 3)
+    grey = transforms.normalise_image(image) * transforms.STD + transforms.MEAN
+    np.testing.assert_allclose(grey.ravel() * 255, [255, 255, 254, 0, 0, 0], atol=1e-4)
+
+
+def test_inputs_are_not_changed():
+    maps = {name: x.astype(np.float32) for name, x in sample().items()}
+    maps["depth"][0], maps["normals"][1] = 0, 0
+    before = {name: x.copy() for name, x in maps.items()}
+    transforms.train_transform(maps, Draw(True, 5.0, 1.1), "survey", (H, W))
+    transforms.train_transform(maps, Draw(), "none", (H, W))
+    for name in maps:
+        np.testing.assert_array_equal(maps[name], before[name])
+
+
+def test_draws():
+    rng = np.random.default_rng(0)
+    astmt = [transforms.draw("astmt", rng) for _ in range(2000)]
+    assert 0.45 < np.mean([d.flip for d in astmt]) < 0.55
+    angles, scales = np.array([d.angle for d in astmt]), np.array([d.scale for d in astmt])
+    assert -20 <= angles.min() < -19.9 < 19.9 < angles.max() <= 20
+    assert 0.75 <= scales.min() < 0.755 < 1.245 < scales.max() <= 1.25
+    survey = [transforms.draw("survey", rng) for _ in range(300)]
+    assert {d.scale for d in survey} == {1.0, 1.2, 1.5}
+    assert {d.angle for d in survey} == {0.0}
+    assert {transforms.draw("none", rng) for _ in range(9)} == {Draw(False, 0.0, 1.0)}
+    with pytest.raises(ValueError, match="unknown augmentation recipe 'x'; the recipes are astmt, survey, none"):
+        transforms.draw("x", rng)
