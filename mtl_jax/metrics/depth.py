@@ -1,0 +1,80 @@
+"""Scores of depth maps."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mtl_jax.metrics.core import Result, Stats, check_shapes, image_sum, namespace, ratio, total
+from mtl_jax.tasks import IGNORE
+
+PROTOCOLS = ("image", "pixel")
+FLOOR = 1e-9  # metres; predictions below are raised to it, so that their logarithm exists
+_ERRORS = ("squared_error", "squared_log_error", "relative_error", "squared_relative_error")
+_COUNTS = ("pixels", "delta1", "delta2", "delta3")
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Depth errors over valid pixels: those whose label is neither 255 nor 0.
+
+    With prediction p and label g in metres: `rmse` = sqrt(mean (p - g)^2), `log_rmse` the same of the logarithms,
+    `abs_rel` = mean |p - g| / g, `sq_rel` = mean (p - g)^2 / g, `delta<k>` = share with max(p/g, g/p) < 1.25^k.
+
+    Attributes:
+        protocol: "image" scores every image by itself and reports the mean over images, for log_rmse the median;
+            images without a valid pixel are left out. "pixel" takes the means over all pixels of the data set.
+    """
+
+    protocol: str = "image"
+
+    summed: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self):
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(f"unknown depth protocol {self.protocol!r}; the protocols are {', '.join(PROTOCOLS)}")
+
+    def empty(self) -> Stats:
+        counts = {name: np.zeros(0, np.int32) for name in _COUNTS}
+        return {**counts, **{name: np.zeros(0) for name in _ERRORS}}
+
+    def update(self, prediction: Any, label: Any) -> Stats:
+        """Metres `[B, H, W, 1]` against metres `[B, H, W, 1]` -> sums over the valid pixels of each image."""
+        check_shapes(prediction, label, 1)
+        xp, dtype = namespace(prediction)
+        p, g = prediction.astype(dtype), xp.asarray(label).astype(dtype)
+        mask = (g != IGNORE) & (g != 0)
+        g = xp.where(mask, g, xp.ones_like(g))
+        p = xp.where(mask, xp.maximum(p, FLOOR), g)
+        error, log_error = p - g, xp.log(p) - xp.log(g)
+        worst = xp.maximum(p / g, g / p)
+        values = {
+            "squared_error": error**2,
+            "squared_log_error": log_error**2,
+            "relative_error": abs(error) / g,
+            "squared_relative_error": error**2 / g,
+            **{f"delta{k}": worst < 1.25**k for k in (1, 2, 3)},
+        }
+        return {"pixels": image_sum(mask, mask), **{name: image_sum(value, mask) for name, value in values.items()}}
+
+    def compute(self, stats: Stats) -> Result:
+        if self.protocol == "pixel":  # the whole data set is one large image
+            stats = {name: total(values)[None] for name, values in stats.items()}
+        counted = stats["pixels"] > 0
+        means = {name: values[counted] / stats["pixels"][counted] for name, values in stats.items()}
+        return {
+            "rmse": _mean(np.sqrt(means["squared_error"])),
+            "log_rmse": _median(np.sqrt(means["squared_log_error"])),
+            "abs_rel": _mean(means["relative_error"]),
+            "sq_rel": _mean(means["squared_relative_error"]),
+            **{f"delta{k}": _mean(means[f"delta{k}"]) for k in (1, 2, 3)},
+        }
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(ratio(total(values), len(values)))
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values)) if len(values) else math.nan

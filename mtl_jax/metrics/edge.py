@@ -1,0 +1,43 @@
+"""Scores of edge maps."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mtl_jax.metrics.core import Result, Stats, check_shapes, image_sum, namespace, ratio, total
+
+EPS = float(np.finfo(np.float32).eps)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Balanced cross-entropy of edge probabilities, the mean over all pixels of the data set.
+
+    `loss` = mean of -w y log(p) - (1 - w)(1 - y) log(1 - p) with y = label >= 0.5 and p = prediction / 255. The
+    prediction is the sigmoid's output already, so none is applied here; p is clipped to [eps, 1 - eps] with the eps of
+    float32 (1.2e-7), because maps saturate at 0 and 255. The task has no ignore value.
+
+    Attributes:
+        pos_weight: w, the weight of edge pixels.
+    """
+
+    pos_weight: float = 0.95
+
+    summed: ClassVar[tuple[str, ...]] = ()
+
+    def empty(self) -> Stats:
+        return {"pixels": np.zeros(0, np.int32), "loss": np.zeros(0)}
+
+    def update(self, prediction: Any, label: Any) -> Stats:
+        """Maps in 0..255 `[B, H, W, 1]` against `[B, H, W, 1]` -> number of pixels and sum of the loss, `[B]`."""
+        check_shapes(prediction, label, 1)
+        xp, dtype = namespace(prediction)
+        positive = xp.asarray(label) >= 0.5
+        p = xp.clip(prediction.astype(dtype) / 255, EPS, 1 - EPS)
+        loss = xp.where(positive, -self.pos_weight * xp.log(p), -(1 - self.pos_weight) * xp.log1p(-p))
+        everywhere = xp.ones_like(positive)
+        return {"pixels": image_sum(everywhere, everywhere), "loss": image_sum(loss, everywhere)}
+
+    def compute(self, stats: Stats) -> Result:
+        return {"loss": float(ratio(total(stats["loss"]), stats["pixels"].sum()))}

@@ -1,0 +1,63 @@
+"""Scores of saliency maps."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mtl_jax.metrics.core import Result, Stats, check_shapes, image_sum, namespace, ratio, total
+
+THRESHOLDS = tuple(float(t) for t in np.linspace(0.2, 0.9, 15))
+
+
+@dataclass(frozen=True)
+class Saliency:
+    """Overlap of the thresholded map with the labelled foreground, averaged over images.
+
+    At each threshold t the foreground is prediction / 255 > t. For each image: Jaccard index (1 if prediction and
+    label are both empty), precision and recall (0 where undefined). `mIoU` is the largest mean Jaccard index over
+    thresholds; `maxF` the largest F = 2PR / (P + R) of the mean precision P and mean recall R. The task has no ignore
+    value: any label other than 0 is foreground.
+
+    Attributes:
+        thresholds: fractions of 255.
+    """
+
+    thresholds: tuple[float, ...] = THRESHOLDS
+
+    summed: ClassVar[tuple[str, ...]] = ()
+
+    def empty(self) -> Stats:
+        per_threshold = np.zeros((0, len(self.thresholds)), np.int32)
+        return {"intersection": per_threshold, "predicted": per_threshold, "labelled": np.zeros(0, np.int32)}
+
+    def update(self, prediction: Any, label: Any) -> Stats:
+        """Maps in 0..255 `[B, H, W, 1]` against `[B, H, W, 1]` -> pixel counts `[B, T]` and `[B]`."""
+        check_shapes(prediction, label, 1)
+        xp, dtype = namespace(prediction)
+        prediction, label = prediction.astype(dtype), xp.asarray(label) != 0
+        # The limit in grey levels, where 255 * t has no rounding error: 153 is not above 0.6 in any precision.
+        limits = [round(255 * t, 6) for t in self.thresholds]
+        above = [prediction > limit for limit in limits]
+        return {
+            "intersection": xp.stack([image_sum(a, label) for a in above], axis=1),
+            "predicted": xp.stack([image_sum(a, a) for a in above], axis=1),
+            "labelled": image_sum(label, label),
+        }
+
+    def compute(self, stats: Stats) -> Result:
+        intersection, predicted, labelled = stats["intersection"], stats["predicted"], stats["labelled"][:, None]
+        images = len(intersection)
+        jaccard = ratio(total(ratio(intersection, predicted + labelled - intersection, empty=1.0)), images)
+        precision = ratio(total(ratio(intersection, predicted, empty=0.0)), images)
+        recall = ratio(total(ratio(intersection, labelled, empty=0.0)), images)
+        f = ratio(2 * precision * recall, precision + recall, empty=0.0)
+        return {
+            "mIoU": float(jaccard.max()),
+            "maxF": float(f.max()),
+            "thresholds": list(self.thresholds),
+            "IoU_per_threshold": jaccard.tolist(),
+            "precision_per_threshold": precision.tolist(),
+            "recall_per_threshold": recall.tolist(),
+            "F_per_threshold": f.tolist(),
+        }

@@ -1,0 +1,59 @@
+"""Scores of class maps: semantic segmentation and human parts."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mtl_jax.metrics.core import Result, Stats, check_shapes, counts, namespace, ratio
+from mtl_jax.tasks import IGNORE
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Intersection over union and accuracy of class maps, over all pixels of the data set.
+
+    IoU_c = TP_c / (TP_c + FP_c + FN_c), counted where the label is not 255. `mIoU` averages over all classes, those
+    that occur neither in a label nor in a prediction counting 0 as in the published numbers; `mIoU_present` leaves
+    them out. `mean_accuracy` averages TP_c / (TP_c + FN_c) over the classes that occur in the labels.
+
+    Attributes:
+        num_classes: number of classes; labels are 0..num_classes-1 or 255.
+        skip_empty: leave out the images whose label is 0 everywhere or 255 everywhere (images without a person).
+    """
+
+    num_classes: int
+    skip_empty: bool = False
+
+    summed: ClassVar[tuple[str, ...]] = ()
+
+    def empty(self) -> Stats:
+        return {name: np.zeros((0, self.num_classes), np.int32) for name in ("tp", "fp", "fn")}
+
+    def update(self, prediction: Any, label: Any) -> Stats:
+        """Class maps: integers `[B, H, W]` against `[B, H, W, 1]` -> counts `[B, num_classes]`."""
+        check_shapes(prediction, label, None)
+        xp, _ = namespace(prediction)
+        prediction = prediction.astype(np.int32)
+        label = xp.asarray(label)[..., 0].astype(np.int32)
+        mask = label != IGNORE
+        if self.skip_empty:
+            empty = (label == 0).all(axis=(1, 2)) | (~mask).all(axis=(1, 2))
+            mask = mask & ~empty[:, None, None]
+        tp = counts(label, mask & (prediction == label), self.num_classes)
+        fp = counts(prediction, mask, self.num_classes) - tp
+        fn = counts(label, mask, self.num_classes) - tp
+        return {"tp": tp, "fp": fp, "fn": fn}
+
+    def compute(self, stats: Stats) -> Result:
+        tp, fp, fn = (stats[name].sum(axis=0) for name in ("tp", "fp", "fn"))
+        any_pixel = bool((tp + fp + fn).any())
+        iou = ratio(tp, tp + fp + fn, empty=0.0 if any_pixel else np.nan)
+        present, labelled = tp + fp + fn > 0, tp + fn > 0
+        return {
+            "mIoU": float(iou.mean()),
+            "mIoU_present": float(ratio(iou[present].sum(), present.sum())),
+            "pixel_accuracy": float(ratio(tp.sum(), (tp + fn).sum())),
+            "mean_accuracy": float(ratio(ratio(tp, tp + fn, empty=0.0).sum(), labelled.sum())),
+            "per_class_IoU": iou.tolist(),
+        }

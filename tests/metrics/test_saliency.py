@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+from mtl_jax.metrics import Accumulator, Saliency
+from mtl_jax.metrics.saliency import THRESHOLDS
+
+
+def score(prediction, label, thresholds=(0.5,)):
+    metric = Saliency(thresholds)
+    accumulator = Accumulator(metric)
+    accumulator.update(metric.update(np.array(prediction)[..., None], np.array(label)[..., None]))
+    return accumulator.compute()
+
+
+def test_by_hand():
+    result = score([[[200, 200, 0, 0]], [[0, 0, 0, 0]]], [[[1, 0, 1, 1]], [[0, 0, 0, 0]]])
+    assert result["mIoU"] == (1 / 4 + 1) / 2  # an empty prediction of an empty label is right
+    assert result["precision_per_threshold"] == [(1 / 2 + 0) / 2]
+    assert result["recall_per_threshold"] == pytest.approx([(1 / 3 + 0) / 2], abs=1e-15)
+    assert result["maxF"] == pytest.approx(2 * (1 / 4) * (1 / 6) / (1 / 4 + 1 / 6), abs=1e-15)
+
+
+def test_the_best_threshold_decides():
+    result = score([[[100, 200, 0]]], [[[1, 1, 0]]], (0.2, 0.5))
+    assert result["IoU_per_threshold"] == [1, 1 / 2]
+    assert result["mIoU"] == result["maxF"] == 1
+
+
+def test_thresholds_are_strict_for_every_grey_level():
+    grey = np.arange(256, dtype=np.uint8).reshape(1, 1, 256, 1)
+    stats = Saliency().update(grey, np.ones_like(grey))
+    assert stats["predicted"].tolist() == [[int((np.arange(256) / 255 > t).sum()) for t in THRESHOLDS]]
