@@ -1,0 +1,22 @@
+"""MTI-Net (arXiv 2001.06902) with HRNet-18 on NYUD: semseg and depth.
+
+    python scripts/train.py --config configs/nyud_mtinet.py --workdir runs/nyud_mtinet \
+        --config.data.manual_dir=FOLDER_WITH_NYUD_MT
+
+Edge and normals as auxiliary tasks: --config configs/nyud_mtinet.py:aux=edge+normals
+Expected with ImageNet weights (image-wise RMSE, reported for the PyTorch code of the paper): 36.2 mIoU, 0.563 m;
+with edge and normals 37.6 mIoU, 0.539 m. Not yet reproduced here.
+"""
+
+from mtl_jax.config import Config, Data, Model, Optim, Train, parse_arg
+
+
+def get_config(arg=None):
+    arg = parse_arg(arg, aux="", backbone="hrnet_w18", protocol="astmt")
+    tasks = ("semseg", "depth")
+    return Config(
+        data=Data("nyud", tasks, (*tasks, *filter(None, arg.aux.split("+"))), protocol=arg.protocol),
+        model=Model("mti_net", arg.backbone, pretrained="imagenet"),
+        optim=Optim("adam", lr=1e-4, weight_decay=1e-4),
+        train=Train(batch_size=8, epochs=100),
+    )

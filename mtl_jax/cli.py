@@ -1,0 +1,50 @@
+"""What the scripts share: start-up, logging, and errors a user can act on."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, flags
+from absl import logging as absl_logging
+
+# What bad input raises, with a message that says what to do; anything else is a bug and keeps its traceback.
+USER_ERRORS = (ValueError, OSError, FloatingPointError)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parses the flags and calls `main`; a user's error ends the program with its message and status 1."""
+
+    def wrapped(argv: list[str]) -> None:
+        if len(argv) > 1:
+            raise app.UsageError(f"unexpected arguments {' '.join(argv[1:])}; every option starts with --")
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
+        logging.getLogger("mtl_jax").setLevel(logging.INFO)
+        absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax and tfds tell of every folder they open
+        try:
+            main()
+        except USER_ERRORS as error:
+            if os.environ.get("MTL_JAX_TRACEBACK"):
+                raise
+            sys.exit(f"error: {error}")
+
+    app.run(wrapped, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Flags, with unknown or ill-typed config fields as a plain error."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(f"error: {error}")
+    except (ValueError, AttributeError, KeyError, TypeError, OSError) as error:
+        sys.exit(f"error: the configuration cannot be read: {error}")
+
+
+def enable_compilation_cache() -> None:
+    """Keeps compiled programs in $MTL_JAX_CACHE (~/.cache/mtl_jax): a second run starts in seconds."""
+    import jax
+
+    folder = Path(os.environ.get("MTL_JAX_CACHE", Path.home() / ".cache" / "mtl_jax")) / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(folder))

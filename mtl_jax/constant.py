@@ -1,0 +1,57 @@
+"""The trivial predictor every trained model has to beat: the same answer everywhere."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mtl_jax import evaluate, predictions, tasks
+from mtl_jax.data import records
+from mtl_jax.data.datasets import Split
+from mtl_jax.metrics import Metric
+
+
+def score(train: Split, val: Split, metrics: Mapping[str, Metric], family: str) -> evaluate.Results:
+    """The final protocol's scores of constant predictions on a validation split.
+
+    For class maps the constant is the validation split's most frequent class, which no other constant beats in mIoU;
+    for continuous labels it is the mean of the training split.
+
+    Args:
+        metrics: {task: metric of the final protocol}.
+        family: label conventions, a key of `records.CONVENTIONS`.
+    """
+    constants = {task: _constant(task, val if _is_class_map(task) else train, family) for task in metrics}
+    maps = {task: _as_prediction(task, value) for task, value in constants.items()}
+    return evaluate.final(((index, maps) for index in range(len(val))), val, metrics, family)
+
+
+def _constant(task: str, source: Split, family: str) -> np.ndarray:
+    counts = np.zeros(tasks.IGNORE + 1, np.int64)
+    total, pixels = np.zeros(tasks.get(task).label_channels), 0
+    for index in range(len(source)):
+        where = f"{source.name}, split {source.split}, record {index}"
+        label = records.decode(source[index], (task,), family=family, where=where)[task]
+        if _is_class_map(task):
+            counts += np.bincount(label.reshape(-1), minlength=len(counts))
+        else:
+            # Invalid depth and normals are stored as zeros; saliency and edge have no invalid pixels.
+            valid = label.any(-1) if tasks.get(task).activation in ("identity", "unit_vector") else slice(None)
+            values = label[valid].reshape(-1, label.shape[-1])
+            total, pixels = total + values.sum(0, dtype=np.float64), pixels + len(values)
+    if _is_class_map(task):
+        return np.asarray(np.argmax(counts[: tasks.IGNORE]))
+    return total / max(pixels, 1)
+
+
+def _as_prediction(task: str, value: np.ndarray) -> np.ndarray:
+    """One pixel that the final protocol resizes to every image, in the form that `predictions.postprocess` returns."""
+    if _is_class_map(task):
+        return np.full((1, 1), value, np.int32)
+    pixel = np.asarray(value, np.float32).reshape(1, 1, 1, -1)
+    inverse = {"identity": lambda x: x, "unit_vector": lambda x: x, "sigmoid": lambda p: np.log(p / (1 - p))}
+    logits = inverse[tasks.get(task).activation](pixel)
+    return np.asarray(predictions.ACTIVATIONS[tasks.get(task).activation](logits))[0]
+
+
+def _is_class_map(task: str) -> bool:
+    return tasks.get(task).activation == "argmax"

@@ -1,0 +1,167 @@
+"""Evaluation: while training, and by the final protocol.
+
+While training, predictions are scored where they are made, at network resolution, against the transformed labels. The
+final protocol resizes every prediction to its image's original size, quantises it as if it were written to a file, and
+compares it with the untouched labels.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from mtl_jax import parallel, predictions
+from mtl_jax.data import records
+from mtl_jax.data.datasets import Split
+from mtl_jax.metrics import Accumulator, Metric, Result, delta_m
+from mtl_jax.tasks import TASKS
+
+RESULTS = "results.json"
+Results = dict[str, Result]  # {task: {metric: value}}
+
+
+def streaming(
+    step: Callable[[Any, Mapping], Mapping],
+    arrays: Any,
+    batches: Iterable[dict],
+    metrics: Mapping[str, Metric],
+    mesh: Mesh,
+) -> Results:
+    """Scores at network resolution.
+
+    Args:
+        step: from `train.step.make_eval_step`.
+        arrays: the state's arrays.
+        batches: from `data.loader.val_batches`, with "valid" marking the images that do not merely pad.
+    """
+    accumulators = {task: Accumulator(metric) for task, metric in metrics.items()}
+    for batch in batches:
+        valid = batch.pop("valid")
+        stats = step(arrays, parallel.shard_batch(batch, mesh))
+        for task, accumulator in accumulators.items():
+            accumulator.update({name: np.asarray(value) for name, value in stats[task].items()}, valid)
+    return {task: accumulator.compute() for task, accumulator in accumulators.items()}
+
+
+def predict_images(
+    step: Callable[[Any, Any], Mapping], arrays: Any, batches: Iterable[Mapping[str, np.ndarray]], mesh: Mesh
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """(index, {task: prediction of one image at network resolution}) for every image of the batches.
+
+    Args:
+        step: from `train.step.make_predict_step`.
+    """
+    for batch in batches:
+        maps = step(arrays, parallel.shard_batch({"image": batch["image"]}, mesh)["image"])
+        maps = {task: np.asarray(value) for task, value in maps.items()}
+        for row in np.flatnonzero(batch["valid"]):
+            yield int(batch["index"][row]), {task: value[row] for task, value in maps.items()}
+
+
+def final(
+    images: Iterable[tuple[int, dict[str, np.ndarray]]],
+    source: Split,
+    metrics: Mapping[str, Metric],
+    family: str,
+    save_to: Path | None = None,
+) -> Results:
+    """Scores at each image's original size.
+
+    Args:
+        images: (index in the source, predictions at network resolution), from `predict_images`.
+        source: the records with their labels.
+        metrics: the final protocol's.
+        family: label conventions of the records, a key of `records.CONVENTIONS`.
+        save_to: folder that receives the predictions as files, one sub-folder a task; None writes nothing.
+    """
+    accumulators = {task: Accumulator(metric) for task, metric in metrics.items()}
+    for index, maps in images:
+        where = f"{source.name}, split {source.split}, record {index}"
+        sample = records.decode(source[index], tuple(metrics), family=family, where=where)
+        size = sample["image"].shape[:2]
+        for task, accumulator in accumulators.items():
+            resized = predictions.resize_prediction(task, maps[task], size)
+            prediction = predictions.quantise(task, resized)
+            if save_to is not None:
+                predictions.save(task, prediction, predictions.file_path(save_to, task, sample["id"]))
+            accumulator.update(accumulator.metric.update(prediction[None], sample[task][None]))
+    return {task: accumulator.compute() for task, accumulator in accumulators.items()}
+
+
+def score(results: Results, reference: Results | None, tasks: Sequence[str]) -> float:
+    """What ranks the checkpoints of a run, higher is better.
+
+    The deciding metric for a single task; for several, the multi-task performance relative to `reference`: the
+    single-task results or, without them, the run's first evaluation.
+    """
+    if len(tasks) == 1:
+        row = TASKS[tasks[0]]
+        value = float(results[row.name][row.criterion])  # type: ignore[arg-type]
+        return value if row.higher_is_better else -value
+    return delta_m(results, results if reference is None else reference, tasks)
+
+
+def read_single_task(directories: Sequence[str | Path], tasks: Sequence[str], protocol: Mapping[str, str]) -> Results:
+    """The results of single-task runs, found below the directories, for the given tasks.
+
+    Raises:
+        FileNotFoundError: no results for one of the tasks; the message names the command that makes them.
+        ValueError: they were obtained under another protocol.
+    """
+    found: Results = {}
+    for path in sorted(path for directory in directories for path in Path(directory).rglob(RESULTS)):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if len(content["results"]) != 1:
+            continue
+        if content["protocol"] != dict(protocol):
+            raise ValueError(
+                f"{path} was obtained under the protocol {content['protocol']}, this run under {dict(protocol)}; "
+                "numbers of different protocols are not comparable. Evaluate the single-task run again"
+            )
+        found |= content["results"]
+    if missing := [task for task in tasks if task not in found]:
+        raise FileNotFoundError(
+            f"no single-task {RESULTS} for {', '.join(missing)} below {', '.join(map(str, directories))}; train the "
+            "single-task models and run scripts/evaluate.py on each of their workdirs, or leave out --single_task"
+        )
+    return {task: found[task] for task in tasks}
+
+
+def report(results: Results, reference: Results | None, *, step: int, protocol: Mapping[str, str]) -> dict[str, Any]:
+    """What results.json holds: scores, the multi-task performance where it can be told, and how they were obtained."""
+    gain = None if reference is None else delta_m(results, reference, tuple(results))
+    return {"step": step, "protocol": dict(protocol), "results": results, "delta_m": gain, "single_task": reference}
+
+
+def write_report(content: Mapping[str, Any], workdir: str | Path) -> Path:
+    """Writes results.json, whole or not at all."""
+    path = Path(workdir) / RESULTS
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return temporary.replace(path)
+
+
+def readable(content: Mapping[str, Any]) -> str:
+    """A report for people."""
+    gain = content["delta_m"]
+    if gain is not None:
+        comparison = f"multi-task performance relative to single-task models: {100 * gain:+.2f} %"
+    else:
+        comparison = "multi-task performance: not computed, as no single-task results were given (--single_task DIR)"
+    protocol = ", ".join(f"{name} {value}" for name, value in content["protocol"].items())
+    text = f"step {content['step']}; protocol: {protocol}\n{table(content['results'])}\n{comparison}"
+    if "constant" in content:
+        text += f"\nbest constant prediction:\n{table(content['constant'])}"
+    return text
+
+
+def table(results: Results) -> str:
+    """The scalar results as aligned lines, one task each."""
+    lines = []
+    for task, result in results.items():
+        scalars = {name: value for name, value in result.items() if isinstance(value, float)}
+        lines.append(f"{task:<12}" + "  ".join(f"{name} {value:.4f}" for name, value in scalars.items()))
+    return "\n".join(lines)

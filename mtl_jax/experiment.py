@@ -1,0 +1,139 @@
+"""From a configuration to the things it names: data, model, optimiser, metrics.
+
+Training, evaluation and prediction start here, so that a checkpoint is read by the same model that wrote it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import optax
+
+from mtl_jax import metrics, models, optim, tasks, weights
+from mtl_jax.config import Config, from_json, main_tasks, to_json
+from mtl_jax.data import datasets
+from mtl_jax.data.datasets import Dataset, Split
+from mtl_jax.data.transforms import Recipe
+from mtl_jax.models.base import MultiTaskModel
+
+CONFIG = "config.json"
+# What may differ between a run and its continuation: where files lie and how fast they are read.
+_FREE = {"data.data_dir", "data.manual_dir", "data.num_workers", "train.log_every", "train.checkpoint_every"}
+
+
+def dataset(config: Config) -> Dataset:
+    """The data set's row."""
+    return datasets.get(config.data.dataset)
+
+
+def builder_name(config: Config) -> str:
+    """The tfds builder that serves the data."""
+    return config.data.builder or dataset(config).builder(config.data.protocol)
+
+
+def image_size(config: Config) -> tuple[int, int]:
+    """(height, width) of network inputs in pixels."""
+    height, width = config.data.image_size
+    return (height, width) if (height, width) != (0, 0) else dataset(config).image_size
+
+
+def recipe(config: Config) -> Recipe:
+    """The augmentation."""
+    return dataset(config).recipe(config.data.protocol)
+
+
+def data_dir(config: Config) -> Path:
+    """Where built data sets live."""
+    return Path(config.data.data_dir or "~/tensorflow_datasets").expanduser()
+
+
+def open_split(config: Config, split: str, names: Sequence[str]) -> Split:
+    """The records of a split with the labels of these tasks; the data set is built first where it is not."""
+    builder = datasets.prepare(builder_name(config), data_dir(config), config.data.manual_dir or None)
+    return datasets.open_split(builder, split, names)
+
+
+def check_pretrained(config: Config) -> None:
+    """Raises FileNotFoundError or ValueError where the pretrained weights that a run asks for are not there."""
+    if config.model.pretrained:
+        weights.pretrained_path(config.model.pretrained, config.model.backbone)
+
+
+def build_model(config: Config) -> MultiTaskModel:
+    """The model with its initial weights; the backbone's are the pretrained ones where the configuration asks."""
+    model = models.build(config)
+    if config.model.pretrained:
+        weights.load_pretrained(model.backbone, config.model.pretrained, config.model.backbone)
+    return model
+
+
+def build_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
+    """The optimiser with its schedule over steps."""
+    return optim.make_optimizer(
+        config.optim.name,
+        learning_rate(config, steps_per_epoch),
+        weight_decay=config.optim.weight_decay,
+        momentum=config.optim.momentum,
+    )
+
+
+def learning_rate(config: Config, steps_per_epoch: int) -> optim.Schedule:
+    """Optimiser step -> learning rate."""
+    schedule = optim.SCHEDULES[config.optim.schedule](config.optim.lr, config.train.epochs)
+    return optim.per_step(schedule, steps_per_epoch, config.train.epochs)
+
+
+def build_metrics(config: Config, *, final: bool) -> dict[str, metrics.Metric]:
+    """{main task: its metric}, of the final protocol or of evaluation while training."""
+    channels = tasks.num_channels(main_tasks(config), config.data.dataset)
+    return {
+        name: metrics.build(
+            tasks.get(name).metric, num_classes=n, depth_protocol=config.train.depth_protocol, final=final
+        )
+        for name, n in channels.items()
+    }
+
+
+def protocol(config: Config) -> dict[str, str]:
+    """What numbers have to share to be compared."""
+    return {"data": builder_name(config), "depth": config.train.depth_protocol}
+
+
+def claim_workdir(config: Config, workdir: str | Path) -> None:
+    """Writes the configuration into the work directory, or checks it against the one that is there.
+
+    Raises:
+        ValueError: the directory belongs to a run with another configuration; every difference is listed.
+    """
+    path = Path(workdir) / CONFIG
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(to_json(config), encoding="utf-8")
+        return
+    old, new = _flat(load_config(workdir)), _flat(config)
+    changed = [f"{name}: {old[name]!r} there, {new[name]!r} now" for name in new if old[name] != new[name]]
+    changed = [line for line in changed if line.split(":")[0] not in _FREE]
+    if changed:
+        raise ValueError(
+            f"{workdir} holds a run with another configuration ({'; '.join(changed)}); continue it with the old "
+            "values, or give another --workdir"
+        )
+
+
+def load_config(workdir: str | Path) -> Config:
+    """The configuration stored in a work directory.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it cannot be understood.
+    """
+    path = Path(workdir) / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{workdir} is no work directory of a run: it has no {CONFIG}. Give the --workdir of a training run"
+        )
+    return from_json(path.read_text(encoding="utf-8"), str(path))
+
+
+def _flat(config: Config) -> dict[str, object]:
+    sections = {name: getattr(config, name) for name in ("data", "model", "optim", "train")}
+    return {f"{section}.{name}": value for section, part in sections.items() for name, value in vars(part).items()}

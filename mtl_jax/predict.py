@@ -1,0 +1,90 @@
+"""Prediction on files or on a split: maps and panels on disk."""
+
+import glob
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from mtl_jax import experiment, predictions, visualize
+from mtl_jax.data import records, transforms
+from mtl_jax.data.datasets import Split
+from mtl_jax.restore import Restored
+
+Sample = dict[str, Any]  # "id", "image" uint8 [H, W, 3], and a label [H, W, C] for each task that is known
+
+
+def find_images(pattern: str, limit: int = 0) -> list[Path]:
+    """The files a glob matches, in order.
+
+    Args:
+        limit: at most so many; 0 = all.
+
+    Raises:
+        FileNotFoundError: none does.
+        ValueError: two files have the same name without suffix, so that their predictions would overwrite each other.
+    """
+    paths = sorted(Path(path) for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
+    if not paths:
+        raise FileNotFoundError(
+            f"no file matches --images {pattern!r}; check the path, and put the glob in quotes so that the shell "
+            "leaves it alone"
+        )
+    paths = paths[: limit or None]
+    stems = [path.stem for path in paths]
+    if repeated := sorted({stem for stem in stems if stems.count(stem) > 1}):
+        raise ValueError(f"several images are named {', '.join(repeated[:5])}; predict on one folder at a time")
+    return paths
+
+
+def file_samples(paths: Sequence[Path]) -> Iterator[Sample]:
+    """Images read from files, without labels.
+
+    Raises:
+        ValueError: a file is not an image that can be read.
+    """
+    for path in paths:
+        try:
+            image = records.decode_image(path.read_bytes(), 3)
+        except ValueError as error:
+            raise ValueError(f"{path} cannot be read as an image: {error}") from error
+        yield {"id": path.stem, "image": image}
+
+
+def split_samples(source: Split, family: str, tasks: Sequence[str], limit: int = 0) -> Iterator[Sample]:
+    """The images of a split with their labels; at most `limit` of them, 0 = all."""
+    for index in range(min(limit or len(source), len(source))):
+        where = f"{source.name}, split {source.split}, record {index}"
+        yield records.decode(source[index], tasks, family=family, where=where)
+
+
+def predict(run: Restored, samples: Iterable[Sample], out: Path) -> int:
+    """Predicts and writes OUT/<task>/<id>.png or .mat and OUT/panels/<id>.png, all at the image's own size.
+
+    Returns:
+        The number of images.
+    """
+    size = experiment.image_size(run.config)
+    (out / "panels").mkdir(parents=True, exist_ok=True)
+    written = 0
+    for sample in tqdm(samples, unit="image"):
+        # One image at a time: sizes differ, and a batch must fill every device.
+        image = transforms.val_transform({"image": sample["image"]}, size)["image"]
+        batch = {"image": np.repeat(image[None], run.mesh.size, axis=0)}
+        valid = np.arange(run.mesh.size) == 0
+        ((_, maps),) = run.predict_batches([batch | {"valid": valid, "index": np.zeros(run.mesh.size, np.int32)}])
+        resized = {
+            task: predictions.quantise(task, predictions.resize_prediction(task, value, sample["image"].shape[:2]))
+            for task, value in maps.items()
+        }
+        for task, value in resized.items():
+            predictions.save(task, value, predictions.file_path(out, task, sample["id"]))
+        labels = {task: sample[task] for task in run.tasks if task in sample}
+        panel = visualize.panel(sample["image"], resized, labels or None)
+        if not cv2.imwrite(str(out / "panels" / f"{sample['id']}.png"), panel[..., ::-1]):
+            raise OSError(f"cannot write to {out / 'panels'}")
+        written += 1
+    return written

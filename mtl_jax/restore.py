@@ -1,0 +1,76 @@
+"""A trained model out of a work directory, ready to predict."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from mtl_jax import evaluate, experiment, models, parallel
+from mtl_jax.config import Config, main_tasks, validate
+from mtl_jax.data import loader
+from mtl_jax.data.datasets import Split
+from mtl_jax.train import state as train_state
+from mtl_jax.train.checkpoint import Checkpoints
+from mtl_jax.train.step import make_predict_step
+
+logger = logging.getLogger(__name__)
+
+
+class Restored:
+    """The model of a run at one of its checkpoints.
+
+    Args:
+        config: the run's own, `experiment.load_config(workdir)`.
+        step: "best", "latest" or a number.
+
+    Raises:
+        FileNotFoundError: no checkpoint, or not that one.
+        ValueError: the checkpoint does not fit the configuration.
+
+    Attributes:
+        step: the checkpoint's step.
+        tasks: the main tasks.
+    """
+
+    def __init__(self, config: Config, workdir: str | Path, step: str):
+        self.config = validate(config)
+        self.tasks = main_tasks(config)
+        self.mesh = parallel.make_mesh()
+        checkpoints = Checkpoints(workdir, read_only=True)
+        self.step = checkpoints.resolve(step)
+        # The schedule's length changes neither the structure nor the shapes of the optimiser's state.
+        tx = experiment.build_optimizer(config, steps_per_epoch=1)
+        abstract = train_state.abstract(lambda: models.build(config), tx, self.mesh)
+        self._arrays, _ = checkpoints.restore(self.step, abstract.arrays)
+        checkpoints.close()
+        self._predict = make_predict_step(abstract.graphdef, self.tasks, self.mesh)
+        logger.info("restored step %d (%s) of %s", self.step, step, workdir)
+
+    def predict_split(self, source: Split, batch_size: int = 0) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """(index, {task: prediction at network resolution}) for every image of a split.
+
+        Args:
+            batch_size: images at a time over all devices; 0 = the run's own for evaluation.
+        """
+        train = self.config.train
+        size = batch_size or train.eval_batch_size or train.batch_size
+        parallel.check_batch_size(size, self.mesh, "batch_size")
+        batches = loader.val_batches(
+            source,
+            family=self.config.data.dataset,
+            tasks=(),
+            size=experiment.image_size(self.config),
+            batch_size=size,
+            num_workers=self.config.data.num_workers,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        return self.predict_batches(batches)
+
+    def predict_batches(
+        self, batches: Iterable[Mapping[str, np.ndarray]]
+    ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """As `predict_split`, from batches of normalised images with "index" and "valid"."""
+        return evaluate.predict_images(self._predict, self._arrays, batches, self.mesh)

@@ -1,0 +1,135 @@
+"""Checkpoints of a run with Orbax: the newest and the best, written while training goes on."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "checkpoints"
+SCORE = "score"
+
+
+class Checkpoints:
+    """The checkpoints of a work directory.
+
+    A checkpoint holds `state` (the arrays of model and optimiser) and `progress` (JSON: where the input stands and what
+    ranks the evaluations). Steps that were not evaluated have no score and can never be the best.
+
+    Args:
+        workdir: the run's directory.
+        read_only: for evaluation; nothing is created or deleted.
+    """
+
+    def __init__(self, workdir: str | Path, *, read_only: bool = False):
+        self.directory = Path(workdir).resolve() / FOLDER
+        if read_only and not self.directory.is_dir():
+            raise FileNotFoundError(
+                f"{workdir} has no checkpoints (there is no {self.directory}); train first with "
+                f"python scripts/train.py --config CONFIG --workdir {workdir}"
+            )
+
+        def score(metrics: Any) -> float:
+            return metrics[SCORE]
+
+        best = BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
+        options = ocp.CheckpointManagerOptions(
+            best_fn=score,
+            preservation_policy=AnyPreservationPolicy([LatestN(n=1), best]),
+            read_only=read_only,
+            create=not read_only,
+        )
+        # Named handlers let the manager tell what a checkpoint holds before restoring it.
+        handlers = {"state": ocp.StandardCheckpointHandler(), "progress": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
+
+    def latest(self) -> int | None:
+        """The newest step, or None."""
+        return self._manager.latest_step()
+
+    def best(self) -> int | None:
+        """The step with the highest score, or None where no step has one."""
+        scored = [c for c in self.steps() if self._manager.metrics(c) is not None]
+        return max(scored, key=lambda step: self._manager.metrics(step)[SCORE], default=None)
+
+    def steps(self) -> list[int]:
+        """All steps there are."""
+        return sorted(self._manager.all_steps())
+
+    def resolve(self, step: str) -> int:
+        """ "best", "latest" or a number to a step. Without any evaluated step the best is the latest, with a warning.
+
+        Raises:
+            ValueError: neither of the words nor a number.
+            FileNotFoundError: no such checkpoint; the message lists those there are.
+        """
+        steps = self.steps()
+        if not steps:
+            raise FileNotFoundError(f"{self.directory} holds no finished checkpoint; train longer")
+        if step == "latest":
+            return steps[-1]
+        if step == "best":
+            best = self.best()
+            if best is None:
+                logger.warning("no checkpoint in %s was evaluated; the latest stands in for the best", self.directory)
+            return steps[-1] if best is None else best
+        if not step.isdecimal():
+            raise ValueError(f"step is {step!r}; it may be best, latest or a number")
+        if int(step) not in steps:
+            raise FileNotFoundError(f"{self.directory} has no step {step}; it has {', '.join(map(str, steps))}")
+        return int(step)
+
+    def save(self, step: int, arrays: Any, progress: dict, score: float | None) -> None:
+        """Starts writing a checkpoint; returns once the arrays are copied. A step that exists already is left alone."""
+        if step in self._manager.all_steps():
+            return
+        args = ocp.args.Composite(state=ocp.args.StandardSave(arrays), progress=ocp.args.JsonSave(progress))
+        self._manager.save(step, args=args, metrics=None if score is None else {SCORE: score})
+
+    def restore(self, step: int, abstract: Any) -> tuple[Any, dict]:
+        """(arrays, progress) of a step.
+
+        Args:
+            abstract: shapes, dtypes and shardings of the arrays.
+
+        Raises:
+            ValueError: the checkpoint holds the arrays of another model or optimiser; the first differences are listed.
+        """
+        self._check(step, abstract)
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
+        restored = self._manager.restore(step, args=args)
+        return restored["state"], restored["progress"]
+
+    def _check(self, step: int, abstract: Any) -> None:
+        """Compares names and shapes before anything is read, as Orbax's own message lists whole trees."""
+        stored = _shapes(self._manager.item_metadata(step)["state"])
+        wanted = _shapes(abstract)
+        problems = [f"{key} is only in the checkpoint" for key in stored if key not in wanted]
+        problems += [f"{key} is missing in the checkpoint" for key in wanted if key not in stored]
+        problems += [
+            f"{key} is {stored[key]} in the checkpoint, {wanted[key]} in the model"
+            for key in wanted
+            if key in stored and stored[key] != wanted[key]
+        ]
+        if problems:
+            shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+            raise ValueError(
+                f"the checkpoint {self.directory / str(step)} belongs to another model or optimiser: {shown}. "
+                "Use the workdir of this configuration, or another workdir for a new run"
+            )
+
+    def wait(self) -> None:
+        """Returns when every save is complete on disk; raises what made one fail."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and stops the background threads."""
+        self._manager.close()
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    flat = ocp.tree.to_flat_dict(tree)
+    return {".".join(map(str, path)): tuple(leaf.shape) for path, leaf in flat.items()}

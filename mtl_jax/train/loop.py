@@ -1,0 +1,187 @@
+"""The training loop."""
+
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from mtl_jax import evaluate, experiment, models, parallel
+from mtl_jax.config import Config, all_tasks, main_tasks, validate
+from mtl_jax.data import loader
+from mtl_jax.losses import Objective
+from mtl_jax.train import state as train_state
+from mtl_jax.train.checkpoint import Checkpoints
+from mtl_jax.train.step import make_eval_step, make_train_step
+from mtl_jax.train.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+
+class NonFiniteLossError(FloatingPointError):
+    """A loss is NaN or infinite."""
+
+
+def fit(config: Config, workdir: str | Path, single_task: evaluate.Results | None = None) -> evaluate.Results:
+    """Trains in `workdir`, from its newest checkpoint if there is one, to the last epoch.
+
+    Writes config.json, checkpoints/, log.jsonl and tensorboard/. The result is the same, bit for bit on CPU, whether or
+    not the run was interrupted.
+
+    Args:
+        single_task: {task: scores} of single-task models, which the multi-task performance that ranks checkpoints
+            refers to; without it, it refers to the first evaluation of this run.
+
+    Returns:
+        The last evaluation's scores by task.
+
+    Raises:
+        ValueError, FileNotFoundError: the configuration, the data or the work directory does not fit; nothing has
+            been trained then.
+        NonFiniteLossError: a loss is not finite; the last checkpoint is from before that.
+    """
+    return _Run(validate(config), Path(workdir), single_task).fit()
+
+
+class _Run:
+    """One process's part in a run."""
+
+    def __init__(self, config: Config, workdir: Path, single_task: evaluate.Results | None):
+        self.config = config
+        self.tasks = main_tasks(config)
+        self.mesh = parallel.make_mesh()
+        self.eval_batch_size = config.train.eval_batch_size or config.train.batch_size
+        parallel.check_batch_size(config.train.batch_size, self.mesh, "train.batch_size")
+        parallel.check_batch_size(self.eval_batch_size, self.mesh, "train.eval_batch_size")
+        experiment.check_pretrained(config)
+        self.source = experiment.open_split(config, "train", all_tasks(config))
+        self.val_source = experiment.open_split(config, "val", self.tasks)
+        self.steps_per_epoch = loader.steps_per_epoch(len(self.source), config.train.batch_size)
+        self.total_steps = self.steps_per_epoch * config.train.epochs
+        self.learning_rate = experiment.learning_rate(config, self.steps_per_epoch)
+        self.metrics = experiment.build_metrics(config, final=False)
+
+        experiment.claim_workdir(config, workdir)
+        self.checkpoints = Checkpoints(workdir)
+        self.state, self.progress = self._initial_state()
+        self.step = self.progress["step"]
+        self.reference = single_task or self.progress["reference"]
+        self.train_step = make_train_step(self.state.graphdef, Objective(self.tasks))
+        self.eval_step = make_eval_step(self.state.graphdef, self.metrics, self.mesh)
+        self.writer = Writer(workdir, resume_step=self.step, active=jax.process_index() == 0)
+
+    def _initial_state(self) -> tuple[train_state.TrainState, dict[str, Any]]:
+        """The newest checkpoint, or a fresh start."""
+        tx = experiment.build_optimizer(self.config, self.steps_per_epoch)
+        latest = self.checkpoints.latest()
+        if latest is None:
+            state = train_state.create(lambda: experiment.build_model(self.config), tx, self.mesh)
+            return state, {"step": 0, "input": None, "reference": None}
+        abstract = train_state.abstract(lambda: models.build(self.config), tx, self.mesh)
+        arrays, progress = self.checkpoints.restore(latest, abstract.arrays)
+        logger.info("continuing from step %d of %d", latest, self.total_steps)
+        return train_state.TrainState(abstract.graphdef, arrays), progress
+
+    def fit(self) -> evaluate.Results:
+        train = self.config.train
+        batches = self._train_batches()
+        results: evaluate.Results = {}
+        pending: list[tuple[int, dict[str, jax.Array]]] = []
+        bar = tqdm(total=self.total_steps, initial=self.step, unit="step", disable=jax.process_index() != 0)
+        started, arrays = time.perf_counter(), self.state.arrays
+        try:
+            while self.step < self.total_steps:
+                arrays, losses = self.train_step(arrays, parallel.shard_batch(next(batches), self.mesh))
+                self.step += 1
+                bar.update()
+                pending.append((self.step, losses))
+                epoch_ends = self.step % self.steps_per_epoch == 0
+                saves = self.step % (train.checkpoint_every or self.steps_per_epoch) == 0
+                if self.step % train.log_every == 0 or epoch_ends or saves:
+                    means = self._flush(pending, time.perf_counter() - started)
+                    bar.set_postfix(loss=f"{means['loss/total']:.3f}", epoch=self.step // self.steps_per_epoch)
+                    pending, started = [], time.perf_counter()
+                score = None
+                if epoch_ends and self._evaluates(self.step // self.steps_per_epoch):
+                    results = self._evaluate(arrays)
+                    score = evaluate.score(results, self.reference, self.tasks)
+                    started = time.perf_counter()
+                if saves or epoch_ends:
+                    self._save(arrays, batches.get_state(), score)
+        finally:
+            # Whatever ends the loop, what was saved so far reaches the disk.
+            bar.close()
+            self.writer.close()
+            self.checkpoints.close()
+        return results
+
+    def _train_batches(self) -> Any:
+        data = self.config.data
+        batches = loader.train_batches(
+            self.source,
+            family=data.dataset,
+            tasks=all_tasks(self.config),
+            recipe=experiment.recipe(self.config),
+            size=experiment.image_size(self.config),
+            border=data.border,
+            batch_size=self.config.train.batch_size,
+            seed=self.config.train.seed,
+            num_workers=data.num_workers,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        if self.progress["input"] is not None:
+            batches.set_state(self.progress["input"])
+        return batches
+
+    def _flush(self, pending: list[tuple[int, dict[str, jax.Array]]], seconds: float) -> dict[str, float]:
+        """Fetches the losses since the last line, checks them and writes their means."""
+        fetched = [(step, jax.device_get(losses)) for step, losses in pending]
+        for step, losses in fetched:
+            if bad := {name: float(value) for name, value in losses.items() if not math.isfinite(value)}:
+                raise NonFiniteLossError(
+                    f"step {step}: {', '.join(f'{name} is {value}' for name, value in bad.items())}. Lower optim.lr or "
+                    "check the labels; the newest checkpoint is from before this step"
+                )
+        means = {
+            f"loss/{name}": sum(float(losses[name]) for _, losses in fetched) / len(fetched) for name in fetched[0][1]
+        }
+        rate = {
+            "epoch": self.step / self.steps_per_epoch,
+            "learning_rate": float(self.learning_rate(self.step - 1)),
+            "images_per_second": len(fetched) * self.config.train.batch_size / seconds,
+        }
+        self.writer.write(self.step, "train", means | rate)
+        return means
+
+    def _evaluates(self, epoch: int) -> bool:
+        last = self.config.train.eval_final_epochs
+        return last == 0 or epoch > self.config.train.epochs - last
+
+    def _evaluate(self, arrays: Any) -> evaluate.Results:
+        batches = loader.val_batches(
+            self.val_source,
+            family=self.config.data.dataset,
+            tasks=self.tasks,
+            recipe=experiment.recipe(self.config),
+            size=experiment.image_size(self.config),
+            batch_size=self.eval_batch_size,
+            num_workers=self.config.data.num_workers,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        results = evaluate.streaming(self.eval_step, arrays, batches, self.metrics, self.mesh)
+        if self.reference is None and len(self.tasks) > 1:
+            self.reference = results
+            logger.info("no single-task results: checkpoints are ranked by their gain over this first evaluation")
+        scalars = {f"{t}/{k}": v for t, result in results.items() for k, v in result.items() if isinstance(v, float)}
+        self.writer.write(self.step, "eval", scalars)
+        logger.info("step %d\n%s", self.step, evaluate.table(results))
+        return results
+
+    def _save(self, arrays: Any, position: dict, score: float | None) -> None:
+        progress = {"step": self.step, "input": position, "reference": self.reference}
+        self.checkpoints.save(self.step, arrays, progress, score)

@@ -1,0 +1,59 @@
+"""Where a run's numbers go: one JSON line per log step, and TensorBoard event files. Process 0 only."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+LOG = "log.jsonl"
+
+
+class Writer:
+    """Appends to `log.jsonl` and to the event files of a work directory.
+
+    Args:
+        workdir: the run's directory.
+        resume_step: lines of later steps, written before an interruption, are dropped: a step appears once.
+        active: False on all processes but one; the writer then does nothing.
+    """
+
+    def __init__(self, workdir: str | Path, *, resume_step: int, active: bool = True):
+        self._active = active
+        if not active:
+            return
+        path = Path(workdir) / LOG
+        _truncate(path, resume_step)
+        self._file = path.open("a", encoding="utf-8")
+        self._events = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=resume_step + 1)
+
+    def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
+        """One line `{"step": ..., "kind": ..., name: value, ...}`; kind is "train" or "eval"."""
+        if not self._active:
+            return
+        self._file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._events.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        """Flushes everything."""
+        if self._active:
+            self._file.close()
+            self._events.close()
+
+
+def _truncate(path: Path, step: int) -> None:
+    """Keeps the whole lines of steps up to `step`; a line that a crash cut short goes too."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except json.JSONDecodeError:
+            break
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,41 @@
+"""Predicts on images: a map per task, and a panel of image, predictions and, where known, ground truth.
+
+    python scripts/predict.py --workdir runs/nyud_mtinet --images "photos/*.jpg" --out predictions
+    python scripts/predict.py --workdir runs/nyud_mtinet --split val --limit 8 --out predictions
+
+Writes OUT/<task>/<name>.png (depth as .mat in metres) and OUT/panels/<name>.png.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from mtl_jax import cli, experiment, predict
+from mtl_jax.restore import Restored
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "directory of a training run", required=True)
+_STEP = flags.DEFINE_string("step", "best", "checkpoint: best, latest or a step number")
+_IMAGES = flags.DEFINE_string("images", None, "glob of image files; put it in quotes")
+_SPLIT = flags.DEFINE_string("split", None, "instead of --images: a split of the run's data set, train or val")
+_LIMIT = flags.DEFINE_integer("limit", 0, "at most so many images; 0 = all", lower_bound=0)
+_OUT = flags.DEFINE_string("out", None, "folder to write to", required=True)
+
+
+def main() -> None:
+    cli.enable_compilation_cache()
+    if (_IMAGES.value is None) == (_SPLIT.value is None):
+        raise ValueError("give either --images GLOB or --split NAME")
+    paths = None if _IMAGES.value is None else predict.find_images(_IMAGES.value, _LIMIT.value)
+    config = experiment.load_config(_WORKDIR.value)
+    run = Restored(config, _WORKDIR.value, _STEP.value)
+    if paths is not None:
+        samples = predict.file_samples(paths)
+    else:
+        source = experiment.open_split(config, str(_SPLIT.value), run.tasks)
+        samples = predict.split_samples(source, config.data.dataset, run.tasks, _LIMIT.value)
+    written = predict.predict(run, samples, Path(_OUT.value))
+    print(f"{written} images: maps and panels are in {_OUT.value}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
