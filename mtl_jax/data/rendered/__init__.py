@@ -1,0 +1,5 @@
+"""Labelled scenes rendered on the spot; importing this registers the tfds builder `rendered_scenes`."""
+
+from mtl_jax.data.rendered.builder import RenderedConfig, RenderedScenes, draw
+
+__all__ = ["RenderedConfig", "RenderedScenes", "draw"]

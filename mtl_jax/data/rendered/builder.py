@@ -1,0 +1,180 @@
+"""The embedded data set: labelled scenes drawn by a ray caster, as a tfds builder that needs no download."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from typing import Any
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+
+from mtl_jax.data.rendered import people, rooms
+
+_SAMPLERS = {"nyud": rooms.sample, "pascal": people.sample}
+_SPLITS = ("train", "val")
+_FEWEST_FOR_POOL = 32  # starting worker processes costs about as much as drawing this many images
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class RenderedConfig(tfds.core.BuilderConfig):
+    """Size and content of a rendered data set.
+
+    Attributes:
+        name: of the configuration and of its folder: different settings need different names.
+        kind: "nyud" for rooms with NYUD's labels or "pascal" for pictures with PASCAL's.
+        height, width: of the images in pixels.
+        num_train, num_val: images in each split.
+        seed: image i of a split depends on nothing but seed, split and i (and the size).
+    """
+
+    kind: str = "nyud"
+    height: int = 240
+    width: int = 320
+    num_train: int = 400
+    num_val: int = 100
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.kind not in _SAMPLERS:
+            raise ValueError(f"kind is {self.kind!r}; it must be one of {', '.join(map(repr, _SAMPLERS))}")
+        for field, least in (("height", 32), ("width", 32), ("num_train", 1), ("num_val", 1), ("seed", 0)):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+                raise ValueError(f"{field} is {value!r}; it must be an integer of at least {least}")
+
+    def settings(self) -> dict[str, Any]:
+        """What the images depend on."""
+        return {key: getattr(self, key) for key in ("kind", "height", "width", "num_train", "num_val", "seed")}
+
+
+def draw(kind: str, height: int, width: int, seed: int, split: str, index: int) -> dict[str, np.ndarray]:
+    """Image `index` of a split with its labels: {feature: [H, W, channels]}, see `RenderedScenes`."""
+    return _SAMPLERS[kind](np.random.default_rng([seed, _SPLITS.index(split), index]), height, width)
+
+
+def _png(array: np.ndarray) -> bytes:
+    return cv2.imencode(".png", array)[1].tobytes()
+
+
+def _jpeg(array: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", array[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+
+
+def _encoded(kind: str, height: int, width: int, seed: int, split: str, index: int) -> dict[str, Any]:
+    """What tfds writes: images and class maps as compressed bytes (so that tfds leaves TensorFlow alone)."""
+    example: dict[str, Any] = {}
+    for key, value in draw(kind, height, width, seed, split, index).items():
+        encode = _jpeg if key == "image" else _png if value.dtype == np.uint8 else np.ascontiguousarray
+        example[key] = encode(value)
+    return {"id": f"{split}_{index:05d}", **example}
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _render_all(job: partial, count: int) -> Iterator[dict[str, Any]]:
+    """job(index=0), job(index=1), ... in this order, from several processes if that pays."""
+    done = 0
+    workers = min(_cpus(), 16)
+    # JAX may be running in this process, which a fork would not survive: workers are started afresh.
+    if workers > 1 and count >= _FEWEST_FOR_POOL and not multiprocessing.current_process().daemon:
+        context = multiprocessing.get_context("spawn")
+        try:
+            with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+                pending: deque[Future] = deque()
+                for index in range(count):
+                    pending.append(pool.submit(job, index=index))
+                    if len(pending) >= 4 * workers:  # bounds the memory when writing is the slower side
+                        yield pending.popleft().result()
+                        done += 1
+                while pending:
+                    yield pending.popleft().result()
+                    done += 1
+        except BrokenProcessPool:
+            _log.warning(
+                "the rendering processes died; rendering continues in this one. "
+                "A script that builds the data set at its top level needs `if __name__ == '__main__':`"
+            )
+    for index in range(done, count):
+        yield job(index=index)
+
+
+class RenderedScenes(tfds.core.GeneratorBasedBuilder):
+    """Rendered scenes with dense labels: a stand-in for NYUD and PASCAL that is there without a download.
+
+    Features of the kind "nyud": `id`, `image` (uint8 RGB), `semseg` (NYUD's 40 classes counted from 0, of which the
+    scenes use `rooms.CLASSES`; 255 void), `depth` (float32 metres along the optical axis, 0 invalid), `normals`
+    (float32 unit vectors: x right, y away from the camera, z up; zero where invalid), `edge` (0 or 255).
+    Features of the kind "pascal": `id`, `image`, `semseg` (VOC's ids, of which the pictures use `people.CLASSES`; 0
+    background, 255 void), `human_parts` (`people.PARTS`, all zero without a person), `sal` (0 or 255), `normals`
+    (zero in the sky), `edge`. Arrays are [H, W, channels].
+    """
+
+    name = "rendered_scenes"
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [  # noqa: RUF012
+        RenderedConfig(name="nyud"),
+        RenderedConfig(name="nyud_tiny", height=96, width=128, num_train=12, num_val=5),
+        RenderedConfig(name="pascal", kind="pascal", height=256, width=256),
+        RenderedConfig(name="pascal_tiny", kind="pascal", height=96, width=96, num_train=12, num_val=5),
+    ]
+
+    def __init__(self, *, file_format: Any = None, **kwargs: Any):
+        super().__init__(file_format=file_format or tfds.core.FileFormat.ARRAY_RECORD, **kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        image = partial(tfds.features.Image, dtype=np.uint8)
+        png = partial(image, shape=(None, None, 1), encoding_format="png")
+        dense = partial(tfds.features.Tensor, dtype=np.float32, encoding=tfds.features.Encoding.ZLIB)
+        features = {
+            "id": tfds.features.Text(),
+            "image": image(shape=(None, None, 3), encoding_format="jpeg"),
+            "semseg": png(),
+            "normals": dense(shape=(None, None, 3)),
+            "edge": png(),
+        }
+        if self.builder_config.kind == "nyud":
+            features["depth"] = dense(shape=(None, None, 1))
+        else:
+            features |= {"human_parts": png(), "sal": png()}
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=RenderedScenes.__doc__,
+            features=tfds.features.FeaturesDict(features),
+            disable_shuffling=True,  # example i of a split is image i; the loader shuffles
+            metadata=tfds.core.MetadataDict(self.builder_config.settings()),
+        )
+
+    def download_and_prepare(self, **kwargs: Any) -> None:
+        """Renders the scenes, unless they are there; see `tfds.core.DatasetBuilder.download_and_prepare`.
+
+        Raises:
+            ValueError: the folder holds scenes rendered under this name with other settings.
+        """
+        super().download_and_prepare(**kwargs)
+        found, wanted = dict(self.info.metadata), self.builder_config.settings()
+        if found != wanted:
+            raise ValueError(f"{self.data_dir} holds scenes with {found}, not {wanted}; use another name or remove it")
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+        config = self.builder_config
+        return {
+            "train": self._generate_examples("train", config.num_train),
+            "val": self._generate_examples("val", config.num_val),
+        }
+
+    def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        config = self.builder_config
+        job = partial(_encoded, config.kind, config.height, config.width, config.seed, split)
+        yield from enumerate(_render_all(job, count))
