@@ -25,5 +25,5 @@ def get_config(arg=None):
         ),
         model=Model("mti_net", "hrnet_w18"),
         optim=Optim("adam", lr=1e-3, weight_decay=1e-4),
-        train=Train(batch_size=8, epochs=8, eval_final_epochs=2, eval_batch_size=20, log_every=10),
+        train=Train(batch_size=8, epochs=6, eval_final_epochs=2, eval_batch_size=20, log_every=10),
     )

@@ -63,4 +63,4 @@ class BatchNorm(nnx.Module):
 
     def _update(self, mean: jax.Array, var: jax.Array):
         for running, batch in ((self.mean, mean), (self.var, var)):
-            running[...] = (1 - self.momentum) * running[...] + self.momentum * jax.lax.stop_gradient(batch)
+            running.set_value((1 - self.momentum) * running[...] + self.momentum * jax.lax.stop_gradient(batch))

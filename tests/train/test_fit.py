@@ -1,0 +1,165 @@
+import json
+import logging
+
+import jax
+import numpy as np
+import pytest
+
+from mtl_jax import evaluate, experiment, parallel
+from mtl_jax.data import loader
+from mtl_jax.restore import Restored
+from mtl_jax.train import NonFiniteLossError, fit, loop
+from mtl_jax.train import state as train_state
+from mtl_jax.train.checkpoint import Checkpoints
+from tests import tiny
+
+# 12 training images in batches of 4: three steps an epoch.
+
+
+class _Killed(BaseException):
+    """Ends a run from outside, like a signal: nothing may catch it."""
+
+
+def _kill_at(step, monkeypatch):
+    original = loop.make_train_step
+
+    def make(*args):
+        inner, calls = original(*args), iter(range(10**9))
+
+        def train_step(arrays, batch):
+            if next(calls) == step:
+                raise _Killed
+            return inner(arrays, batch)
+
+        return train_step
+
+    monkeypatch.setattr(loop, "make_train_step", make)
+
+
+def _arrays(config, workdir, step="latest"):
+    checkpoints = Checkpoints(workdir, read_only=True)
+    tx = experiment.build_optimizer(config, steps_per_epoch=3)
+    abstract = train_state.abstract(lambda: experiment.build_model(config), tx, parallel.make_mesh())
+    found = checkpoints.resolve(step)
+    arrays, progress = checkpoints.restore(found, abstract.arrays)
+    checkpoints.close()
+    return found, jax.tree.map(np.asarray, arrays), progress
+
+
+@pytest.mark.parametrize(("num_workers", "killed_at"), [(0, 5), (1, 3)])
+def test_an_interrupted_run_ends_bit_identical(tmp_path, data_dir, monkeypatch, num_workers, killed_at):
+    config = tiny.config(data_dir, checkpoint_every=2, eval_final_epochs=1)
+    fit(config, tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        _kill_at(killed_at, patch)  # in the middle of an epoch, at least a step after the last save
+        with pytest.raises(_Killed):
+            fit(config, tmp_path / "killed")
+    config.data.num_workers = num_workers  # worker processes change nothing
+    fit(config, tmp_path / "killed")
+
+    (step, straight, _), (other, resumed, progress) = (_arrays(config, tmp_path / n) for n in ("straight", "killed"))
+    assert step == other == 6
+    assert progress["input"]["position"] == 6
+    jax.tree.map(np.testing.assert_array_equal, straight, resumed)
+    lines = [[json.loads(x) for x in (tmp_path / n / "log.jsonl").open()] for n in ("straight", "killed")]
+    for one, two in zip(*lines, strict=True):  # every step once, with the same numbers
+        assert {k: v for k, v in one.items() if k != "images_per_second"} == {
+            k: v for k, v in two.items() if k != "images_per_second"
+        }
+
+
+def test_log_names_every_loss_and_results_can_be_evaluated(tmp_path, data_dir, caplog):
+    config = tiny.config(data_dir, eval_final_epochs=0)
+    results = fit(config, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").open()]
+    train = [line for line in lines if line["kind"] == "train"]
+    assert [line["step"] for line in train] == [1, 2, 3, 4, 5, 6]
+    assert {"loss/depth", "loss/total", "learning_rate", "epoch", "images_per_second"} <= set(train[0])
+    assert [line["step"] for line in lines if line["kind"] == "eval"] == [3, 6]
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+
+    # A finished run trains no further, and its checkpoint gives the scores of training's own evaluation.
+    assert fit(config, tmp_path / "run") == {}
+    run = Restored(experiment.load_config(tmp_path / "run"), tmp_path / "run", "latest")
+    source = experiment.open_split(config, "val", run.tasks)
+    metrics = experiment.build_metrics(config, final=False)
+    state_metrics = {"depth": {}}
+    batches = loader.val_batches(
+        source, family="nyud", tasks=("depth",), recipe="astmt", size=(64, 64), batch_size=4, num_workers=0
+    )
+    for index, maps in run.predict_split(source):
+        state_metrics["depth"][index] = maps["depth"]
+    assert sorted(state_metrics["depth"]) == list(range(len(source)))
+    from mtl_jax.metrics import Accumulator
+
+    accumulator = Accumulator(metrics["depth"])
+    for batch in batches:
+        rows = np.flatnonzero(batch["valid"])
+        prediction = np.stack([state_metrics["depth"][int(batch["index"][row])] for row in rows])
+        accumulator.update(metrics["depth"].update(prediction, batch["depth"][rows]))
+    assert accumulator.compute()["rmse"] == pytest.approx(results["depth"]["rmse"], rel=1e-5)
+
+
+def test_best_and_latest_are_kept(tmp_path, data_dir, monkeypatch):
+    config = tiny.config(data_dir, epochs=4, eval_final_epochs=0, checkpoint_every=2)
+    scores = iter([0.1, 0.9, 0.3, 0.2])
+    monkeypatch.setattr(evaluate, "score", lambda *args: next(scores))
+    fit(config, tmp_path)
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    assert checkpoints.steps() == [6, 12]
+    assert (checkpoints.resolve("best"), checkpoints.resolve("latest"), checkpoints.resolve("6")) == (6, 12, 6)
+    with pytest.raises(FileNotFoundError, match="has no step 7; it has 6, 12"):
+        checkpoints.resolve("7")
+    with pytest.raises(ValueError, match="may be best, latest or a number"):
+        checkpoints.resolve("last")
+
+
+def test_without_evaluation_the_latest_stands_in_for_the_best(tmp_path, data_dir, caplog):
+    config = tiny.config(data_dir, epochs=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop._Run, "_evaluates", lambda self, epoch: False)
+        fit(config, tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert Checkpoints(tmp_path, read_only=True).resolve("best") == 3
+    assert "the latest stands in for the best" in caplog.text
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, data_dir):
+    config = tiny.config(data_dir)
+    config.optim.lr = 1e30
+    with pytest.raises(NonFiniteLossError, match=r"step \d: depth is (nan|inf)"):
+        fit(config, tmp_path)
+
+
+def test_a_workdir_belongs_to_one_configuration(tmp_path, data_dir):
+    config = tiny.config(data_dir, epochs=1)
+    fit(config, tmp_path)
+    config.optim.lr = 0.5
+    config.train.log_every = 7  # free to change
+    with pytest.raises(ValueError, match=r"another configuration \(optim.lr: 0.001 there, 0.5 now\)"):
+        fit(config, tmp_path)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path, data_dir):
+    config = tiny.config(data_dir, epochs=1)
+    fit(config, tmp_path)
+    config.data.tasks, config.model.name = ("semseg",), "baseline"
+    with pytest.raises(
+        ValueError, match=r"belongs to another model or optimiser: .*decoder.* is only in the checkpoint"
+    ):
+        Restored(config, tmp_path, "latest")
+
+
+def test_the_batch_must_suit_the_data(tmp_path, data_dir):
+    with pytest.raises(ValueError, match="batch_size is 16, but the training split has 12 images"):
+        fit(tiny.config(data_dir, batch_size=16), tmp_path)
+    assert not (tmp_path / "config.json").exists()  # nothing was begun
+
+
+def test_pretrained_weights_must_be_there_before_anything_starts(tmp_path, data_dir, monkeypatch):
+    monkeypatch.setenv("MTL_JAX_CACHE", str(tmp_path))
+    config = tiny.config(data_dir)
+    config.model.backbone, config.model.pretrained = "hrnet_w18", "imagenet"
+    with pytest.raises(FileNotFoundError, match=r"hrnet_w18_small_v2-f460c6bc\.pth"):
+        fit(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
