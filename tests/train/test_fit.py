@@ -7,6 +7,7 @@ import pytest
 
 from mtl_jax import evaluate, experiment, parallel
 from mtl_jax.data import loader
+from mtl_jax.metrics import Accumulator
 from mtl_jax.restore import Restored
 from mtl_jax.train import NonFiniteLossError, fit, loop
 from mtl_jax.train import state as train_state
@@ -46,6 +47,10 @@ def _arrays(config, workdir, step="latest"):
     return found, jax.tree.map(np.asarray, arrays), progress
 
 
+def _log(workdir):
+    return [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
+
+
 @pytest.mark.parametrize(("num_workers", "killed_at"), [(0, 5), (1, 3)])
 def test_an_interrupted_run_ends_bit_identical(tmp_path, data_dir, monkeypatch, num_workers, killed_at):
     config = tiny.config(data_dir, checkpoint_every=2, eval_final_epochs=1)
@@ -61,8 +66,9 @@ def test_an_interrupted_run_ends_bit_identical(tmp_path, data_dir, monkeypatch, 
     assert step == other == 6
     assert progress["input"]["position"] == 6
     jax.tree.map(np.testing.assert_array_equal, straight, resumed)
-    lines = [[json.loads(x) for x in (tmp_path / n / "log.jsonl").open()] for n in ("straight", "killed")]
-    for one, two in zip(*lines, strict=True):  # every step once, with the same numbers
+    for one, two in zip(
+        _log(tmp_path / "straight"), _log(tmp_path / "killed"), strict=True
+    ):  # every step once, with the same numbers
         assert {k: v for k, v in one.items() if k != "images_per_second"} == {
             k: v for k, v in two.items() if k != "images_per_second"
         }
@@ -71,7 +77,7 @@ def test_an_interrupted_run_ends_bit_identical(tmp_path, data_dir, monkeypatch, 
 def test_log_names_every_loss_and_results_can_be_evaluated(tmp_path, data_dir, caplog):
     config = tiny.config(data_dir, eval_final_epochs=0)
     results = fit(config, tmp_path / "run")
-    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").open()]
+    lines = _log(tmp_path / "run")
     train = [line for line in lines if line["kind"] == "train"]
     assert [line["step"] for line in train] == [1, 2, 3, 4, 5, 6]
     assert {"loss/depth", "loss/total", "learning_rate", "epoch", "images_per_second"} <= set(train[0])
@@ -82,21 +88,15 @@ def test_log_names_every_loss_and_results_can_be_evaluated(tmp_path, data_dir, c
     assert fit(config, tmp_path / "run") == {}
     run = Restored(experiment.load_config(tmp_path / "run"), tmp_path / "run", "latest")
     source = experiment.open_split(config, "val", run.tasks)
-    metrics = experiment.build_metrics(config, final=False)
-    state_metrics = {"depth": {}}
-    batches = loader.val_batches(
+    maps = {index: prediction["depth"] for index, prediction in run.predict_split(source)}
+    assert sorted(maps) == list(range(len(source)))
+    accumulator = Accumulator(experiment.build_metrics(config, final=False)["depth"])
+    for batch in loader.val_batches(
         source, family="nyud", tasks=("depth",), recipe="astmt", size=(64, 64), batch_size=4, num_workers=0
-    )
-    for index, maps in run.predict_split(source):
-        state_metrics["depth"][index] = maps["depth"]
-    assert sorted(state_metrics["depth"]) == list(range(len(source)))
-    from mtl_jax.metrics import Accumulator
-
-    accumulator = Accumulator(metrics["depth"])
-    for batch in batches:
-        rows = np.flatnonzero(batch["valid"])
-        prediction = np.stack([state_metrics["depth"][int(batch["index"][row])] for row in rows])
-        accumulator.update(metrics["depth"].update(prediction, batch["depth"][rows]))
+    ):
+        for row in np.flatnonzero(batch["valid"]):
+            prediction = maps[int(batch["index"][row])][None]
+            accumulator.update(accumulator.metric.update(prediction, batch["depth"][row : row + 1]))
     assert accumulator.compute()["rmse"] == pytest.approx(results["depth"]["rmse"], rel=1e-5)
 
 
