@@ -36,10 +36,16 @@ def _parse(argv: list[str]) -> list[str]:
     """Flags, with unknown or ill-typed config fields as a plain error."""
     try:
         return flags.FLAGS(argv)
+    except flags.IllegalFlagValueError as error:
+        # A config file's own error arrives as the text of a traceback; its last line is what the user needs.
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        first = lines[0].removesuffix(" Traceback (most recent call last):")
+        sys.exit(f"error: {first}" if len(lines) == 1 else f"error: {first} {lines[-1].strip()}")
     except flags.Error as error:
         sys.exit(f"error: {error}")
     except (ValueError, AttributeError, KeyError, TypeError, OSError) as error:
-        sys.exit(f"error: the configuration cannot be read: {error}")
+        message = error.args[0] if len(error.args) == 1 else error  # str() of a KeyError is its repr
+        sys.exit(f"error: the configuration cannot be read: {message}; mtl_jax/config.py lists the fields")
 
 
 def enable_compilation_cache() -> None:

@@ -6,6 +6,7 @@ compares it with the untouched labels.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,17 +92,26 @@ def final(
     return {task: accumulator.compute() for task, accumulator in accumulators.items()}
 
 
-def score(results: Results, reference: Results | None, tasks: Sequence[str]) -> float:
-    """What ranks the checkpoints of a run, higher is better.
+def score(results: Results, reference: Results | None, tasks: Sequence[str]) -> float | None:
+    """What ranks the checkpoints of a run, higher is better; None where it cannot be told.
 
     The deciding metric for a single task; for several, the multi-task performance relative to `reference`: the
-    single-task results or, without them, the run's first evaluation.
+    single-task results or, without them, the run's first evaluation that can serve.
     """
     if len(tasks) == 1:
         row = TASKS[tasks[0]]
-        value = float(results[row.name][row.criterion])  # type: ignore[arg-type]
+        value = _criterion(results, row.name)
         return value if row.higher_is_better else -value
-    return delta_m(results, results if reference is None else reference, tasks)
+    return None if reference is None else delta_m(results, reference, tasks)
+
+
+def can_serve_as_reference(results: Results, tasks: Sequence[str]) -> bool:
+    """Whether relative gains over these results exist: no deciding metric is 0 or undefined."""
+    return all(math.isfinite(value) and value != 0 for value in (_criterion(results, task) for task in tasks))
+
+
+def _criterion(results: Results, task: str) -> float:
+    return float(results[task][TASKS[task].criterion])  # type: ignore[arg-type]
 
 
 def read_single_task(directories: Sequence[str | Path], tasks: Sequence[str], protocol: Mapping[str, str]) -> Results:

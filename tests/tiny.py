@@ -27,6 +27,11 @@ class TinyBackbone(Backbone):
         return tuple(maps)
 
 
+def build_backbone(name: str, *, dtype, rngs: nnx.Rngs) -> TinyBackbone:
+    """What tests register as the backbone "tiny"."""
+    return TinyBackbone(dtype=dtype, rngs=rngs)
+
+
 def config(data_dir, **train) -> Config:
     """A single-task run on the embedded data at its smallest."""
     data = Data(

@@ -101,11 +101,10 @@ def make_builder(builder_name: str, data_dir: str | Path) -> tfds.core.DatasetBu
 
     Raises:
         ValueError: no such builder or config; the message lists those there are.
-        NotImplementedError: the builder is planned.
     """
     name, _, config = builder_name.partition("/")
     if name in PLANNED:
-        raise NotImplementedError(f"{builder_name}: {PLANNED[name]}")
+        raise ValueError(f"{builder_name}: {PLANNED[name]}")
     if name not in BUILDERS:
         raise ValueError(f"unknown builder {builder_name!r}; the builders are {', '.join(BUILDERS)}")
     importlib.import_module(BUILDERS[name])

@@ -174,7 +174,7 @@ class _Run:
             process_count=jax.process_count(),
         )
         results = evaluate.streaming(self.eval_step, arrays, batches, self.metrics, self.mesh)
-        if self.reference is None and len(self.tasks) > 1:
+        if self.reference is None and len(self.tasks) > 1 and evaluate.can_serve_as_reference(results, self.tasks):
             self.reference = results
             logger.info("no single-task results: checkpoints are ranked by their gain over this first evaluation")
         scalars = {f"{t}/{k}": v for t, result in results.items() for k, v in result.items() if isinstance(v, float)}

@@ -146,7 +146,7 @@ def test_prepare_errors(tmp_path):
         data.prepare("cityscapes", tmp_path)
     with pytest.raises(ValueError, match="no config 'v3'; there are nyud_mt/astmt, nyud_mt/survey"):
         data.prepare("nyud_mt/v3", tmp_path)
-    with pytest.raises(NotImplementedError, match="no builder for the PASCAL-Context files yet"):
+    with pytest.raises(ValueError, match="no builder for the PASCAL-Context files yet"):
         data.prepare(datasets.get("pascal").builder("astmt"), tmp_path)
     with pytest.raises(FileNotFoundError, match=r"the data folder .* cannot be made"):
         data.prepare("nyud_mt/astmt", tmp_path / "a" / "b")

@@ -1,9 +1,9 @@
 import pytest
 
 from mtl_jax import backbones
-from tests.tiny import TinyBackbone
+from tests import tiny
 
 
 @pytest.fixture(autouse=True)
 def _tiny_backbone(monkeypatch):
-    monkeypatch.setitem(backbones.BACKBONES, "tiny", lambda name, *, dtype, rngs: TinyBackbone(dtype=dtype, rngs=rngs))
+    monkeypatch.setitem(backbones.BACKBONES, "tiny", tiny.build_backbone)

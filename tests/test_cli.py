@@ -1,0 +1,108 @@
+"""What a user sees who gets something wrong: one paragraph, no traceback, nothing begun."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mtl_jax import config as configs
+from mtl_jax import experiment
+from mtl_jax.train.checkpoint import Checkpoints
+from tests import tiny
+
+ROOT = Path(__file__).parents[1]
+
+
+def _run(script, *args):
+    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
+
+
+def _assert_fails(process, *parts):
+    assert process.returncode == 1, process.stderr
+    assert "Traceback" not in process.stderr
+    for part in parts:
+        assert part in process.stderr
+
+
+def test_unknown_config_field(tmp_path):
+    process = _run(
+        "train", "--config", "configs/demo.py", "--config.optim.learning_rate=1", "--workdir", tmp_path / "run"
+    )
+    _assert_fails(process, "learning_rate", "mtl_jax/config.py lists the fields")
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_option_of_a_config_file(tmp_path):
+    process = _run("train", "--config", "configs/nyud_mtinet.py:tasks=edge", "--workdir", tmp_path / "run")
+    _assert_fails(process, "'tasks=edge' is not one of this file's options (aux=, backbone=hrnet_w18, protocol=astmt)")
+
+
+def test_missing_data_folder(tmp_path):
+    missing = tmp_path / "nowhere" / "data"
+    process = _run(
+        "train", "--config", "configs/demo.py", f"--config.data.data_dir={missing}", "--workdir", tmp_path / "run"
+    )
+    _assert_fails(process, str(missing), "does not exist")
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_original_files(tmp_path):
+    process = _run(
+        "train",
+        "--config=configs/nyud_mtinet.py",
+        "--config.model.pretrained=",
+        f"--config.data.data_dir={tmp_path}",
+        f"--config.data.manual_dir={tmp_path / 'originals'}",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    _assert_fails(process, f"the folder {tmp_path / 'originals'} given as manual_dir does not exist")
+
+
+def test_no_run_no_checkpoint_no_images(tmp_path):
+    _assert_fails(_run("evaluate", "--workdir", tmp_path), "is no work directory of a run", "--workdir")
+    (tmp_path / experiment.CONFIG).write_text(configs.to_json(tiny.config(tmp_path)))
+    _assert_fails(_run("evaluate", "--workdir", tmp_path), "has no checkpoints", "scripts/train.py")
+    process = _run("predict", "--workdir", tmp_path, "--images", f"{tmp_path}/*.jpg", "--out", tmp_path / "out")
+    _assert_fails(process, f"no file matches --images '{tmp_path}/*.jpg'")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_killed_training_continues_and_every_script_works(tmp_path):
+    """The whole path with the real model: SIGKILL in the middle, the same command again, evaluation, prediction."""
+    command = [
+        sys.executable,
+        "scripts/train.py",
+        "--config=configs/demo.py",
+        f"--workdir={tmp_path / 'run'}",
+        "--config.data.builder=rendered_scenes/nyud_tiny",
+        f"--config.data.data_dir={tmp_path}",
+        "--config.data.image_size=(64, 64)",
+        "--config.train.batch_size=2",
+        "--config.train.eval_batch_size=2",
+        "--config.train.checkpoint_every=2",
+        "--config.train.epochs=3",
+    ]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+    finished = tmp_path / "run" / "checkpoints" / "4"
+    deadline = time.monotonic() + 600
+    while not finished.exists():
+        assert process.poll() is None, "training ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert Checkpoints(tmp_path / "run", read_only=True).latest() == 18
+
+    evaluated = _run("evaluate", "--workdir", tmp_path / "run", "--save_predictions", tmp_path / "saved")
+    assert "single-task results were" in evaluated.stdout, evaluated.stderr
+    assert len(list((tmp_path / "saved" / "depth").glob("*.mat"))) == 5
+    predicted = _run("predict", "--workdir", tmp_path / "run", "--split", "val", "--out", tmp_path / "out")
+    assert predicted.returncode == 0, predicted.stderr
+    assert len(list((tmp_path / "out" / "panels").glob("*.png"))) == 5

@@ -1,0 +1,107 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from mtl_jax import backbones, constant, evaluate, experiment, predict, predictions
+from mtl_jax.restore import Restored
+from mtl_jax.train import fit
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, data_dir):
+    """A trained model of two tasks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(backbones.BACKBONES, "tiny", tiny.build_backbone)
+        config = tiny.config(data_dir, epochs=1)
+        config.data.tasks, config.model.name = ("semseg", "depth"), "baseline"
+        workdir = tmp_path_factory.mktemp("run")
+        fit(config, workdir)
+        yield Restored(experiment.load_config(workdir), workdir, "best")
+
+
+def _final(run, save_to=None):
+    source = experiment.open_split(run.config, "val", run.tasks)
+    metrics = experiment.build_metrics(run.config, final=True)
+    return evaluate.final(run.predict_split(source, 2), source, metrics, "nyud", save_to)
+
+
+def test_scores_are_the_same_from_memory_and_from_files(run, tmp_path):
+    results = _final(run, tmp_path)
+    source = experiment.open_split(run.config, "val", run.tasks)
+    ids = [source[index]["id"].decode() for index in range(len(source))]
+    from_files = (
+        (index, {t: predictions.load(t, predictions.file_path(tmp_path, t, name)) for t in run.tasks})
+        for index, name in enumerate(ids)
+    )
+    again = evaluate.final(from_files, source, experiment.build_metrics(run.config, final=True), "nyud")
+    assert json.dumps(again) == json.dumps(results) == json.dumps(_final(run))
+
+
+def test_constant_predictions_are_scored_alike(run):
+    train, val = (experiment.open_split(run.config, split, run.tasks) for split in ("train", "val"))
+    results = constant.score(train, val, experiment.build_metrics(run.config, final=True), "nyud")
+    iou = results["semseg"]["per_class_IoU"]
+    assert sum(value > 0 for value in iou) == 1  # one class is predicted, all others are missed
+    depth = np.concatenate([train[i]["depth"].reshape(-1) for i in range(len(train))])
+    truth = [val[i]["depth"] for i in range(len(val))]
+    mean = depth[depth > 0].mean(dtype=np.float64)
+    expected = np.mean([np.sqrt(np.mean((t[t > 0].astype(np.float64) - mean) ** 2)) for t in truth])
+    assert results["depth"]["rmse"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_report_says_whether_single_task_results_were_there(run, tmp_path):
+    protocol = experiment.protocol(run.config)
+    results = {"semseg": {"mIoU": 0.3}, "depth": {"rmse": 0.5}}
+    alone = evaluate.report(results, None, step=3, protocol=protocol)
+    assert alone["delta_m"] is None
+    assert "no single-task results were given (--single_task DIR)" in evaluate.readable(alone)
+
+    for task, scores in {"semseg": {"mIoU": 0.2}, "depth": {"rmse": 0.4}}.items():
+        (tmp_path / task).mkdir()
+        evaluate.write_report(evaluate.report({task: scores}, None, step=1, protocol=protocol), tmp_path / task)
+    reference = evaluate.read_single_task([tmp_path], run.tasks, protocol)
+    report = evaluate.report(results, reference, step=3, protocol=protocol)
+    assert report["delta_m"] == pytest.approx((0.5 - 0.25) / 2)
+    assert "+12.50 %" in evaluate.readable(report)
+
+    with pytest.raises(FileNotFoundError, match=r"no single-task results\.json for edge"):
+        evaluate.read_single_task([tmp_path], ("edge",), protocol)
+    with pytest.raises(ValueError, match="different protocols are not comparable"):
+        evaluate.read_single_task([tmp_path], run.tasks, protocol | {"depth": "pixel"})
+
+
+def test_checkpoints_rank_by_gain_or_by_the_deciding_metric():
+    first = {"semseg": {"mIoU": 0.2}, "depth": {"rmse": 1.0}}
+    better = {"semseg": {"mIoU": 0.3}, "depth": {"rmse": 0.9}}
+    assert evaluate.score(first, first, ("semseg", "depth")) == 0
+    assert evaluate.score(first, None, ("semseg", "depth")) is None
+    assert evaluate.score(better, first, ("semseg", "depth")) == pytest.approx((0.5 + 0.1) / 2)
+    assert evaluate.score(better, None, ("depth",)) == -0.9
+    assert evaluate.can_serve_as_reference(first, ("semseg", "depth"))
+    assert not evaluate.can_serve_as_reference(first | {"semseg": {"mIoU": 0.0}}, ("semseg", "depth"))
+    assert not evaluate.can_serve_as_reference(first | {"depth": {"rmse": float("nan")}}, ("semseg", "depth"))
+
+
+def test_prediction_on_own_images(run, tmp_path):
+    rng = np.random.default_rng(0)
+    for name, size in {"a": (50, 70), "b": (64, 40)}.items():
+        cv2.imwrite(str(tmp_path / f"{name}.jpg"), rng.integers(0, 255, (*size, 3), np.uint8))
+    paths = predict.find_images(str(tmp_path / "*.jpg"))
+    assert predict.predict(run, predict.file_samples(paths), tmp_path / "out") == 2
+    assert predictions.load("depth", tmp_path / "out" / "depth" / "a").shape == (50, 70, 1)
+    assert predictions.load("semseg", tmp_path / "out" / "semseg" / "b").shape == (64, 40)
+    assert cv2.imread(str(tmp_path / "out" / "panels" / "a.png")) is not None
+
+
+def test_unusable_images_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="put the glob in quotes"):
+        predict.find_images(str(tmp_path / "*.jpg"))
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"a\.jpg cannot be read as an image"):
+        list(predict.file_samples([tmp_path / "a.jpg"]))
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="several images are named a"):
+        predict.find_images(str(tmp_path / "a.*"))
