@@ -140,6 +140,7 @@ _MINIMUM = {
     "data.num_workers": 0,
     "optim.weight_decay": 0,
     "optim.momentum": 0,
+    "train.seed": 0,
     "train.batch_size": 1,
     "train.epochs": 1,
     "train.eval_final_epochs": 0,
@@ -167,8 +168,11 @@ def validate(config: Config) -> Config:
     if not config.optim.lr > 0:
         problems.append(f"optim.lr is {config.optim.lr}; it must be positive")
     size = tuple(config.data.image_size)
-    if len(size) != 2 or (any(side < 32 for side in size) and size != (0, 0)):
+    whole = len(size) == 2 and all(isinstance(side, int) for side in size)
+    if not whole or (min(size) < 32 and size != (0, 0)):
         problems.append(f"data.image_size is {size}; give (height, width) of at least 32, or (0, 0) for the default")
+    if config.train.seed >= 2**32:
+        problems.append(f"train.seed is {config.train.seed}; it must be below 2^32")
     if not config.data.tasks:
         problems.append("data.tasks is empty; name at least one task, for example ('semseg', 'depth')")
     try:

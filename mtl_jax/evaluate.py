@@ -25,9 +25,9 @@ Results = dict[str, Result]  # {task: {metric: value}}
 
 
 def streaming(
-    step: Callable[[Any, Mapping], Mapping],
+    step: Callable[[Any, Mapping], tuple[Any, Mapping]],
     arrays: Any,
-    batches: Iterable[dict],
+    batches: Iterable[Mapping[str, np.ndarray]],
     metrics: Mapping[str, Metric],
     mesh: Mesh,
 ) -> Results:
@@ -40,15 +40,17 @@ def streaming(
     """
     accumulators = {task: Accumulator(metric) for task, metric in metrics.items()}
     for batch in batches:
-        valid = batch.pop("valid")
-        stats = step(arrays, parallel.shard_batch(batch, mesh))
+        valid, stats = step(arrays, parallel.shard_batch(batch, mesh))
         for task, accumulator in accumulators.items():
-            accumulator.update({name: np.asarray(value) for name, value in stats[task].items()}, valid)
+            accumulator.update({name: np.asarray(value) for name, value in stats[task].items()}, np.asarray(valid))
     return {task: accumulator.compute() for task, accumulator in accumulators.items()}
 
 
 def predict_images(
-    step: Callable[[Any, Any], Mapping], arrays: Any, batches: Iterable[Mapping[str, np.ndarray]], mesh: Mesh
+    step: Callable[[Any, Mapping], tuple[Any, Any, Mapping]],
+    arrays: Any,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    mesh: Mesh,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """(index, {task: prediction of one image at network resolution}) for every image of the batches.
 
@@ -56,10 +58,11 @@ def predict_images(
         step: from `train.step.make_predict_step`.
     """
     for batch in batches:
-        maps = step(arrays, parallel.shard_batch({"image": batch["image"]}, mesh)["image"])
+        needed = {name: batch[name] for name in ("image", "index", "valid")}
+        index, valid, maps = step(arrays, parallel.shard_batch(needed, mesh))
         maps = {task: np.asarray(value) for task, value in maps.items()}
-        for row in np.flatnonzero(batch["valid"]):
-            yield int(batch["index"][row]), {task: value[row] for task, value in maps.items()}
+        for row in np.flatnonzero(np.asarray(valid)):
+            yield int(index[row]), {task: value[row] for task, value in maps.items()}
 
 
 def final(
@@ -100,9 +103,12 @@ def score(results: Results, reference: Results | None, tasks: Sequence[str]) -> 
     """
     if len(tasks) == 1:
         row = TASKS[tasks[0]]
-        value = _criterion(results, row.name)
-        return value if row.higher_is_better else -value
-    return None if reference is None else delta_m(results, reference, tasks)
+        value = _criterion(results, row.name) * (1 if row.higher_is_better else -1)
+    elif reference is None:
+        return None
+    else:
+        value = delta_m(results, reference, tasks)
+    return value if math.isfinite(value) else None  # NaN would sort above every score
 
 
 def can_serve_as_reference(results: Results, tasks: Sequence[str]) -> bool:
@@ -119,25 +125,39 @@ def read_single_task(directories: Sequence[str | Path], tasks: Sequence[str], pr
 
     Raises:
         FileNotFoundError: no results for one of the tasks; the message names the command that makes them.
-        ValueError: they were obtained under another protocol.
+        ValueError: results that cannot be read, that occur twice, that were obtained under another protocol, or that no
+            relative gain can refer to; the message names the file.
     """
-    found: Results = {}
+    found: dict[str, Path] = {}
+    results: Results = {}
     for path in sorted(path for directory in directories for path in Path(directory).rglob(RESULTS)):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if len(content["results"]) != 1:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            scores, obtained = content["results"], content["protocol"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a report of scripts/evaluate.py ({error!r}); evaluate again") from error
+        names = tuple(scores)
+        if len(names) != 1 or names[0] not in tasks:
             continue
-        if content["protocol"] != dict(protocol):
+        if obtained != dict(protocol):
             raise ValueError(
-                f"{path} was obtained under the protocol {content['protocol']}, this run under {dict(protocol)}; "
+                f"{path} was obtained under the protocol {obtained}, this run under {dict(protocol)}; "
                 "numbers of different protocols are not comparable. Evaluate the single-task run again"
             )
-        found |= content["results"]
+        if names[0] in found:
+            raise ValueError(
+                f"both {found[names[0]]} and {path} are results of {names[0]}; name one with --single_task"
+            )
+        if not can_serve_as_reference(scores, names):
+            raise ValueError(f"{path}: {TASKS[names[0]].criterion} is 0 or undefined, so no relative gain exists")
+        found[names[0]] = path
+        results |= scores
     if missing := [task for task in tasks if task not in found]:
         raise FileNotFoundError(
             f"no single-task {RESULTS} for {', '.join(missing)} below {', '.join(map(str, directories))}; train the "
             "single-task models and run scripts/evaluate.py on each of their workdirs, or leave out --single_task"
         )
-    return {task: found[task] for task in tasks}
+    return {task: results[task] for task in tasks}
 
 
 def report(results: Results, reference: Results | None, *, step: int, protocol: Mapping[str, str]) -> dict[str, Any]:

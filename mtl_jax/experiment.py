@@ -3,6 +3,7 @@
 Training, evaluation and prediction start here, so that a checkpoint is read by the same model that wrote it.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -98,25 +99,33 @@ def protocol(config: Config) -> dict[str, str]:
     return {"data": builder_name(config), "depth": config.train.depth_protocol}
 
 
-def claim_workdir(config: Config, workdir: str | Path) -> None:
-    """Writes the configuration into the work directory, or checks it against the one that is there.
+def claim_workdir(config: Config, workdir: str | Path, *, resumes: bool) -> None:
+    """Writes the configuration into the work directory, after comparing it with that of the run there.
+
+    Args:
+        resumes: the directory holds a checkpoint, which the configuration has to fit.
 
     Raises:
         ValueError: the directory belongs to a run with another configuration; every difference is listed.
     """
+    if resumes:
+        old, new = _flat(load_config(workdir)), _flat(config)
+        changed = [name for name in new if old[name] != new[name] and name not in _FREE]
+        if changed:
+            listed = "; ".join(f"{name}: {old[name]!r} there, {new[name]!r} now" for name in changed)
+            raise ValueError(
+                f"{workdir} holds a run with another configuration ({listed}); continue it with the old values, or "
+                "give another --workdir"
+            )
+    # Evaluation may be started from another folder, so the data's place is stored as an absolute path.
+    stored = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, data_dir=str(data_dir(config).resolve()))
+    )
     path = Path(workdir) / CONFIG
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(to_json(config), encoding="utf-8")
-        return
-    old, new = _flat(load_config(workdir)), _flat(config)
-    changed = [f"{name}: {old[name]!r} there, {new[name]!r} now" for name in new if old[name] != new[name]]
-    changed = [line for line in changed if line.split(":")[0] not in _FREE]
-    if changed:
-        raise ValueError(
-            f"{workdir} holds a run with another configuration ({'; '.join(changed)}); continue it with the old "
-            "values, or give another --workdir"
-        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(to_json(stored), encoding="utf-8")
+    temporary.replace(path)
 
 
 def load_config(workdir: str | Path) -> Config:

@@ -54,7 +54,7 @@ def jax_step(arrays: dict[str, np.ndarray]) -> Callable[[], float]:
     def once() -> float:
         nonlocal current
         current, losses = step(current, on_device)
-        return float(losses["total"])
+        return float(losses["loss/total"])
 
     return once
 

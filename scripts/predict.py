@@ -18,6 +18,9 @@ _STEP = flags.DEFINE_string("step", "best", "checkpoint: best, latest or a step 
 _IMAGES = flags.DEFINE_string("images", None, "glob of image files; put it in quotes")
 _SPLIT = flags.DEFINE_string("split", None, "instead of --images: a split of the run's data set, train or val")
 _LIMIT = flags.DEFINE_integer("limit", 0, "at most so many images; 0 = all", lower_bound=0)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "with --split: where built data sets live, if not where the run had them"
+)
 _OUT = flags.DEFINE_string("out", None, "folder to write to", required=True)
 
 
@@ -27,6 +30,8 @@ def main() -> None:
         raise ValueError("give either --images GLOB or --split NAME")
     paths = None if _IMAGES.value is None else predict.find_images(_IMAGES.value, _LIMIT.value)
     config = experiment.load_config(_WORKDIR.value)
+    if _DATA_DIR.value is not None:
+        config.data.data_dir = _DATA_DIR.value
     run = Restored(config, _WORKDIR.value, _STEP.value)
     if paths is not None:
         samples = predict.file_samples(paths)

@@ -14,6 +14,7 @@ from mtl_jax.train import fit
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configuration, FILE.py or FILE.py:key=value,...")
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run: checkpoints, logs, configuration", required=True)
 _SINGLE_TASK = flags.DEFINE_multi_string("single_task", [], "directory with results of single-task runs (repeatable)")
+flags.mark_flag_as_required("config")
 
 
 def main() -> None:

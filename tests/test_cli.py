@@ -37,6 +37,10 @@ def test_unknown_config_field(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_no_config(tmp_path):
+    _assert_fails(_run("train", "--workdir", tmp_path / "run"), "--config must have a value")
+
+
 def test_wrong_option_of_a_config_file(tmp_path):
     process = _run("train", "--config", "configs/nyud_mtinet.py:tasks=edge", "--workdir", tmp_path / "run")
     _assert_fails(process, "'tasks=edge' is not one of this file's options (aux=, backbone=hrnet_w18, protocol=astmt)")
@@ -60,7 +64,7 @@ def test_missing_original_files(tmp_path):
         f"--config.data.manual_dir={tmp_path / 'originals'}",
         f"--workdir={tmp_path / 'run'}",
     )
-    _assert_fails(process, f"the folder {tmp_path / 'originals'} given as manual_dir does not exist")
+    _assert_fails(process, f"{tmp_path / 'originals'}, given as manual_dir, is neither a folder nor an archive")
 
 
 def test_no_run_no_checkpoint_no_images(tmp_path):

@@ -69,6 +69,21 @@ def test_report_says_whether_single_task_results_were_there(run, tmp_path):
 
     with pytest.raises(FileNotFoundError, match=r"no single-task results\.json for edge"):
         evaluate.read_single_task([tmp_path], ("edge",), protocol)
+    (tmp_path / "again").mkdir()
+    again = evaluate.write_report(
+        evaluate.report({"depth": {"rmse": 0.4}}, None, step=1, protocol=protocol), tmp_path / "again"
+    )
+    with pytest.raises(ValueError, match="are results of depth; name one"):
+        evaluate.read_single_task([tmp_path], run.tasks, protocol)
+    evaluate.write_report(
+        evaluate.report({"depth": {"rmse": 0.0}}, None, step=1, protocol=protocol), tmp_path / "again"
+    )
+    with pytest.raises(ValueError, match="rmse is 0 or undefined"):
+        evaluate.read_single_task([tmp_path / "again"], ("depth",), protocol)
+    again.write_text("{")
+    with pytest.raises(ValueError, match=r"again/results\.json is not a report"):
+        evaluate.read_single_task([tmp_path], run.tasks, protocol)
+    again.unlink()
     with pytest.raises(ValueError, match="different protocols are not comparable"):
         evaluate.read_single_task([tmp_path], run.tasks, protocol | {"depth": "pixel"})
 
@@ -80,6 +95,7 @@ def test_checkpoints_rank_by_gain_or_by_the_deciding_metric():
     assert evaluate.score(first, None, ("semseg", "depth")) is None
     assert evaluate.score(better, first, ("semseg", "depth")) == pytest.approx((0.5 + 0.1) / 2)
     assert evaluate.score(better, None, ("depth",)) == -0.9
+    assert evaluate.score({"depth": {"rmse": float("nan")}}, None, ("depth",)) is None  # it would never be outranked
     assert evaluate.can_serve_as_reference(first, ("semseg", "depth"))
     assert not evaluate.can_serve_as_reference(first | {"semseg": {"mIoU": 0.0}}, ("semseg", "depth"))
     assert not evaluate.can_serve_as_reference(first | {"depth": {"rmse": float("nan")}}, ("semseg", "depth"))

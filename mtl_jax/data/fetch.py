@@ -1,12 +1,13 @@
 """Finding the files of a data set: in a folder the user names, in an archive there, or by download."""
 
 import hashlib
+import http.client
 import json
 import shutil
 import tarfile
-import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 ARCHIVES = (".tgz", ".tar.gz", ".tar", ".zip")
 _CHUNK = 1 << 20
 _TIMEOUT = 60  # seconds without a byte
+# What damaged, encrypted or unsupported archives raise, besides a full disk.
+_UNPACKING = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -25,27 +28,29 @@ class Source:
 
 
 def given_manual_dir(dl_manager: Any) -> Path | None:
-    """The folder given as `DownloadConfig(manual_dir=...)`, or tfds' default for it where that exists, else None.
+    """The folder or archive given as `DownloadConfig(manual_dir=...)`, or tfds' default where that exists, else None.
 
     Raises:
-        FileNotFoundError: the folder given does not exist.
+        FileNotFoundError: what was given does not exist.
     """
     path = dl_manager._manual_dir  # the public property raises when nothing was given, which is no error here
     if path is None:
         return None
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() or (path.is_file() and path.name.endswith(ARCHIVES)):
         return path
     if path == Path(dl_manager.download_dir) / "manual":
         return None
-    raise FileNotFoundError(f"the folder {path} given as manual_dir does not exist; create it or correct the path")
+    raise FileNotFoundError(
+        f"{path}, given as manual_dir, is neither a folder nor an archive ({', '.join(ARCHIVES)}); correct the path"
+    )
 
 
 def locate(folder: str, source: Source, *, marker: str, manual_dir: Path | None, download_dir: Path) -> Path:
     """The folder with the data set's files.
 
-    Looked for in `manual_dir` (the folder itself, the folder inside it, or an archive inside it); without `manual_dir`
-    the archive is downloaded.
+    Looked for in `manual_dir` (the folder itself, the folder inside it, an archive inside it, or itself an archive);
+    without `manual_dir` the archive is downloaded.
 
     Args:
         folder: name of the data set's folder and stem of its archive.
@@ -61,6 +66,8 @@ def locate(folder: str, source: Source, *, marker: str, manual_dir: Path | None,
     """
     if manual_dir is None:
         archive = download(source, download_dir)
+    elif manual_dir.is_file():
+        archive = manual_dir
     else:
         for candidate in (manual_dir, manual_dir / folder):
             if (candidate / marker).exists():
@@ -100,7 +107,7 @@ def extract(archive: Path, into: Path) -> Path:
         else:
             with tarfile.open(archive) as file:
                 file.extractall(partial, filter="data")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except _UNPACKING as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise ValueError(f"cannot unpack {archive}: {error}; get the archive again, or free disk space") from error
     partial.rename(target)  # only a complete folder ever has this name
@@ -122,7 +129,7 @@ def download(source: Source, folder: Path) -> Path:
         partial = path.with_name(f"incomplete.{path.name}")
         try:
             _retrieve(source.url, partial)
-        except (OSError, urllib.error.URLError) as error:
+        except (OSError, http.client.HTTPException) as error:
             partial.unlink(missing_ok=True)
             raise OSError(
                 f"cannot download {source.file} from {source.url}: {error}. Get the file by other means, put it (or "
@@ -131,7 +138,10 @@ def download(source: Source, folder: Path) -> Path:
         partial.rename(path)
     found = sha256(path)
     if not note.is_file():
-        note.write_text(json.dumps({"url": source.url, "bytes": path.stat().st_size, "sha256": found}, indent=1) + "\n")
+        temporary = note.with_suffix(".tmp")
+        content = {"url": source.url, "bytes": path.stat().st_size, "sha256": found}
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        temporary.replace(note)  # a note cut short by a crash would condemn the file
     recorded = json.loads(note.read_text())["sha256"]
     if found != recorded:
         raise ValueError(

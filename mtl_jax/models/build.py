@@ -19,7 +19,16 @@ def _heads(config: Config, channels, dtype: Dtype | None, rngs: nnx.Rngs) -> dic
     return {task: HRNetHead(channels, n, dtype=dtype, rngs=rngs) for task, n in outputs.items()}
 
 
+def _refuse_aux_tasks(config: Config) -> None:
+    if extra := set(aux_tasks(config)) - set(main_tasks(config)):
+        raise ValueError(
+            f"model {config.model.name} has no intermediate predictions for the auxiliary tasks "
+            f"{', '.join(sorted(extra))}; leave data.aux_tasks empty or make them main tasks"
+        )
+
+
 def _single_task(config: Config, dtype: Dtype | None, rngs: nnx.Rngs) -> MultiTaskModel:
+    _refuse_aux_tasks(config)
     names = main_tasks(config)
     if len(names) != 1:
         raise ValueError(f"model single_task takes one task, data.tasks names {len(names)}: {', '.join(names)}")
@@ -28,6 +37,7 @@ def _single_task(config: Config, dtype: Dtype | None, rngs: nnx.Rngs) -> MultiTa
 
 
 def _baseline(config: Config, dtype: Dtype | None, rngs: nnx.Rngs) -> MultiTaskModel:
+    _refuse_aux_tasks(config)
     backbone = backbones.build(config.model.backbone, dtype=dtype, rngs=rngs)
     return Baseline(backbone, _heads(config, backbone.channels, dtype, rngs))
 

@@ -13,6 +13,11 @@ FOLDER = "checkpoints"
 SCORE = "score"
 
 
+def exist(workdir: str | Path) -> bool:
+    """Whether a work directory holds a finished checkpoint; unfinished ones have a longer name."""
+    return any(path.name.isdecimal() for path in (Path(workdir) / FOLDER).glob("*"))
+
+
 class Checkpoints:
     """The checkpoints of a work directory.
 
@@ -120,10 +125,6 @@ class Checkpoints:
                 f"the checkpoint {self.directory / str(step)} belongs to another model or optimiser: {shown}. "
                 "Use the workdir of this configuration, or another workdir for a new run"
             )
-
-    def wait(self) -> None:
-        """Returns when every save is complete on disk; raises what made one fail."""
-        self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, and stops the background threads."""

@@ -1,5 +1,6 @@
 """The training loop."""
 
+import contextlib
 import logging
 import math
 import time
@@ -7,22 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from flax import nnx
 from tqdm import tqdm
 
 from mtl_jax import evaluate, experiment, models, parallel
 from mtl_jax.config import Config, all_tasks, main_tasks, validate
 from mtl_jax.data import loader
 from mtl_jax.losses import Objective
+from mtl_jax.train import checkpoint
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints
-from mtl_jax.train.step import make_eval_step, make_train_step
+from mtl_jax.train.step import Scalars, make_eval_step, make_train_step
 from mtl_jax.train.writer import Writer
 
 logger = logging.getLogger(__name__)
 
 
 class NonFiniteLossError(FloatingPointError):
-    """A loss is NaN or infinite."""
+    """A loss or the gradient is NaN or infinite."""
 
 
 def fit(config: Config, workdir: str | Path, single_task: evaluate.Results | None = None) -> evaluate.Results:
@@ -41,7 +44,7 @@ def fit(config: Config, workdir: str | Path, single_task: evaluate.Results | Non
     Raises:
         ValueError, FileNotFoundError: the configuration, the data or the work directory does not fit; nothing has
             been trained then.
-        NonFiniteLossError: a loss is not finite; the last checkpoint is from before that.
+        NonFiniteLossError: a loss or the gradient is not finite; the last checkpoint is from before that.
     """
     return _Run(validate(config), Path(workdir), single_task).fit()
 
@@ -56,7 +59,10 @@ class _Run:
         self.eval_batch_size = config.train.eval_batch_size or config.train.batch_size
         parallel.check_batch_size(config.train.batch_size, self.mesh, "train.batch_size")
         parallel.check_batch_size(self.eval_batch_size, self.mesh, "train.eval_batch_size")
-        experiment.check_pretrained(config)
+        nnx.eval_shape(lambda: models.build(config))  # an impossible model fails before any data is fetched
+        resumes = checkpoint.exist(workdir)
+        if not resumes:
+            experiment.check_pretrained(config)
         self.source = experiment.open_split(config, "train", all_tasks(config))
         self.val_source = experiment.open_split(config, "val", self.tasks)
         self.steps_per_epoch = loader.steps_per_epoch(len(self.source), config.train.batch_size)
@@ -64,14 +70,20 @@ class _Run:
         self.learning_rate = experiment.learning_rate(config, self.steps_per_epoch)
         self.metrics = experiment.build_metrics(config, final=False)
 
-        experiment.claim_workdir(config, workdir)
-        self.checkpoints = Checkpoints(workdir)
-        self.state, self.progress = self._initial_state()
-        self.step = self.progress["step"]
-        self.reference = single_task or self.progress["reference"]
-        self.train_step = make_train_step(self.state.graphdef, Objective(self.tasks))
-        self.eval_step = make_eval_step(self.state.graphdef, self.metrics, self.mesh)
-        self.writer = Writer(workdir, resume_step=self.step, active=jax.process_index() == 0)
+        experiment.claim_workdir(config, workdir, resumes=resumes)
+        with contextlib.ExitStack() as exits:
+            self.checkpoints = Checkpoints(workdir)
+            exits.callback(self.checkpoints.close)
+            self.state, self.progress = self._initial_state()
+            self.step = self.progress["step"]
+            self.reference = self._choose_reference(single_task)
+            self.train_step = make_train_step(self.state.graphdef, Objective(self.tasks))
+            self.eval_step = make_eval_step(self.state.graphdef, self.metrics, self.mesh)
+            self.batches = self._train_batches()
+            exits.callback(self.batches.close)
+            self.writer = Writer(workdir, resume_step=self.step, active=jax.process_index() == 0)
+            exits.callback(self.writer.close)
+            self.exits = exits.pop_all()  # closed in reverse order, each even if another fails to
 
     def _initial_state(self) -> tuple[train_state.TrainState, dict[str, Any]]:
         """The newest checkpoint, or a fresh start."""
@@ -85,22 +97,32 @@ class _Run:
         logger.info("continuing from step %d of %d", latest, self.total_steps)
         return train_state.TrainState(abstract.graphdef, arrays), progress
 
+    def _choose_reference(self, single_task: evaluate.Results | None) -> evaluate.Results | None:
+        """What the multi-task performance refers to: one and the same over the whole run."""
+        stored = self.progress["reference"]
+        if stored is not None and single_task is not None and single_task != stored:
+            raise ValueError(
+                "the run has ranked its checkpoints by other results than the ones that --single_task gives now, and "
+                "the two cannot be compared; continue without --single_task, or with the results given at first"
+            )
+        return stored or single_task
+
     def fit(self) -> evaluate.Results:
         train = self.config.train
-        batches = self._train_batches()
         results: evaluate.Results = {}
-        pending: list[tuple[int, dict[str, jax.Array]]] = []
-        bar = tqdm(total=self.total_steps, initial=self.step, unit="step", disable=jax.process_index() != 0)
-        started, arrays = time.perf_counter(), self.state.arrays
-        try:
+        pending: list[tuple[int, Scalars]] = []
+        with self.exits:  # whatever ends the loop, what was saved so far reaches the disk
+            bar = tqdm(total=self.total_steps, initial=self.step, unit="step", disable=jax.process_index() != 0)
+            self.exits.callback(bar.close)
+            started, arrays = time.perf_counter(), self.state.arrays
             while self.step < self.total_steps:
-                arrays, losses = self.train_step(arrays, parallel.shard_batch(next(batches), self.mesh))
+                arrays, scalars = self.train_step(arrays, parallel.shard_batch(next(self.batches), self.mesh))
                 self.step += 1
                 bar.update()
-                pending.append((self.step, losses))
+                pending.append((self.step, scalars))
                 epoch_ends = self.step % self.steps_per_epoch == 0
-                saves = self.step % (train.checkpoint_every or self.steps_per_epoch) == 0
-                if self.step % train.log_every == 0 or epoch_ends or saves:
+                saves = epoch_ends or (train.checkpoint_every > 0 and self.step % train.checkpoint_every == 0)
+                if self.step % train.log_every == 0 or saves:
                     means = self._flush(pending, time.perf_counter() - started)
                     bar.set_postfix(loss=f"{means['loss/total']:.3f}", epoch=self.step // self.steps_per_epoch)
                     pending, started = [], time.perf_counter()
@@ -109,16 +131,11 @@ class _Run:
                     results = self._evaluate(arrays)
                     score = evaluate.score(results, self.reference, self.tasks)
                     started = time.perf_counter()
-                if saves or epoch_ends:
-                    self._save(arrays, batches.get_state(), score)
-        finally:
-            # Whatever ends the loop, what was saved so far reaches the disk.
-            bar.close()
-            self.writer.close()
-            self.checkpoints.close()
+                if saves:
+                    self._save(arrays, score)
         return results
 
-    def _train_batches(self) -> Any:
+    def _train_batches(self) -> loader.TrainBatches:
         data = self.config.data
         batches = loader.train_batches(
             self.source,
@@ -137,18 +154,16 @@ class _Run:
             batches.set_state(self.progress["input"])
         return batches
 
-    def _flush(self, pending: list[tuple[int, dict[str, jax.Array]]], seconds: float) -> dict[str, float]:
-        """Fetches the losses since the last line, checks them and writes their means."""
-        fetched = [(step, jax.device_get(losses)) for step, losses in pending]
-        for step, losses in fetched:
-            if bad := {name: float(value) for name, value in losses.items() if not math.isfinite(value)}:
+    def _flush(self, pending: list[tuple[int, Scalars]], seconds: float) -> dict[str, float]:
+        """Fetches what was logged since the last line, checks it and writes the means."""
+        fetched = [(step, jax.device_get(scalars)) for step, scalars in pending]
+        for step, scalars in fetched:
+            if bad := {name: float(value) for name, value in scalars.items() if not math.isfinite(value)}:
                 raise NonFiniteLossError(
                     f"step {step}: {', '.join(f'{name} is {value}' for name, value in bad.items())}. Lower optim.lr or "
                     "check the labels; the newest checkpoint is from before this step"
                 )
-        means = {
-            f"loss/{name}": sum(float(losses[name]) for _, losses in fetched) / len(fetched) for name in fetched[0][1]
-        }
+        means = {name: sum(float(scalars[name]) for _, scalars in fetched) / len(fetched) for name in fetched[0][1]}
         rate = {
             "epoch": self.step / self.steps_per_epoch,
             "learning_rate": float(self.learning_rate(self.step - 1)),
@@ -182,6 +197,6 @@ class _Run:
         logger.info("step %d\n%s", self.step, evaluate.table(results))
         return results
 
-    def _save(self, arrays: Any, position: dict, score: float | None) -> None:
-        progress = {"step": self.step, "input": position, "reference": self.reference}
+    def _save(self, arrays: Any, score: float | None) -> None:
+        progress = {"step": self.step, "input": self.batches.get_state(), "reference": self.reference}
         self.checkpoints.save(self.step, arrays, progress, score)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         if path.suffix == ".npz":
             with np.load(path) as arrays:
                 return dict(arrays)
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be read as {path.suffix}: {error}; convert the weights again") from error
     raise ValueError(
         f"{path} is a {path.suffix or 'nameless'} file; .safetensors and .npz are read here. A .pth file is converted "

@@ -150,7 +150,7 @@ def test_no_tensorflow(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], capture_output=True)
 
 
-@pytest.mark.parametrize("layout", ["itself", "inside", ".tgz", ".tar", ".zip"])
+@pytest.mark.parametrize("layout", ["itself", "inside", ".tgz", ".tar", ".zip", "given.tgz"])
 def test_manual_dir(tmp_path, layout):
     folder = write(tmp_path / "raw", "survey")
     if layout in ("itself", "inside"):
@@ -163,8 +163,10 @@ def test_manual_dir(tmp_path, layout):
                 for path in folder.rglob("*"):
                     archive.write(path, path.relative_to(folder.parent))
         else:
-            with tarfile.open(manual / f"NYUD_MT{layout}", "w:gz" if layout == ".tgz" else "w") as archive:
+            path = manual / f"NYUD_MT{layout}"
+            with tarfile.open(path, "w:gz" if layout.endswith(".tgz") else "w") as archive:
                 archive.add(folder, "NYUD_MT")
+            manual = path if layout == "given.tgz" else manual
     builder = build("survey", tmp_path / "tfds", manual)
     assert {split: builder.info.splits[split].num_examples for split in IDS} == {"train": 3, "val": 2}
     shutil.rmtree(tmp_path / "raw")
@@ -268,7 +270,7 @@ def test_killed_build_is_not_complete(tmp_path):
 
 
 def test_manual_dir_errors(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere given as manual_dir does not exist"):
+    with pytest.raises(FileNotFoundError, match="nowhere, given as manual_dir, is neither a folder nor an archive"):
         build("astmt", tmp_path / "tfds", tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"NYUD_MT\.tgz.*--config.data.manual_dir=DIR"):
@@ -276,6 +278,13 @@ def test_manual_dir_errors(tmp_path):
     (tmp_path / "empty" / "NYUD_MT.tgz").write_bytes(b"not an archive")
     with pytest.raises(ValueError, match=r"cannot unpack .*NYUD_MT\.tgz"):
         build("astmt", tmp_path / "tfds", tmp_path / "empty")
+    damaged = tmp_path / "damaged.tgz"
+    with tarfile.open(damaged, "w:gz") as archive:
+        archive.add(write(tmp_path / "raw", "survey"), "NYUD_MT")
+    data = damaged.read_bytes()
+    damaged.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=r"cannot unpack .*damaged\.tgz"):
+        build("survey", tmp_path / "tfds", damaged)
 
 
 @pytest.fixture

@@ -130,6 +130,7 @@ def test_every_model_builds_on_every_backbone(name, backbone):
             "unknown backbone 'vgg'; the backbones are hrnet",
         ),
         (Config(Data("nyud", ("semseg", "depth")), Model("single_task")), "takes one task, data.tasks names 2"),
+        (Config(Data("nyud", ("depth",), ("edge",)), Model("baseline")), "no intermediate predictions .* edge"),
         (Config(Data("nyud", ("sal",)), Model("baseline")), "data set 'nyud' has no task sal"),
     ],
 )

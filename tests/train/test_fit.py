@@ -127,7 +127,7 @@ def test_without_evaluation_the_latest_stands_in_for_the_best(tmp_path, data_dir
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, data_dir):
     config = tiny.config(data_dir)
     config.optim.lr = 1e30
-    with pytest.raises(NonFiniteLossError, match=r"step \d: depth is (nan|inf)"):
+    with pytest.raises(NonFiniteLossError, match=r"step \d: .*(loss/depth|gradient_norm) is (nan|inf)"):
         fit(config, tmp_path)
 
 
@@ -138,6 +138,28 @@ def test_a_workdir_belongs_to_one_configuration(tmp_path, data_dir):
     config.train.log_every = 7  # free to change
     with pytest.raises(ValueError, match=r"another configuration \(optim.lr: 0.001 there, 0.5 now\)"):
         fit(config, tmp_path)
+
+
+def test_a_failed_start_does_not_claim_the_workdir(tmp_path, data_dir):
+    config = tiny.config(data_dir, epochs=1)
+    config.model.name = "singletask"
+    with pytest.raises(ValueError, match="unknown model 'singletask'"):
+        fit(config, tmp_path)
+    (tmp_path / experiment.CONFIG).write_text("")  # as a crash of an older version may have left it
+    config.model.name = "single_task"
+    fit(config, tmp_path)
+    assert experiment.load_config(tmp_path).model.name == "single_task"
+
+
+def test_a_run_keeps_one_reference(tmp_path, data_dir):
+    config = tiny.config(data_dir, epochs=2, eval_final_epochs=0, checkpoint_every=2)
+    config.data.tasks, config.model.name = ("normals", "depth"), "baseline"
+    singles = {"normals": {"mean": 20.0}, "depth": {"rmse": 0.5}}
+    fit(config, tmp_path, singles)
+    assert _arrays(config, tmp_path)[2]["reference"] == singles
+    with pytest.raises(ValueError, match="ranked its checkpoints by other results"):
+        fit(config, tmp_path, singles | {"depth": {"rmse": 0.6}})
+    assert fit(config, tmp_path) == {}  # the stored ones serve on
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path, data_dir):

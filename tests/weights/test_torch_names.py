@@ -66,5 +66,8 @@ def test_unreadable_weights_are_refused(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"xx")
     with pytest.raises(ValueError, match=r"cannot be read as \.safetensors"):
         weights.read_arrays(tmp_path / "a.safetensors")
+    (tmp_path / "a.npz").write_bytes(b"PK truncated")
+    with pytest.raises(ValueError, match=r"cannot be read as \.npz"):
+        weights.read_arrays(tmp_path / "a.npz")
     with pytest.raises(ValueError, match="no ImageNet weights are known for backbone 'hrnet_w32'"):
         weights.pretrained_path("imagenet", "hrnet_w32")
