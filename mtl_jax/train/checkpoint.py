@@ -46,6 +46,7 @@ class Checkpoints:
             preservation_policy=AnyPreservationPolicy([LatestN(n=1), best]),
             read_only=read_only,
             create=not read_only,
+            cleanup_tmp_directories=not read_only,  # what a killed run was writing
         )
         # Named handlers let the manager tell what a checkpoint holds before restoring it.
         handlers = {"state": ocp.StandardCheckpointHandler(), "progress": ocp.JsonCheckpointHandler()}
