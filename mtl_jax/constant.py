@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from mtl_jax import evaluate, predictions, tasks
-from mtl_jax.data import records
 from mtl_jax.data.datasets import Split
 from mtl_jax.metrics import Metric
 
@@ -29,8 +28,7 @@ def _constant(task: str, source: Split, family: str) -> np.ndarray:
     counts = np.zeros(tasks.IGNORE + 1, np.int64)
     total, pixels = np.zeros(tasks.get(task).label_channels), 0
     for index in range(len(source)):
-        where = f"{source.name}, split {source.split}, record {index}"
-        label = records.decode(source[index], (task,), family=family, where=where)[task]
+        label = source.sample(index, (task,), family)[task]
         if _is_class_map(task):
             counts += np.bincount(label.reshape(-1), minlength=len(counts))
         else:

@@ -15,7 +15,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mtl_jax import parallel, predictions
-from mtl_jax.data import records
 from mtl_jax.data.datasets import Split
 from mtl_jax.metrics import Accumulator, Metric, Result, delta_m
 from mtl_jax.tasks import TASKS
@@ -83,8 +82,7 @@ def final(
     """
     accumulators = {task: Accumulator(metric) for task, metric in metrics.items()}
     for index, maps in images:
-        where = f"{source.name}, split {source.split}, record {index}"
-        sample = records.decode(source[index], tuple(metrics), family=family, where=where)
+        sample = source.sample(index, tuple(metrics), family)
         size = sample["image"].shape[:2]
         for task, accumulator in accumulators.items():
             resized = predictions.resize_prediction(task, maps[task], size)

@@ -57,8 +57,7 @@ def file_samples(paths: Sequence[Path]) -> Iterator[Sample]:
 def split_samples(source: Split, family: str, tasks: Sequence[str], limit: int = 0) -> Iterator[Sample]:
     """The images of a split with their labels; at most `limit` of them, 0 = all."""
     for index in range(min(limit or len(source), len(source))):
-        where = f"{source.name}, split {source.split}, record {index}"
-        yield records.decode(source[index], tasks, family=family, where=where)
+        yield source.sample(index, tasks, family)
 
 
 def predict(run: Restored, samples: Iterable[Sample], out: Path) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from mtl_jax import tasks as task_table
-from mtl_jax.data import transforms
+from mtl_jax.data import records, transforms
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,11 @@ class Split:
             raise IndexError(f"{self.name}, split {self.split}: no record {index}, there are {self._length}")
         record = self._opened()[int(index)]
         return {key: record[key] for key in ("id", "image", *self.tasks)}
+
+    def sample(self, index: int, tasks: Iterable[str], family: str) -> dict[str, Any]:
+        """The record decoded by `records.decode`, whose errors then name this split and the position."""
+        where = f"{self.name}, split {self.split}, record {index}"
+        return records.decode(self[index], tasks, family=family, where=where)
 
     def _opened(self) -> Any:
         with self._lock:
