@@ -49,13 +49,23 @@ class Model:
     Attributes:
         name: a key of `mtl_jax.models.MODELS`.
         backbone: a key of `mtl_jax.backbones.BACKBONES`.
-        pretrained: "imagenet", the path of a .safetensors or .npz file with torch-named arrays, or empty.
+        head: a key of `mtl_jax.heads.HEADS`; empty = deeplab for a backbone with one map, hrnet for several.
+        pretrained: weights of the backbone: "imagenet", the path of a file with torch-named arrays, or empty.
+        init_single_task: cross-stitch and NDDR-CNN start from trained single-task models; False: from `pretrained`.
+        single_task: where those are, with `{task}` in place of the task: work directories or files with weights.
+        alpha: initial weight of a task's own features where cross-stitch and NDDR-CNN exchange them.
+        beta: initial weight of every other task's features there.
         dtype: computation dtype, "float32" or "bfloat16"; parameters, statistics and losses stay float32.
     """
 
     name: str = "mti_net"
     backbone: str = "hrnet_w18"
+    head: str = ""
     pretrained: str = ""
+    init_single_task: bool = True
+    single_task: str = ""
+    alpha: float = 0.9
+    beta: float = 0.1
     dtype: str = "float32"
 
 
@@ -68,7 +78,10 @@ class Optim:
         lr: learning rate of epoch 0.
         weight_decay: coupled L2 coefficient, applied to every parameter.
         momentum: of sgd.
-        schedule: "poly" (lr * (1 - epoch / epochs) ** 0.9) or "constant".
+        schedule: "poly" (lr * (1 - epoch / epochs) ** 0.9), "step" or "constant".
+        decay_epochs: of "step": each epoch after one of these multiplies the rate by `decay_rate` once.
+        decay_rate: of "step".
+        fusion_lr_multiplier: of the parameters that exchange features between tasks in cross-stitch and NDDR-CNN.
     """
 
     name: str = "adam"
@@ -76,6 +89,9 @@ class Optim:
     weight_decay: float = 1e-4
     momentum: float = 0.9
     schedule: str = "poly"
+    decay_epochs: tuple[int, ...] = ()
+    decay_rate: float = 0.1
+    fusion_lr_multiplier: float = 100.0
 
 
 @dataclass
@@ -133,7 +149,7 @@ _CHOICES = {
     "data.border": ("zero", "ignore"),
     "model.dtype": ("float32", "bfloat16"),
     "optim.name": ("adam", "sgd"),
-    "optim.schedule": ("poly", "constant"),
+    "optim.schedule": ("poly", "step", "constant"),
     "train.depth_protocol": ("image", "pixel"),
 }
 _MINIMUM = {
