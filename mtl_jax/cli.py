@@ -4,26 +4,35 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from absl import app, flags
 from absl import logging as absl_logging
+
+from mtl_jax.download import cache_dir
 
 # What bad input raises, with a message that says what to do; anything else is a bug and keeps its traceback.
 USER_ERRORS = (ValueError, OSError, FloatingPointError)
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parses the flags and calls `main`; a user's error ends the program with its message and status 1."""
+def run(main: Callable[..., None], *names: str) -> None:
+    """Parses the flags and calls `main`; a user's error ends the program with its message and status 1.
+
+    Args:
+        names: of the arguments that stand on the command line without a flag; `main` gets their values.
+    """
 
     def wrapped(argv: list[str]) -> None:
-        if len(argv) > 1:
-            raise app.UsageError(f"unexpected arguments {' '.join(argv[1:])}; every option starts with --")
+        values = argv[1:]
+        if len(values) > len(names):
+            unexpected = " ".join(values[len(names) :])
+            raise app.UsageError(f"unexpected arguments {unexpected}; every option starts with --")
+        if len(values) < len(names):
+            raise app.UsageError(f"missing arguments: {' '.join(names[len(values) :])}")
         logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
         logging.getLogger("mtl_jax").setLevel(logging.INFO)
         absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax and tfds tell of every folder they open
         try:
-            main()
+            main(*values)
         except USER_ERRORS as error:
             if os.environ.get("MTL_JAX_TRACEBACK"):
                 raise
@@ -52,5 +61,4 @@ def enable_compilation_cache() -> None:
     """Keeps compiled programs in $MTL_JAX_CACHE (~/.cache/mtl_jax): a second run starts in seconds."""
     import jax
 
-    folder = Path(os.environ.get("MTL_JAX_CACHE", Path.home() / ".cache" / "mtl_jax")) / "xla"
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))

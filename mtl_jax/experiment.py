@@ -9,12 +9,12 @@ from pathlib import Path
 
 import optax
 
-from mtl_jax import metrics, models, optim, tasks, weights
-from mtl_jax.config import Config, from_json, main_tasks, to_json
+from mtl_jax import metrics, models, optim, tasks
+from mtl_jax.config import Config, all_tasks, from_json, main_tasks, to_json
 from mtl_jax.data import datasets
 from mtl_jax.data.datasets import Dataset, Split
 from mtl_jax.data.transforms import Recipe
-from mtl_jax.models.base import MultiTaskModel
+from mtl_jax.losses import Objective
 
 CONFIG = "config.json"
 # What may differ between a run and its continuation: where files lie and how fast they are read.
@@ -53,20 +53,6 @@ def open_split(config: Config, split: str, names: Sequence[str]) -> Split:
     return datasets.open_split(builder, split, names)
 
 
-def check_pretrained(config: Config) -> None:
-    """Raises FileNotFoundError or ValueError where the pretrained weights that a run asks for are not there."""
-    if config.model.pretrained:
-        weights.pretrained_path(config.model.pretrained, config.model.backbone)
-
-
-def build_model(config: Config) -> MultiTaskModel:
-    """The model with its initial weights; the backbone's are the pretrained ones where the configuration asks."""
-    model = models.build(config)
-    if config.model.pretrained:
-        weights.load_pretrained(model.backbone, config.model.pretrained, config.model.backbone)
-    return model
-
-
 def build_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
     """The optimiser with its schedule over steps."""
     return optim.make_optimizer(
@@ -74,13 +60,23 @@ def build_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTrans
         learning_rate(config, steps_per_epoch),
         weight_decay=config.optim.weight_decay,
         momentum=config.optim.momentum,
+        multipliers=dict.fromkeys(models.FUSIONS, config.optim.fusion_lr_multiplier),
     )
 
 
 def learning_rate(config: Config, steps_per_epoch: int) -> optim.Schedule:
     """Optimiser step -> learning rate."""
-    schedule = optim.SCHEDULES[config.optim.schedule](config.optim.lr, config.train.epochs)
-    return optim.per_step(schedule, steps_per_epoch, config.train.epochs)
+    options, epochs = config.optim, config.train.epochs
+    schedule = optim.make_schedule(
+        options.schedule, options.lr, epochs, decay_epochs=options.decay_epochs, decay_rate=options.decay_rate
+    )
+    return optim.per_step(schedule, steps_per_epoch, epochs)
+
+
+def build_objective(config: Config) -> Objective:
+    """What training minimises. The weights of the tasks balance them, so a task on its own has the weight 1."""
+    names = main_tasks(config)
+    return Objective(names, {names[0]: 1.0} if len(all_tasks(config)) == 1 else None)
 
 
 def build_metrics(config: Config, *, final: bool) -> dict[str, metrics.Metric]:

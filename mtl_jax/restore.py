@@ -18,6 +18,19 @@ from mtl_jax.train.step import make_predict_step
 logger = logging.getLogger(__name__)
 
 
+def load(config: Config, workdir: str | Path, step: str) -> tuple[int, train_state.TrainState]:
+    """(the checkpoint's step, its model and optimiser on all devices); the arguments and errors are `Restored`'s."""
+    checkpoints = Checkpoints(workdir, read_only=True)
+    number = checkpoints.resolve(step)
+    # The schedule's length changes neither the structure nor the shapes of the optimiser's state.
+    tx = experiment.build_optimizer(config, steps_per_epoch=1)
+    abstract = train_state.abstract(lambda: models.build(config), tx, parallel.make_mesh())
+    arrays, _ = checkpoints.restore(number, abstract.arrays)
+    checkpoints.close()
+    logger.info("restored step %d (%s) of %s", number, step, workdir)
+    return number, train_state.TrainState(abstract.graphdef, arrays)
+
+
 class Restored:
     """The model of a run at one of its checkpoints.
 
@@ -38,15 +51,9 @@ class Restored:
         self.config = validate(config)
         self.tasks = main_tasks(config)
         self.mesh = parallel.make_mesh()
-        checkpoints = Checkpoints(workdir, read_only=True)
-        self.step = checkpoints.resolve(step)
-        # The schedule's length changes neither the structure nor the shapes of the optimiser's state.
-        tx = experiment.build_optimizer(config, steps_per_epoch=1)
-        abstract = train_state.abstract(lambda: models.build(config), tx, self.mesh)
-        self._arrays, _ = checkpoints.restore(self.step, abstract.arrays)
-        checkpoints.close()
-        self._predict = make_predict_step(abstract.graphdef, self.tasks, self.mesh)
-        logger.info("restored step %d (%s) of %s", self.step, step, workdir)
+        self.step, state = load(config, workdir, step)
+        self._arrays = state.arrays
+        self._predict = make_predict_step(state.graphdef, self.tasks, self.mesh)
 
     def predict_split(self, source: Split, batch_size: int = 0) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """(index, {task: prediction at network resolution}) for every image of a split.

@@ -1,46 +1,68 @@
-"""Converts a torch checkpoint into safetensors, which training reads without torch.
+"""Converts weights: published or own torch files, safetensors, npz and work directories, each into the others.
 
-    python scripts/convert.py hrnet_w18_small_v2-f460c6bc.pth ~/.cache/mtl_jax/hrnet_w18.safetensors
+    python scripts/convert.py checkpoint.pth weights.safetensors
+    python scripts/convert.py runs/nyud_mtinet mti_net.pth --step best
+    python scripts/convert.py mti_net.pth runs/imported --config configs/nyud_mtinet.py
 
-Needs the extra "parity" (torch).
+python scripts/convert.py SOURCE TARGET. SOURCE: a torch file (.pth, .pt, .pth.tar; read without torch), .safetensors,
+.npz, or the work directory of a run. TARGET, which must not exist: .safetensors, .npz, .pth or .pt (a state_dict; needs
+torch), or with --config a new work directory at step 0: scripts/evaluate.py and scripts/predict.py read it, and
+scripts/train.py starts from it.
 """
 
-import argparse
-import pickle
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
+from absl import flags
+from ml_collections import config_flags
 
-try:
-    import torch
-except ModuleNotFoundError as error:
-    raise SystemExit('this script needs torch: pip install -c requirements.lock -e ".[parity]"') from error
+from mtl_jax import cli, experiment, initial, restore, weights
+from mtl_jax.config import validate
+
+_STEP = flags.DEFINE_string("step", "best", "of a work directory: best, latest or a step number")
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="of a new work directory: FILE.py or FILE.py:key=value")
+_TORCH = (".pth", ".pt")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help=".pth file with a state_dict")
-    parser.add_argument("target", type=Path, help=".safetensors file to write")
-    args = parser.parse_args()
-    if not args.source.is_file():
-        parser.error(f"there is no file {args.source}")
-    if args.target.suffix != ".safetensors":
-        parser.error(f"the target must end in .safetensors, not {args.target.suffix!r}")
+def main(source: str, target: str) -> None:
+    path, is_file = Path(target), Path(target).suffix in (*weights.WRITABLE, *_TORCH)
+    if path.exists():
+        raise FileExistsError(f"{path} exists already; remove it, or give another TARGET")
+    if is_file and _CONFIG.value is not None:
+        raise ValueError(f"--config describes a new work directory, and TARGET {path} is a file; leave --config out")
+    if not is_file and _CONFIG.value is None:
+        raise ValueError(
+            f"TARGET {path} ends in none of {', '.join((*weights.WRITABLE, *_TORCH))}; for a new work directory, say "
+            "which model the weights are of: --config FILE.py"
+        )
+    arrays = _read(Path(source))
+    if not is_file:
+        initial.create_workdir(validate(_CONFIG.value), path, arrays)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_torch(path, arrays) if path.suffix in _TORCH else weights.write_arrays(path, arrays)
+    print(f"{path}: {len(arrays)} arrays")
+
+
+def _read(source: Path) -> dict[str, np.ndarray]:
+    if source.is_dir():
+        config = experiment.load_config(source)
+        return weights.to_torch(restore.load(config, source, _STEP.value)[1].model())
+    if _STEP.present:
+        raise ValueError(f"--step chooses among the checkpoints of a work directory, and SOURCE {source} is none")
+    return weights.read_arrays(source)
+
+
+def _write_torch(path: Path, arrays: dict[str, np.ndarray]) -> None:
     try:
-        loaded = torch.load(args.source, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        parser.error(f"{args.source} is no checkpoint of plain tensors: {error}")
-    for wrapper in ("state_dict", "model"):
-        if wrapper in loaded and isinstance(loaded[wrapper], dict):
-            loaded = loaded[wrapper]
-    if wrong := [key for key, value in loaded.items() if not isinstance(value, torch.Tensor)]:
-        parser.error(f"{args.source} holds no state_dict: {', '.join(map(str, wrong[:5]))} are no tensors")
-    arrays = {key: np.ascontiguousarray(value.numpy()) for key, value in loaded.items()}
-    args.target.parent.mkdir(parents=True, exist_ok=True)
-    save_file(arrays, args.target)
-    print(f"{args.target}: {len(arrays)} arrays")
+        import torch
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f'writing {path} needs torch: pip install -c requirements.lock -e ".[parity]"; or give a TARGET that ends '
+            "in .safetensors, which torch reads with safetensors.torch.load_file"
+        ) from error
+    torch.save({name: torch.from_numpy(np.array(value, order="C")) for name, value in arrays.items()}, path)
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main, "SOURCE", "TARGET")

@@ -9,7 +9,7 @@ from ml_collections import config_flags
 
 from mtl_jax import cli, evaluate, experiment
 from mtl_jax.config import main_tasks, validate
-from mtl_jax.train import fit
+from mtl_jax.train.loop import fit
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configuration, FILE.py or FILE.py:key=value,...")
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run: checkpoints, logs, configuration", required=True)

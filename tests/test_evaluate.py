@@ -6,7 +6,7 @@ import pytest
 
 from mtl_jax import backbones, constant, evaluate, experiment, predict, predictions
 from mtl_jax.restore import Restored
-from mtl_jax.train import fit
+from mtl_jax.train.loop import fit
 from tests import tiny
 
 

@@ -5,11 +5,15 @@ from collections.abc import Callable
 from flax import nnx
 from flax.typing import Dtype
 
-from mtl_jax.backbones.base import Backbone
-from mtl_jax.backbones.hrnet import VARIANTS as HRNET_VARIANTS
+from mtl_jax.backbones import hrnet, resnet
+from mtl_jax.backbones.base import Backbone, Maps
 from mtl_jax.backbones.hrnet import HRNet
+from mtl_jax.backbones.resnet import ResNet
 
-BACKBONES: dict[str, Callable[..., Backbone]] = dict.fromkeys(HRNET_VARIANTS, HRNet)
+BACKBONES: dict[str, Callable[..., Backbone]] = {
+    **dict.fromkeys(hrnet.VARIANTS, HRNet),
+    **dict.fromkeys(resnet.VARIANTS, ResNet),
+}
 
 
 def build(name: str, *, dtype: Dtype | None = None, rngs: nnx.Rngs) -> Backbone:
@@ -21,3 +25,6 @@ def build(name: str, *, dtype: Dtype | None = None, rngs: nnx.Rngs) -> Backbone:
     if name not in BACKBONES:
         raise ValueError(f"unknown backbone {name!r}; the backbones are {', '.join(BACKBONES)}")
     return BACKBONES[name](name, dtype=dtype, rngs=rngs)
+
+
+__all__ = ["BACKBONES", "Backbone", "HRNet", "Maps", "ResNet", "build"]

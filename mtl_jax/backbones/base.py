@@ -1,17 +1,39 @@
 """What heads and models expect of a backbone."""
 
+from collections.abc import Mapping
+
 import jax
 from flax import nnx
 
+Maps = tuple[jax.Array, ...]
+
 
 class Backbone(nnx.Module):
-    """`[B, H, W, 3]` images to feature maps, finest first.
+    """`[B, H, W, 3]` images to feature maps, finest first, in stages between which models may step in.
 
     Attributes:
-        channels: widths of the maps.
+        channels: widths of the maps that heads read.
+        stages: names of the stages in the order they run; the first is the stem.
     """
 
     channels: tuple[int, ...]
+    stages: tuple[str, ...]
 
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, ...]:
-        raise TypeError(f"{type(self).__name__} does not define __call__")
+    def stage_channels(self, stage: str) -> tuple[int, ...]:
+        """Widths of the maps a stage returns."""
+        raise TypeError(f"{type(self).__name__} does not define stage_channels")
+
+    def run_stage(self, stage: str, maps: Maps) -> Maps:
+        """The maps after a stage from those before it; the stem takes the images."""
+        raise TypeError(f"{type(self).__name__} does not define run_stage")
+
+    def select(self, outputs: Mapping[str, Maps]) -> Maps:
+        """What heads read, from {stage: its maps}."""
+        return outputs[self.stages[-1]]
+
+    def __call__(self, images: jax.Array) -> Maps:
+        maps: Maps = (images,)
+        outputs = {}
+        for stage in self.stages:
+            maps = outputs[stage] = self.run_stage(stage, maps)
+        return self.select(outputs)

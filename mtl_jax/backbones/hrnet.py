@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 from flax.typing import Dtype
 
-from mtl_jax.backbones.base import Backbone
+from mtl_jax.backbones.base import Backbone, Maps
 from mtl_jax.nn import BasicBlock, BatchNorm, Bottleneck, Conv, Sequential, resize_like
 
 MOMENTUM = 0.01  # of every batch norm in here; heads use torch's default of 0.1
@@ -23,7 +23,9 @@ class Variant:
 
 
 VARIANTS = {
-    "hrnet_w18": Variant(width=18, bottlenecks=2, blocks=2, modules=(1, 3, 2)),  # the "small v2" of the ImageNet models
+    # What the field's multi-task code calls HRNet-18 is the "small v2" of the ImageNet models.
+    "hrnet_w18": Variant(width=18, bottlenecks=2, blocks=2, modules=(1, 3, 2)),
+    "hrnet_w18_full": Variant(width=18, bottlenecks=4, blocks=4, modules=(1, 4, 3)),
     "hrnet_w32": Variant(width=32, bottlenecks=4, blocks=4, modules=(1, 4, 3)),
     "hrnet_w48": Variant(width=48, bottlenecks=4, blocks=4, modules=(1, 4, 3)),
 }
@@ -37,6 +39,8 @@ class HRNet(Backbone):
     Attributes:
         channels: widths of the four maps, finest first.
     """
+
+    stages = ("conv", "layer1", "stage2", "stage3", "stage4")
 
     def __init__(self, variant: str, *, dtype: Dtype | None = None, rngs: nnx.Rngs):
         numbers = VARIANTS[variant]
@@ -61,16 +65,22 @@ class HRNet(Backbone):
             )
             previous = channels
 
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, ...]:
-        x = nnx.relu(self.bn1(self.conv1(x)))
-        x = nnx.relu(self.bn2(self.conv2(x)))
-        maps: tuple[jax.Array, ...] = (self.layer1(x),)
-        for stage in (2, 3, 4):
-            transition = getattr(self, f"transition{stage - 1}")
-            inputs = maps + maps[-1:] * (stage - len(maps))  # a new branch starts from the coarsest map
-            maps = tuple(transition[str(i)](x) if str(i) in transition else x for i, x in enumerate(inputs))
-            maps = getattr(self, f"stage{stage}")(maps)
-        return maps
+    def stage_channels(self, stage: str) -> tuple[int, ...]:
+        fixed = {"conv": (64,), "layer1": (64 * Bottleneck.expansion,)}
+        return fixed.get(stage) or self.channels[: int(stage.removeprefix("stage"))]
+
+    def run_stage(self, stage: str, maps: Maps) -> Maps:
+        if stage == "conv":
+            x = nnx.relu(self.bn1(self.conv1(maps[0])))
+            return (nnx.relu(self.bn2(self.conv2(x))),)
+        if stage == "layer1":
+            return (self.layer1(maps[0]),)
+        number = int(stage.removeprefix("stage"))
+        transition = getattr(self, f"transition{number - 1}")
+        inputs = maps + maps[-1:] * (number - len(maps))  # a new branch starts from the coarsest map
+        return getattr(self, stage)(
+            tuple(transition[str(i)](x) if str(i) in transition else x for i, x in enumerate(inputs))
+        )
 
 
 def _conv_bn(in_features: int, out_features: int, kernel_size: int, stride: int, dtype, rngs) -> list:

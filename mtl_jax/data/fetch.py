@@ -1,20 +1,17 @@
 """Finding the files of a data set: in a folder the user names, in an archive there, or by download."""
 
-import hashlib
-import http.client
 import json
 import shutil
 import tarfile
-import urllib.request
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mtl_jax.download import DownloadError, retrieve, sha256
+
 ARCHIVES = (".tgz", ".tar.gz", ".tar", ".zip")
-_CHUNK = 1 << 20
-_TIMEOUT = 60  # seconds without a byte
 # What damaged, encrypted or unsupported archives raise, besides a full disk.
 _UNPACKING = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError)
 
@@ -125,17 +122,13 @@ def download(source: Source, folder: Path) -> Path:
     """
     path, note = folder / source.file, folder / f"{source.file}.json"
     if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"incomplete.{path.name}")
         try:
-            _retrieve(source.url, partial)
-        except (OSError, http.client.HTTPException) as error:
-            partial.unlink(missing_ok=True)
+            retrieve(source.url, path)
+        except DownloadError as error:
             raise OSError(
-                f"cannot download {source.file} from {source.url}: {error}. Get the file by other means, put it (or "
-                "the folder it unpacks to) into a folder DIR and pass --config.data.manual_dir=DIR"
+                f"{error}. Get the file by other means, put it (or the folder it unpacks to) into a folder DIR and "
+                "pass --config.data.manual_dir=DIR"
             ) from error
-        partial.rename(path)
     found = sha256(path)
     if not note.is_file():
         temporary = note.with_suffix(".tmp")
@@ -149,21 +142,3 @@ def download(source: Source, folder: Path) -> Path:
             "again; delete both if the published file has changed"
         )
     return path
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _retrieve(url: str, path: Path) -> None:
-    request = urllib.request.Request(url, headers={"User-Agent": "Mozilla/5.0"})
-    with urllib.request.urlopen(request, timeout=_TIMEOUT) as response, path.open("wb") as file:
-        kind = response.headers.get_content_type()
-        if kind == "text/html":
-            raise OSError("the server answered with a web page instead of the file (moved, or a download limit)")
-        shutil.copyfileobj(response, file, _CHUNK)
-        length = response.headers.get("Content-Length")
-    if length is not None and path.stat().st_size != int(length):
-        raise OSError(f"the connection broke after {path.stat().st_size} of {length} bytes")

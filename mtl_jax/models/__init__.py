@@ -1,5 +1,6 @@
 """Models: one file per method; `build` makes one from a configuration."""
 
-from mtl_jax.models.build import MODELS, build
+from mtl_jax.models.base import MultiTaskModel, evaluation_view, training_view
+from mtl_jax.models.build import FUSIONS, MODELS, build
 
-__all__ = ["MODELS", "build"]
+__all__ = ["FUSIONS", "MODELS", "MultiTaskModel", "build", "evaluation_view", "training_view"]

@@ -1,21 +1,44 @@
 """What training, evaluation and weight files expect of a model."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from flax import nnx
 
-from mtl_jax.backbones.base import Backbone
+from mtl_jax.backbones import Backbone
 
 
 class MultiTaskModel(nnx.Module):
     """`[B, H, W, 3]` normalised images to {task: logits `[B, H, W, channels]`}, and more where a method has more.
 
     Attributes:
-        backbone: what pretrained weights are for.
+        fusion: name of the submodule through which the tasks' networks exchange features; empty where none does. Its
+            parameters may learn at another rate.
+        starts_from_single_task: the model consists of single-task models and a fusion.
     """
 
-    backbone: Backbone
+    fusion: ClassVar[str] = ""
+    starts_from_single_task: ClassVar[bool] = False
+    backbone: Any
+    heads: Any
+
+    def backbones(self) -> tuple[Backbone, ...]:
+        """What pretrained weights are for."""
+        return (self.backbone,)
 
     def __call__(self, images: jax.Array) -> dict[str, Any]:
         raise TypeError(f"{type(self).__name__} does not define __call__")
+
+
+def training_view(model: nnx.Module, rngs: nnx.Rngs) -> nnx.Module:
+    """The model normalising with the batch's statistics and dropping out, with the same variables.
+
+    Args:
+        rngs: holds the stream "dropout".
+    """
+    return nnx.view(model, use_running_average=False, deterministic=False, rngs=rngs, raise_if_not_found=False)
+
+
+def evaluation_view(model: nnx.Module) -> nnx.Module:
+    """The model normalising with its running statistics and dropping nothing out, with the same variables."""
+    return nnx.view(model, use_running_average=True, deterministic=True, raise_if_not_found=False)

@@ -1,74 +1,134 @@
 """Config -> model."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 from flax.typing import Dtype
 
-from mtl_jax import backbones, tasks
+from mtl_jax import backbones, heads, tasks
+from mtl_jax.backbones import Backbone, ResNet
 from mtl_jax.config import Config, aux_tasks, main_tasks
-from mtl_jax.heads import HRNetHead
 from mtl_jax.models.base import MultiTaskModel
+from mtl_jax.models.cross_stitch import CrossStitch
+from mtl_jax.models.mtan import MTAN
 from mtl_jax.models.mtinet import MTINet
 from mtl_jax.models.multi_task import Baseline, SingleTask
+from mtl_jax.models.nddr_cnn import NDDRCNN
+from mtl_jax.models.padnet import PADNet
 
 
-def _heads(config: Config, channels, dtype: Dtype | None, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
-    outputs = tasks.num_channels(main_tasks(config), config.data.dataset)
-    return {task: HRNetHead(channels, n, dtype=dtype, rngs=rngs) for task, n in outputs.items()}
+class _Parts:
+    """Makes what models are made of, from a configuration."""
+
+    def __init__(self, config: Config, dtype: Dtype | None, rngs: nnx.Rngs):
+        self.config = config
+        self.options: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
+        self.tasks = main_tasks(config)
+
+    def backbone(self) -> Backbone:
+        return backbones.build(self.config.model.backbone, **self.options)
+
+    def heads(self, backbone: Backbone) -> dict[str, nnx.Module]:
+        outputs = tasks.num_channels(self.tasks, self.config.data.dataset)
+        name = self.config.model.head
+        return {task: heads.build(name, backbone.channels, n, **self.options) for task, n in outputs.items()}
+
+    def intermediate_outputs(self) -> dict[str, int]:
+        """{auxiliary task: logit channels}"""
+        return tasks.num_channels(aux_tasks(self.config), self.config.data.dataset)
+
+    def refuse_aux_tasks(self) -> None:
+        if extra := set(aux_tasks(self.config)) - set(self.tasks):
+            raise ValueError(
+                f"model {self.config.model.name} has no intermediate predictions for the auxiliary tasks "
+                f"{', '.join(sorted(extra))}; leave data.aux_tasks empty or make them main tasks"
+            )
 
 
-def _refuse_aux_tasks(config: Config) -> None:
-    if extra := set(aux_tasks(config)) - set(main_tasks(config)):
+def _single_task(parts: _Parts) -> MultiTaskModel:
+    parts.refuse_aux_tasks()
+    if len(parts.tasks) != 1:
+        named = ", ".join(parts.tasks)
+        raise ValueError(f"model single_task takes one task, data.tasks names {len(parts.tasks)}: {named}")
+    backbone = parts.backbone()
+    ((task, head),) = parts.heads(backbone).items()
+    return SingleTask(backbone, head, task)
+
+
+def _baseline(parts: _Parts) -> MultiTaskModel:
+    parts.refuse_aux_tasks()
+    backbone = parts.backbone()
+    return Baseline(backbone, parts.heads(backbone))
+
+
+def _columns(parts: _Parts) -> tuple[dict[str, Backbone], dict[str, nnx.Module]]:
+    """A backbone and a head for each task."""
+    parts.refuse_aux_tasks()
+    columns = {task: parts.backbone() for task in parts.tasks}
+    return columns, parts.heads(columns[parts.tasks[0]])
+
+
+def _cross_stitch(parts: _Parts) -> MultiTaskModel:
+    model = parts.config.model
+    return CrossStitch(*_columns(parts), alpha=model.alpha, beta=model.beta)
+
+
+def _nddr_cnn(parts: _Parts) -> MultiTaskModel:
+    model = parts.config.model
+    return NDDRCNN(*_columns(parts), alpha=model.alpha, beta=model.beta, **parts.options)
+
+
+def _mtan(parts: _Parts) -> MultiTaskModel:
+    parts.refuse_aux_tasks()
+    backbone = parts.backbone()
+    if not isinstance(backbone, ResNet):
+        known = ", ".join(name for name, kind in backbones.BACKBONES.items() if kind is ResNet)
         raise ValueError(
-            f"model {config.model.name} has no intermediate predictions for the auxiliary tasks "
-            f"{', '.join(sorted(extra))}; leave data.aux_tasks empty or make them main tasks"
+            f"model mtan attends inside the layers of a ResNet; model.backbone is {parts.config.model.backbone!r}, "
+            f"it may be {known}"
         )
+    return MTAN(backbone, parts.heads(backbone), **parts.options)
 
 
-def _single_task(config: Config, dtype: Dtype | None, rngs: nnx.Rngs) -> MultiTaskModel:
-    _refuse_aux_tasks(config)
-    names = main_tasks(config)
-    if len(names) != 1:
-        raise ValueError(f"model single_task takes one task, data.tasks names {len(names)}: {', '.join(names)}")
-    backbone = backbones.build(config.model.backbone, dtype=dtype, rngs=rngs)
-    return SingleTask(backbone, _heads(config, backbone.channels, dtype, rngs)[names[0]], names[0])
+def _pad_net(parts: _Parts) -> MultiTaskModel:
+    return PADNet(parts.backbone(), parts.intermediate_outputs(), parts.tasks, **parts.options)
 
 
-def _baseline(config: Config, dtype: Dtype | None, rngs: nnx.Rngs) -> MultiTaskModel:
-    _refuse_aux_tasks(config)
-    backbone = backbones.build(config.model.backbone, dtype=dtype, rngs=rngs)
-    return Baseline(backbone, _heads(config, backbone.channels, dtype, rngs))
+def _mti_net(parts: _Parts) -> MultiTaskModel:
+    backbone = parts.backbone()
+    return MTINet(backbone, parts.intermediate_outputs(), parts.heads(backbone), **parts.options)
 
 
-def _mti_net(config: Config, dtype: Dtype | None, rngs: nnx.Rngs) -> MultiTaskModel:
-    backbone = backbones.build(config.model.backbone, dtype=dtype, rngs=rngs)
-    outputs = tasks.num_channels(aux_tasks(config), config.data.dataset)
-    return MTINet(backbone, outputs, _heads(config, backbone.channels, dtype, rngs), dtype=dtype, rngs=rngs)
-
-
-MODELS: dict[str, Callable[[Config, Dtype | None, nnx.Rngs], MultiTaskModel]] = {
+MODELS: dict[str, Callable[[_Parts], MultiTaskModel]] = {
     "single_task": _single_task,
     "baseline": _baseline,
+    "cross_stitch": _cross_stitch,
+    "nddr_cnn": _nddr_cnn,
+    "mtan": _mtan,
+    "pad_net": _pad_net,
     "mti_net": _mti_net,
 }
+# Submodules through which the tasks' networks exchange features.
+FUSIONS = (CrossStitch.fusion, NDDRCNN.fusion)
 
 
 def build(config: Config, *, rngs: nnx.Rngs | None = None) -> MultiTaskModel:
     """The model of a configuration with freshly initialised weights.
 
     `model(images)` takes float32 `[B, H, W, 3]` normalised images and returns a dict of NHWC arrays: task -> logits at
-    the input's size; MTI-Net adds "deep_supervision" -> "scale_<k>" -> task.
+    the input's size; PAD-Net adds "initial_<task>", MTI-Net "deep_supervision" -> "scale_<k>" -> task.
 
     Args:
         rngs: source of the initial weights; by default seeded with `train.seed`.
 
     Raises:
-        ValueError: unknown model or backbone, or tasks that the model or the data set cannot serve.
+        ValueError: unknown model, backbone or head, or tasks that the model or the data set cannot serve.
     """
     if config.model.name not in MODELS:
         raise ValueError(f"unknown model {config.model.name!r}; the models are {', '.join(MODELS)}")
     # None: float32 parameters compute in float32, and a state cast to float64 in float64.
     dtype = None if config.model.dtype == "float32" else jnp.dtype(config.model.dtype)
-    return MODELS[config.model.name](config, dtype, nnx.Rngs(config.train.seed) if rngs is None else rngs)
+    rngs = nnx.Rngs(config.train.seed) if rngs is None else rngs
+    return MODELS[config.model.name](_Parts(config, dtype, rngs))

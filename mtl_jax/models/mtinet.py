@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.typing import Dtype
 
-from mtl_jax.backbones.base import Backbone
+from mtl_jax.backbones import Backbone
 from mtl_jax.models.base import MultiTaskModel
 from mtl_jax.models.distillation import TaskDistillation
 from mtl_jax.nn import BasicBlock, Conv, Sequential, SqueezeExcite, resize_like

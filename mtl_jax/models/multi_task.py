@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import jax
 from flax import nnx
 
-from mtl_jax.backbones.base import Backbone
+from mtl_jax.backbones import Backbone
 from mtl_jax.models.base import MultiTaskModel
 from mtl_jax.nn import resize_like
 

@@ -3,7 +3,9 @@
 from mtl_jax.nn.attention import SqueezeExcite
 from mtl_jax.nn.blocks import BasicBlock, Bottleneck
 from mtl_jax.nn.conv import Conv, Linear
+from mtl_jax.nn.dropout import Dropout
 from mtl_jax.nn.norm import BatchNorm
+from mtl_jax.nn.pool import max_pool_2x2, max_pool_stem
 from mtl_jax.nn.resize import resize_bilinear, resize_like
 from mtl_jax.nn.sequential import Sequential
 
@@ -12,9 +14,12 @@ __all__ = [
     "BatchNorm",
     "Bottleneck",
     "Conv",
+    "Dropout",
     "Linear",
     "Sequential",
     "SqueezeExcite",
+    "max_pool_2x2",
+    "max_pool_stem",
     "resize_bilinear",
     "resize_like",
 ]

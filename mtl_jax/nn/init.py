@@ -1,24 +1,37 @@
-"""Initialisers."""
+"""Initialisers: `init(key, shape) -> array`; kernels are `[..., in, out]`.
+
+The numbers are drawn on the host from a generator seeded with the key: a network has hundreds of shapes, and compiling
+a `jax.random` function for each of them takes longer than everything else before the first step.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
+
+Initializer = Callable[[jax.Array, tuple[int, ...]], jax.Array]
 
 
-def torch_uniform(key: jax.Array, shape: Sequence[int], fan_in: int, dtype: DTypeLike = jnp.float32) -> jax.Array:
+def torch_uniform(key: jax.Array, shape: tuple[int, ...], fan_in: int | None = None) -> jax.Array:
     """uniform(±1/√fan_in): what torch draws for kernels *and* biases of convolutions and linear layers.
 
-    The numbers are drawn on the host from a generator seeded with the key: a network has hundreds of shapes, and
-    compiling `jax.random.uniform` for each of them takes longer than everything else before the first step.
+    Args:
+        fan_in: by default that of a kernel of this shape.
     """
-    bound = 1 / math.sqrt(fan_in)
+    bound = 1 / math.sqrt(math.prod(shape[:-1]) if fan_in is None else fan_in)
+    return _draw(key, shape, lambda generator: generator.uniform(-bound, bound, shape))
 
+
+def he_normal_fan_out(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """N(0, 2 / fan_out) with fan_out = kernel area * out (arXiv 1502.01852, eq. 14): what torchvision's ResNets use."""
+    std = math.sqrt(2 / (math.prod(shape[:-2]) * shape[-1]))
+    return _draw(key, shape, lambda generator: generator.normal(0, std, shape))
+
+
+def _draw(key: jax.Array, shape: tuple[int, ...], sample: Callable[[np.random.Generator], np.ndarray]) -> jax.Array:
     def draw(key_data: np.ndarray) -> np.ndarray:
-        generator = np.random.default_rng(np.asarray(key_data).tolist())
-        return generator.uniform(-bound, bound, tuple(shape)).astype(dtype)
+        return sample(np.random.default_rng(np.asarray(key_data).tolist())).astype(np.float32)
 
-    return jax.pure_callback(draw, jax.ShapeDtypeStruct(tuple(shape), dtype), jax.random.key_data(key))
+    return jax.pure_callback(draw, jax.ShapeDtypeStruct(shape, jnp.float32), jax.random.key_data(key))

@@ -1,6 +1,7 @@
 """Layers applied one after the other."""
 
-import jax
+from typing import Any
+
 from flax import nnx
 
 
@@ -11,7 +12,7 @@ class Sequential(nnx.List):
     layer as torch's `heads.semseg.last_layer.3.weight`: functions such as `nnx.relu` count as positions too.
     """
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Any) -> Any:
         for layer in self:
             x = layer(x)
         return x

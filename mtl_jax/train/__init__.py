@@ -1,5 +1,1 @@
-"""Training: state, steps, checkpoints and the loop that ties them."""
-
-from mtl_jax.train.loop import NonFiniteLossError, fit
-
-__all__ = ["NonFiniteLossError", "fit"]
+"""Training: state, steps, checkpoints, and in `loop` what ties them."""

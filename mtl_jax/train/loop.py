@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from flax import nnx
 from tqdm import tqdm
 
-from mtl_jax import evaluate, experiment, models, parallel
+from mtl_jax import evaluate, experiment, initial, models, parallel
 from mtl_jax.config import Config, all_tasks, main_tasks, validate
 from mtl_jax.data import loader
-from mtl_jax.losses import Objective
 from mtl_jax.train import checkpoint
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints
@@ -59,10 +57,9 @@ class _Run:
         self.eval_batch_size = config.train.eval_batch_size or config.train.batch_size
         parallel.check_batch_size(config.train.batch_size, self.mesh, "train.batch_size")
         parallel.check_batch_size(self.eval_batch_size, self.mesh, "train.eval_batch_size")
-        nnx.eval_shape(lambda: models.build(config))  # an impossible model fails before any data is fetched
         resumes = checkpoint.exist(workdir)
         if not resumes:
-            experiment.check_pretrained(config)
+            initial.check(config)  # an impossible model or missing weights fail before any data is fetched
         self.source = experiment.open_split(config, "train", all_tasks(config))
         self.val_source = experiment.open_split(config, "val", self.tasks)
         self.steps_per_epoch = loader.steps_per_epoch(len(self.source), config.train.batch_size)
@@ -77,7 +74,9 @@ class _Run:
             self.state, self.progress = self._initial_state()
             self.step = self.progress["step"]
             self.reference = self._choose_reference(single_task)
-            self.train_step = make_train_step(self.state.graphdef, Objective(self.tasks))
+            self.train_step = make_train_step(
+                self.state.graphdef, experiment.build_objective(config), config.train.seed
+            )
             self.eval_step = make_eval_step(self.state.graphdef, self.metrics, self.mesh)
             self.batches = self._train_batches()
             exits.callback(self.batches.close)
@@ -90,8 +89,8 @@ class _Run:
         tx = experiment.build_optimizer(self.config, self.steps_per_epoch)
         latest = self.checkpoints.latest()
         if latest is None:
-            state = train_state.create(lambda: experiment.build_model(self.config), tx, self.mesh)
-            return state, {"step": 0, "input": None, "reference": None}
+            state = train_state.create(lambda: initial.build_model(self.config), tx, self.mesh)
+            return state, dict(initial.PROGRESS)
         abstract = train_state.abstract(lambda: models.build(self.config), tx, self.mesh)
         arrays, progress = self.checkpoints.restore(latest, abstract.arrays)
         logger.info("continuing from step %d of %d", latest, self.total_steps)

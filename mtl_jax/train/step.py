@@ -12,22 +12,29 @@ from jax.sharding import Mesh
 from mtl_jax import parallel
 from mtl_jax.losses import Objective
 from mtl_jax.metrics import Metric
+from mtl_jax.models import evaluation_view, training_view
 from mtl_jax.predictions import postprocess
 
 Batch = Mapping[str, jax.Array]
 Scalars = dict[str, jax.Array]
 
 
-def make_train_step(graphdef: nnx.GraphDef, objective: Objective) -> Callable[[Any, Batch], tuple[Any, Scalars]]:
+def make_train_step(
+    graphdef: nnx.GraphDef, objective: Objective, seed: int = 0
+) -> Callable[[Any, Batch], tuple[Any, Scalars]]:
     """step(arrays, batch) -> (arrays, {"loss/<name>", "gradient_norm"}); the old arrays' buffers are donated.
 
     The batch holds "image" `[B, H, W, 3]` and a label `[B, H, W, C]` for every task the objective asks for.
+
+    Args:
+        seed: of the dropout masks, which depend on it and on the number of the step alone.
     """
 
     @partial(jax.jit, donate_argnums=0)
     def step(arrays: Any, batch: Batch) -> tuple[Any, Scalars]:
         model, optimizer = nnx.merge(graphdef, arrays)
-        model = nnx.view(model, use_running_average=False)
+        rngs = nnx.Rngs(dropout=jax.random.fold_in(jax.random.key(seed), optimizer.step[...]))
+        model = training_view(model, rngs)
 
         def loss_fn(model: nnx.Module) -> tuple[jax.Array, Scalars]:
             return objective(model(batch["image"]), batch)
@@ -54,7 +61,7 @@ def make_predict_step(
     @partial(jax.jit, out_shardings=parallel.replicated(mesh))
     def step(arrays: Any, batch: Batch) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
         model, _ = nnx.merge(graphdef, arrays)
-        outputs = nnx.view(model, use_running_average=True)(batch["image"])
+        outputs = evaluation_view(model)(batch["image"])
         return batch["index"], batch["valid"], postprocess(outputs, tasks)
 
     return step
@@ -68,7 +75,7 @@ def make_eval_step(
     @partial(jax.jit, out_shardings=parallel.replicated(mesh))
     def step(arrays: Any, batch: Batch) -> tuple[jax.Array, dict[str, dict[str, jax.Array]]]:
         model, _ = nnx.merge(graphdef, arrays)
-        predictions = postprocess(nnx.view(model, use_running_average=True)(batch["image"]), tuple(metrics))
+        predictions = postprocess(evaluation_view(model)(batch["image"]), tuple(metrics))
         return batch["valid"], {task: metric.update(predictions[task], batch[task]) for task, metric in metrics.items()}
 
     return step

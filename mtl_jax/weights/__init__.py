@@ -1,6 +1,15 @@
 """Weights under torch's names: the way in for pretrained files and the way out for models trained here."""
 
-from mtl_jax.weights.pretrained import load_pretrained, pretrained_path, read_arrays
-from mtl_jax.weights.torch_names import load_torch, to_torch
+from mtl_jax.weights.files import WRITABLE, read_arrays, write_arrays
+from mtl_jax.weights.pretrained import read_pretrained
+from mtl_jax.weights.torch_names import check_torch, load_torch, to_torch
 
-__all__ = ["load_pretrained", "load_torch", "pretrained_path", "read_arrays", "to_torch"]
+__all__ = [
+    "WRITABLE",
+    "check_torch",
+    "load_torch",
+    "read_arrays",
+    "read_pretrained",
+    "to_torch",
+    "write_arrays",
+]

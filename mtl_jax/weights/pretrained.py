@@ -1,93 +1,89 @@
-"""Pretrained backbones from files of torch-named arrays."""
+"""Pretrained backbones: ImageNet weights by name, or any file of torch-named arrays."""
 
 import logging
-import os
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from flax import nnx
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
-from mtl_jax.weights.torch_names import load_torch
+from mtl_jax.download import DownloadError, cache_dir, retrieve, sha256
+from mtl_jax.weights.files import read_arrays
 
 logger = logging.getLogger(__name__)
 
-# Backbone -> the published file with its ImageNet weights.
-_IMAGENET = {
-    "hrnet_w18": "hrnet_w18_small_v2-f460c6bc.pth, a file of timm's GitHub release v0.1-hrnet",
+IMAGENET = "imagenet"
+_TORCHVISION = "https://download.pytorch.org/models/"
+_TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-hrnet/"
+# Backbone -> published file, whose name ends in the first digits of its SHA-256. Dilation changes no weight.
+_PUBLISHED = {
+    "resnet18": f"{_TORCHVISION}resnet18-f37072fd.pth",
+    "resnet34": f"{_TORCHVISION}resnet34-b627a593.pth",
+    "resnet50": f"{_TORCHVISION}resnet50-0676ba61.pth",
+    "resnet101": f"{_TORCHVISION}resnet101-63fe2227.pth",
+    "resnet152": f"{_TORCHVISION}resnet152-394f9c45.pth",
+    "hrnet_w18": f"{_TIMM}hrnet_w18_small_v2-4c50a8cb.pth",
+    "hrnet_w18_full": f"{_TIMM}hrnetv2_w18-8cb57bb9.pth",
+    "hrnet_w32": f"{_TIMM}hrnetv2_w32-90d8c5fb.pth",
+    "hrnet_w48": f"{_TIMM}hrnetv2_w48-abd2e6ab.pth",
 }
 # Layers of the published classifiers that a dense backbone has no use for.
-_CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.", "fc.")
+_CLASSIFIER = ("fc.", "classifier.", "final_layer.", "incre_modules.", "downsamp_modules.")
 
 
-def cache_dir() -> Path:
-    """Where converted ImageNet weights are looked for: $MTL_JAX_CACHE, by default ~/.cache/mtl_jax."""
-    return Path(os.environ.get("MTL_JAX_CACHE", Path.home() / ".cache" / "mtl_jax"))
-
-
-def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """{name: array} of a .safetensors or .npz file.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another kind of file, or a damaged one.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}; give the path of a .safetensors or .npz file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if path.suffix == ".npz":
-            with np.load(path) as arrays:
-                return dict(arrays)
-    except (SafetensorError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as {path.suffix}: {error}; convert the weights again") from error
-    raise ValueError(
-        f"{path} is a {path.suffix or 'nameless'} file; .safetensors and .npz are read here. A .pth file is converted "
-        "by python scripts/convert.py FILE.pth FILE.safetensors"
-    )
-
-
-def load_pretrained(backbone: nnx.Module, source: str, name: str) -> None:
-    """Fills a backbone with pretrained weights.
+def read_pretrained(source: str, backbone: str) -> dict[str, np.ndarray]:
+    """{torch key: array} of a pretrained backbone, without the classifier; ImageNet weights are downloaded once.
 
     Args:
-        source: "imagenet", or the path of a .safetensors or .npz file of torch-named arrays.
-        name: the backbone's key in `mtl_jax.backbones.BACKBONES`.
+        source: "imagenet", or the path of a .safetensors, .npz or torch file.
+        backbone: its key in `mtl_jax.backbones.BACKBONES`.
 
     Raises:
-        FileNotFoundError: the file is not there; the message says where to get it.
-        ValueError: the file does not fit the backbone; every unmatched or unfilled key is listed.
+        FileNotFoundError: the file is not there.
+        OSError: the download failed; the message says what to fetch and where to put it.
+        ValueError: no ImageNet weights are known, or the file is damaged.
     """
-    path = pretrained_path(source, name)
-    load_torch(backbone, _backbone_arrays(read_arrays(path)))
-    logger.info("backbone %s starts from %s", name, path)
+    arrays = read_arrays(_path(source, backbone))
+    return {key: value for key, value in arrays.items() if not key.startswith(_CLASSIFIER)}
 
 
-def pretrained_path(source: str, name: str) -> Path:
-    """The file that `load_pretrained` reads; the arguments and errors are its own."""
-    if source != "imagenet":
-        if not Path(source).is_file():
-            raise FileNotFoundError(f"model.pretrained is {source!r} and there is no such file; give another path")
-        return Path(source)
-    if name not in _IMAGENET:
-        known = ", ".join(_IMAGENET)
-        raise ValueError(f"no ImageNet weights are known for backbone {name!r} (known: {known}); give a path instead")
-    path = cache_dir() / f"{name}.safetensors"
-    if not path.is_file():
+def _path(source: str, backbone: str) -> Path:
+    if source == IMAGENET:
+        return _published(backbone)
+    if not Path(source).is_file():
         raise FileNotFoundError(
-            f"the configuration asks for ImageNet weights of {name} and there are none at {path}. "
-            f"Fetch {_IMAGENET[name]}, and run python scripts/convert.py FILE.pth {path}; or name another file with "
-            "--config.model.pretrained=PATH; or train from scratch with --config.model.pretrained="
+            f"model.pretrained is {source!r} and there is no such file; give another path, {IMAGENET!r}, or nothing"
         )
+    return Path(source)
+
+
+def _published(backbone: str) -> Path:
+    """The file with a backbone's ImageNet weights, downloaded into the cache where it is not there."""
+    if (name := backbone.removesuffix("_dilated")) not in _PUBLISHED:
+        raise ValueError(
+            f"no ImageNet weights are known for backbone {backbone!r} (known: {', '.join(_PUBLISHED)}); name a file "
+            "with --config.model.pretrained=PATH"
+        )
+    url = _PUBLISHED[name]
+    file = url.rpartition("/")[-1]
+    path = cache_dir() / file
+
+    def verify(candidate: Path) -> None:
+        expected = Path(file).stem.rpartition("-")[-1]
+        if not (found := sha256(candidate)).startswith(expected):
+            raise ValueError(
+                f"{path}: the file from {url} must have a SHA-256 that begins with {expected}, found {found}. "
+                "Delete it, if it is there, and fetch it again"
+            )
+
+    if path.is_file():
+        verify(path)
+        return path
+    logger.info("downloading %s to %s", url, path)
+    try:
+        retrieve(url, path, verify)
+    except DownloadError as error:
+        raise DownloadError(
+            f"{error}. The configuration asks for ImageNet weights of {backbone}: fetch {url} by other means and put "
+            f"it at {path}; or name another file with --config.model.pretrained=PATH; or train from scratch with "
+            "--config.model.pretrained="
+        ) from error
     return path
-
-
-def _backbone_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Without DataParallel's prefix and without the classifier."""
-    plain = {key.removeprefix("module."): value for key, value in arrays.items()}
-    return {key: value for key, value in plain.items() if not key.startswith(_CLASSIFIER)}

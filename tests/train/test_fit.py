@@ -5,13 +5,15 @@ import jax
 import numpy as np
 import pytest
 
-from mtl_jax import evaluate, experiment, parallel
+from mtl_jax import evaluate, experiment, initial, parallel
 from mtl_jax.data import loader
 from mtl_jax.metrics import Accumulator
 from mtl_jax.restore import Restored
-from mtl_jax.train import NonFiniteLossError, fit, loop
+from mtl_jax.train import loop
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints
+from mtl_jax.train.loop import NonFiniteLossError, fit
+from mtl_jax.weights import pretrained
 from tests import tiny
 
 # 12 training images in batches of 4: three steps an epoch.
@@ -40,7 +42,7 @@ def _kill_at(step, monkeypatch):
 def _arrays(config, workdir, step="latest"):
     checkpoints = Checkpoints(workdir, read_only=True)
     tx = experiment.build_optimizer(config, steps_per_epoch=3)
-    abstract = train_state.abstract(lambda: experiment.build_model(config), tx, parallel.make_mesh())
+    abstract = train_state.abstract(lambda: initial.build_model(config), tx, parallel.make_mesh())
     found = checkpoints.resolve(step)
     arrays, progress = checkpoints.restore(found, abstract.arrays)
     checkpoints.close()
@@ -180,8 +182,11 @@ def test_the_batch_must_suit_the_data(tmp_path, data_dir):
 
 def test_pretrained_weights_must_be_there_before_anything_starts(tmp_path, data_dir, monkeypatch):
     monkeypatch.setenv("MTL_JAX_CACHE", str(tmp_path))
+    url = (tmp_path / "absent-00000000.pth").as_uri()
+    monkeypatch.setitem(pretrained._PUBLISHED, "hrnet_w18", url)
+    monkeypatch.setattr(experiment, "open_split", lambda *args: pytest.fail("data was opened first"))
     config = tiny.config(data_dir)
     config.model.backbone, config.model.pretrained = "hrnet_w18", "imagenet"
-    with pytest.raises(FileNotFoundError, match=r"hrnet_w18_small_v2-f460c6bc\.pth"):
+    with pytest.raises(OSError, match=f"fetch {url} by other means"):
         fit(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

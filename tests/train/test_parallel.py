@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtl_jax import experiment, parallel
+from mtl_jax import experiment, initial, parallel
 from mtl_jax.restore import Restored
-from mtl_jax.train import fit
+from mtl_jax.train.loop import fit
 from tests import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ import json, sys
 import jax
 jax.config.update("jax_num_cpu_devices", 4)
 from mtl_jax import backbones
-from mtl_jax.train import fit
+from mtl_jax.train.loop import fit
 from tests import tiny
 backbones.BACKBONES["tiny"] = tiny.build_backbone
 results = fit(tiny.config(sys.argv[1], epochs=1), sys.argv[2])
@@ -47,7 +47,7 @@ def test_bfloat16_trains_with_float32_parameters(tmp_path, data_dir):
     config = tiny.config(data_dir, epochs=1)
     config.model.dtype = "bfloat16"
     assert np.isfinite(fit(config, tmp_path)["depth"]["rmse"])
-    model = experiment.build_model(config)
+    model = initial.build_model(config)
     assert model.decoder.last_layer[0].kernel.dtype == model.decoder.last_layer[1].var.dtype == jnp.float32
 
 

@@ -1,11 +1,12 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from safetensors.numpy import save_file
 
 from mtl_jax import weights
 from mtl_jax.heads import HRNetHead
 from mtl_jax.models.multi_task import Baseline
+from mtl_jax.nn import Conv
 from tests.tiny import TinyBackbone
 
 
@@ -39,35 +40,42 @@ def test_every_misfit_is_listed_and_nothing_changes():
         np.testing.assert_array_equal(value, before[key], err_msg=key)
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_pretrained_backbones_shed_prefix_and_classifier(tmp_path, suffix):
-    model = _model(0)
-    arrays = {
-        f"module.{key.removeprefix('backbone.')}": value
-        for key, value in weights.to_torch(_model(1)).items()
-        if key.startswith("backbone.")
+def test_a_wrong_rank_is_listed_too():
+    arrays = weights.to_torch(_model())
+    arrays["decoders.edge.last_layer.0.bias"] = np.zeros((2, 3, 4, 5))
+    with pytest.raises(ValueError, match=r"last_layer\.0\.bias is \(2, 3, 4, 5\), the model has \(48,\)"):
+        weights.load_torch(_model(), arrays)
+
+
+def test_weights_are_checked_against_a_model_without_arrays():
+    abstract = nnx.eval_shape(_model)
+    arrays = weights.to_torch(_model())
+    weights.check_torch(abstract, arrays)
+    del arrays["backbone.stem.weight"]
+    with pytest.raises(ValueError, match=r"unfilled: backbone\.stem\.weight"):
+        weights.check_torch(abstract, arrays)
+
+
+class _Fusion(nnx.Module):
+    """The names of NDDR-CNN and of a cross-stitch unit."""
+
+    def __init__(self, rngs):
+        units = {stage: nnx.Dict({"layer": Conv(2, 2, 1, rngs=rngs)}) for stage in ("conv", "layer1", "layer10")}
+        self.nddr = nnx.Dict(units)
+        self.cross_stitch = nnx.Dict({"layer1": nnx.Dict({"param": nnx.Param(jnp.ones(3))})})
+
+
+def test_modules_with_other_names_in_torch():
+    arrays, other = weights.to_torch(_Fusion(nnx.Rngs(0))), _Fusion(nnx.Rngs(1))
+    assert set(arrays) == {
+        "nddr.conv.layer.weight",
+        "nddr.layer1_without_conv.layer.weight",
+        "nddr.layer10.layer.weight",
+        "cross_stitch.layer1.param",
     }
-    arrays["module.classifier.weight"] = np.zeros((10, 4), np.float32)
-    path = tmp_path / f"backbone{suffix}"
-    if suffix == ".npz":
-        np.savez(path, **arrays)
-    else:
-        save_file(arrays, path)
-    weights.load_pretrained(model.backbone, str(path), "tiny")
-    np.testing.assert_array_equal(weights.to_torch(model)["backbone.stem.weight"], arrays["module.stem.weight"])
-
-
-def test_unreadable_weights_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no weights at"):
-        weights.read_arrays(tmp_path / "none.npz")
-    (tmp_path / "a.pth").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"scripts/convert\.py"):
-        weights.read_arrays(tmp_path / "a.pth")
-    (tmp_path / "a.safetensors").write_bytes(b"xx")
-    with pytest.raises(ValueError, match=r"cannot be read as \.safetensors"):
-        weights.read_arrays(tmp_path / "a.safetensors")
-    (tmp_path / "a.npz").write_bytes(b"PK truncated")
-    with pytest.raises(ValueError, match=r"cannot be read as \.npz"):
-        weights.read_arrays(tmp_path / "a.npz")
-    with pytest.raises(ValueError, match="no ImageNet weights are known for backbone 'hrnet_w32'"):
-        weights.pretrained_path("imagenet", "hrnet_w32")
+    weights.load_torch(other, arrays)
+    for key, value in weights.to_torch(other).items():
+        np.testing.assert_array_equal(value, arrays[key], err_msg=key)
+    arrays["nddr.layer1.layer.weight"] = arrays.pop("nddr.layer1_without_conv.layer.weight")
+    with pytest.raises(ValueError, match=r"unmatched: nddr\.layer1\.layer\.weight"):
+        weights.load_torch(other, arrays)

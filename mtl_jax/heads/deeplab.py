@@ -1,0 +1,75 @@
+"""The DeepLab head (arXiv 1706.05587, sec. 3.3): atrous spatial pyramid pooling and two convolutions."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from flax.typing import Dtype
+
+from mtl_jax.nn import BatchNorm, Conv, Dropout, Sequential
+
+RATES = (12, 24, 36)
+WIDTH = 256
+DROPOUT = 0.5
+
+
+def _global_mean(x: jax.Array) -> jax.Array:
+    return x.mean((1, 2), keepdims=True)
+
+
+class ASPP(nnx.Module):
+    """Parallel 1x1, dilated 3x3 and image-pooling branches, projected: `[B, H, W, C] -> [B, H, W, 256]`.
+
+    Raises:
+        ValueError: training on a batch of one image, whose pooled map leaves batch norm a single value per channel.
+    """
+
+    def __init__(self, in_features: int, *, dtype: Dtype | None, rngs: nnx.Rngs):
+        conv = partial(Conv, dtype=dtype, rngs=rngs)
+        norm = partial(BatchNorm, WIDTH, dtype=dtype)
+        self.convs = nnx.List(
+            [
+                Sequential([conv(in_features, WIDTH, 1), norm(), nnx.relu]),
+                *(Sequential([conv(in_features, WIDTH, 3, dilation=rate), norm(), nnx.relu]) for rate in RATES),
+                Sequential([_global_mean, conv(in_features, WIDTH, 1), norm(), nnx.relu]),
+            ]
+        )
+        width = WIDTH * len(self.convs)
+        self.project = Sequential([conv(width, WIDTH, 1), norm(), nnx.relu, Dropout(DROPOUT)])
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        *branches, pooling = self.convs
+        if x.shape[0] == 1 and not pooling[2].use_running_average:
+            raise ValueError(
+                "the DeepLab head cannot train on a global batch of one image: its image-pooling branch normalises "
+                "over the batch alone. Set train.batch_size to 2 or more, or use model.head='hrnet'"
+            )
+        pooled = pooling(x)  # [B, 1, 1, 256]; enlarging a single pixel repeats it
+        maps = [branch(x) for branch in branches]
+        return self.project(jnp.concatenate([*maps, jnp.broadcast_to(pooled, maps[0].shape)], axis=-1))
+
+
+class DeepLabHead(Sequential):
+    """ASPP, conv3x3 BN ReLU, conv1x1 with bias, on the coarsest map.
+
+    Args:
+        channels: widths of the maps, finest first.
+        num_outputs: number of logit channels.
+    """
+
+    def __init__(self, channels: Sequence[int], num_outputs: int, *, dtype: Dtype | None = None, rngs: nnx.Rngs):
+        super().__init__(
+            [
+                ASPP(channels[-1], dtype=dtype, rngs=rngs),
+                Conv(WIDTH, WIDTH, 3, dtype=dtype, rngs=rngs),
+                BatchNorm(WIDTH, dtype=dtype),
+                nnx.relu,
+                Conv(WIDTH, num_outputs, 1, use_bias=True, dtype=dtype, rngs=rngs),
+            ]
+        )
+
+    def __call__(self, maps: Sequence[jax.Array]) -> jax.Array:
+        """`(..., [B, H, W, C]) -> [B, H, W, num_outputs]`"""
+        return super().__call__(maps[-1])

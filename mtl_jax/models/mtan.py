@@ -1,0 +1,80 @@
+"""MTAN (arXiv 1803.10704): a shared network with an attention mask per task and stage."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from flax.typing import Dtype
+
+from mtl_jax.backbones import ResNet
+from mtl_jax.backbones.resnet import LAYERS
+from mtl_jax.models.base import MultiTaskModel
+from mtl_jax.nn import BatchNorm, Bottleneck, Conv, Sequential, max_pool_2x2, resize_like
+
+
+def _attention(in_features: int, features: int, dtype: Dtype | None, rngs: nnx.Rngs) -> Sequential:
+    """A mask in (0, 1): conv1x1 BN ReLU conv1x1 BN sigmoid (fig. 2)."""
+    middle = features // 4
+    return Sequential(
+        [
+            Conv(in_features, middle, 1, use_bias=True, dtype=dtype, rngs=rngs),
+            BatchNorm(middle, dtype=dtype),
+            nnx.relu,
+            Conv(middle, features, 1, use_bias=True, dtype=dtype, rngs=rngs),
+            BatchNorm(features, dtype=dtype),
+            nnx.sigmoid,
+        ]
+    )
+
+
+def _refinement(in_features: int, features: int, pools: bool, dtype: Dtype | None, rngs: nnx.Rngs) -> Sequential:
+    """Brings attended maps to the next layer's width, and to its resolution where that layer has a stride."""
+    block = Bottleneck(in_features, features // Bottleneck.expansion, dtype=dtype, rngs=rngs)
+    return Sequential([block, *[max_pool_2x2] * pools])
+
+
+class MTAN(MultiTaskModel):
+    """Multi-task attention network on a ResNet.
+
+    In each of layer1 to layer4 a task's mask multiplies the layer's output. It is computed from the map before the
+    layer's last block and, from layer2 on, from the task's attended map of the layer before, refined. The refinements
+    between layers are shared: their batch norm sees the tasks one after the other, in task order.
+
+    Args:
+        backbone: shared by all tasks.
+        heads: {task: head over its attended maps} in task order.
+    """
+
+    def __init__(
+        self, backbone: ResNet, heads: Mapping[str, nnx.Module], *, dtype: Dtype | None = None, rngs: nnx.Rngs
+    ):
+        self.tasks = tuple(heads)
+        self.backbone = backbone
+        self.heads = nnx.Dict(heads)
+        widths = backbone.widths
+        for i, width in enumerate(widths):
+            inputs = width if i == 0 else 2 * width
+            masks = {task: _attention(inputs, width, dtype, rngs) for task in self.tasks}
+            setattr(self, f"attention_{i + 1}", nnx.Dict(masks))
+            if i + 1 < len(widths):
+                pools = backbone.strides[i + 1] > 1
+                setattr(self, f"refine_{i + 1}", _refinement(width, widths[i + 1], pools, dtype, rngs))
+
+    def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
+        (x,) = self.backbone.run_stage("conv", (images,))
+        attended: dict[str, dict[str, Sequence[jax.Array]]] = {task: {} for task in self.tasks}
+        for i, layer in enumerate(LAYERS):
+            before, x = self.backbone.split_stage(layer, x)
+            masks = getattr(self, f"attention_{i + 1}")
+            for task in self.tasks:
+                inputs = before
+                if i > 0:
+                    (previous,) = attended[task][LAYERS[i - 1]]
+                    refined = getattr(self, f"refine_{i}")(previous)
+                    inputs = jnp.concatenate([before, refined], axis=-1)
+                attended[task][layer] = (masks[task](inputs) * x,)
+        out = {}
+        for task in self.tasks:
+            out[task] = resize_like(self.heads[task](self.backbone.select(attended[task])), images)
+        return out

@@ -1,0 +1,132 @@
+"""scripts/convert.py, in process and with a tiny model; once as a program."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from absl import flags
+
+from mtl_jax import backbones, experiment, initial, models, weights
+from mtl_jax.train.checkpoint import Checkpoints
+from tests import tiny
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def convert():
+    spec = importlib.util.spec_from_file_location("convert", ROOT / "scripts" / "convert.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    for name in ("step", "config"):  # other scripts have flags of these names
+        delattr(flags.FLAGS, name)
+
+
+@pytest.fixture(autouse=True)
+def _tiny_backbone(monkeypatch):
+    monkeypatch.setitem(backbones.BACKBONES, "tiny", tiny.build_backbone)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """(configuration, work directory, the weights in it)"""
+    config = tiny.config(tmp_path)
+    arrays = weights.to_torch(models.build(config))
+    initial.create_workdir(config, tmp_path / "run", arrays)
+    return config, tmp_path / "run", arrays
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name], err_msg=name)
+
+
+def test_a_workdir_to_every_file_and_back(convert, run, tmp_path, monkeypatch):
+    config, workdir, arrays = run
+    source = workdir
+    for suffix in (".npz", ".safetensors"):
+        target = tmp_path / "new" / f"x{suffix}"
+        convert.main(str(source), str(target))
+        assert_same(weights.read_arrays(target), arrays)
+        source = target
+    monkeypatch.setattr(convert, "_CONFIG", SimpleNamespace(value=config))
+    convert.main(str(source), str(tmp_path / "back.v2"))
+    assert Checkpoints(tmp_path / "back.v2", read_only=True).steps() == [0]
+    assert experiment.load_config(tmp_path / "back.v2") == experiment.load_config(workdir)
+    monkeypatch.setattr(convert, "_CONFIG", SimpleNamespace(value=None))
+    convert.main(str(tmp_path / "back.v2"), str(tmp_path / "again.npz"))
+    assert_same(weights.read_arrays(tmp_path / "again.npz"), arrays)
+
+
+def test_torch_files(convert, run, tmp_path):
+    torch = pytest.importorskip("torch", reason="writing torch files needs torch", exc_type=ModuleNotFoundError)
+    _, workdir, arrays = run
+    convert.main(str(workdir), str(tmp_path / "x.pth"))
+    loaded = torch.load(tmp_path / "x.pth", weights_only=True)
+    assert_same({name: value.numpy() for name, value in loaded.items()}, arrays)
+    convert.main(str(tmp_path / "x.pth"), str(tmp_path / "x.npz"))
+    assert_same(weights.read_arrays(tmp_path / "x.npz"), arrays)
+
+
+def test_a_published_backbone_stays_as_it_is(convert, tmp_path):
+    torch = pytest.importorskip("torch", reason="writing torch files needs torch", exc_type=ModuleNotFoundError)
+    state = {"module.conv1.weight": torch.ones(2, 3), "module.bn1.num_batches_tracked": torch.tensor(7)}
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "x.pth.tar")
+    convert.main(str(tmp_path / "x.pth.tar"), str(tmp_path / "x.safetensors"))
+    wanted = {"conv1.weight": np.ones((2, 3)), "bn1.num_batches_tracked": np.array(7)}
+    assert_same(weights.read_arrays(tmp_path / "x.safetensors"), wanted)
+
+
+def test_without_torch(convert, run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ValueError, match=r"x\.pth needs torch: pip install .*\.safetensors"):
+        convert.main(str(run[1]), str(tmp_path / "x.pth"))
+    assert not (tmp_path / "x.pth").exists()
+
+
+def test_what_is_there_is_kept(convert, run, tmp_path):
+    with pytest.raises(FileExistsError, match="run exists already"):
+        convert.main(str(run[1]), str(run[1]))
+    (tmp_path / "x.npz").write_bytes(b"")
+    with pytest.raises(FileExistsError, match=r"x\.npz exists already"):
+        convert.main(str(run[1]), str(tmp_path / "x.npz"))
+
+
+def test_flags_that_do_not_apply(convert, run, tmp_path, monkeypatch):
+    config, workdir, arrays = run
+    weights.write_arrays(tmp_path / "x.npz", arrays)
+    with pytest.raises(ValueError, match=r"TARGET .*new ends in none of .*--config FILE\.py"):
+        convert.main(str(workdir), str(tmp_path / "new"))
+    with monkeypatch.context() as patch:
+        patch.setattr(convert, "_STEP", SimpleNamespace(value="3", present=True))
+        with pytest.raises(ValueError, match=r"SOURCE .*x\.npz is none"):
+            convert.main(str(tmp_path / "x.npz"), str(tmp_path / "y.npz"))
+        with pytest.raises(FileNotFoundError, match="has no step 3; it has 0"):
+            convert.main(str(workdir), str(tmp_path / "y.npz"))
+    monkeypatch.setattr(convert, "_CONFIG", SimpleNamespace(value=config))
+    with pytest.raises(ValueError, match=r"TARGET .*y\.npz is a file; leave --config out"):
+        convert.main(str(workdir), str(tmp_path / "y.npz"))
+    config.data.tasks = ("normals",)
+    with pytest.raises(ValueError, match="the weights do not fit SingleTask"):
+        convert.main(str(tmp_path / "x.npz"), str(tmp_path / "new"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "x.npz"]
+
+
+def test_the_command_line(tmp_path):
+    weights.write_arrays(tmp_path / "x.npz", {"a": np.arange(3)})
+
+    def call(*args):
+        command = [sys.executable, "scripts/convert.py", *map(str, args)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
+
+    assert "y.safetensors: 1 arrays" in call(tmp_path / "x.npz", tmp_path / "y.safetensors").stdout
+    np.testing.assert_array_equal(weights.read_arrays(tmp_path / "y.safetensors")["a"], np.arange(3))
+    process = call(tmp_path / "x.npz")
+    assert process.returncode != 0
+    assert "missing arguments: TARGET" in process.stdout + process.stderr
