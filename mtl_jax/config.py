@@ -8,9 +8,11 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 from mtl_jax import tasks as task_table
+
+Recipe = TypeVar("Recipe")
 
 
 @dataclass
@@ -156,6 +158,8 @@ _MINIMUM = {
     "data.num_workers": 0,
     "optim.weight_decay": 0,
     "optim.momentum": 0,
+    "optim.decay_rate": 0,
+    "optim.fusion_lr_multiplier": 0,
     "train.seed": 0,
     "train.batch_size": 1,
     "train.epochs": 1,
@@ -200,20 +204,44 @@ def validate(config: Config) -> Config:
     return config
 
 
-def parse_arg(arg: str | None, **defaults: str) -> SimpleNamespace:
+def parse_arg(arg: str | None, **options: str | tuple[str, ...]) -> SimpleNamespace:
     """The part after the colon of `--config file.py:key=value,key=value`, over the defaults a file offers.
 
+    Args:
+        options: {key: default}, or {key: (default, another value, ...)} where no other values make sense.
+
     Raises:
-        ValueError: a key the file does not offer, or an entry without "=".
+        ValueError: a key the file does not offer, a value that makes no sense, or an entry without "=".
     """
-    values = dict(defaults)
+    choices = {key: option for key, option in options.items() if isinstance(option, tuple)}
+    values = {key: option[0] if isinstance(option, tuple) else option for key, option in options.items()}
     for entry in filter(None, (arg or "").split(",")):
         key, separator, value = entry.partition("=")
-        if not separator or key not in defaults:
-            options = ", ".join(f"{k}={v}" for k, v in defaults.items()) or "none"
-            raise ValueError(f"--config argument {entry!r} is not one of this file's options ({options})")
+        if not separator or key not in options:
+            offered = ", ".join(f"{k}={'|'.join(choices.get(k, (v,)))}" for k, v in values.items()) or "none"
+            raise ValueError(f"--config argument {entry!r} is not one of this file's options ({offered})")
+        if value not in choices.get(key, (value,)):
+            raise ValueError(f"--config argument {key} is {value!r}; it may be {' or '.join(map(repr, choices[key]))}")
         values[key] = value
     return SimpleNamespace(**values)
+
+
+def for_backbone(backbone: str, **recipes: Recipe) -> Recipe:
+    """What a recipe prescribes for a backbone.
+
+    Recipes are published for one backbone of a family; the others of the family take the same.
+
+    Args:
+        recipes: {family: what holds for it}; a backbone's name begins with its family, as in hrnet_w18.
+
+    Raises:
+        ValueError: a backbone of no such family.
+    """
+    for family, recipe in recipes.items():
+        if backbone.startswith(family):
+            return recipe
+    families = " or ".join(map(repr, recipes))
+    raise ValueError(f"there is no recipe for backbone {backbone!r}; give one whose name begins with {families}")
 
 
 def to_json(config: Config) -> str:

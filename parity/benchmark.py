@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import torch
 
-from mtl_jax import experiment, parallel
+from mtl_jax import experiment, initial, parallel
 from mtl_jax.config import main_tasks
 from mtl_jax.losses import Objective
 from mtl_jax.train import state as train_state
@@ -46,7 +46,7 @@ def jax_step(arrays: dict[str, np.ndarray]) -> Callable[[], float]:
     config = flax_run.config(NETWORK)
     mesh = parallel.make_mesh()
     tx = experiment.build_optimizer(config, steps_per_epoch=100)
-    state = train_state.create(lambda: experiment.build_model(config), tx, mesh)
+    state = train_state.create(lambda: initial.build_model(config), tx, mesh)
     step = make_train_step(state.graphdef, Objective(main_tasks(config)))
     on_device = parallel.shard_batch(arrays, mesh)
     current = state.arrays
@@ -61,7 +61,8 @@ def jax_step(arrays: dict[str, np.ndarray]) -> Callable[[], float]:
 
 def torch_step(arrays: dict[str, np.ndarray]) -> Callable[[], float]:
     """One training step of the twin."""
-    step = make_step(run.network(NETWORK), run.objective(NETWORK))
+    model = run.network(NETWORK)
+    step = make_step(model, run.objective(NETWORK), run.optimizer(NETWORK, model))
     labels = {name: torch.from_numpy(value.transpose(0, 3, 1, 2).copy()) for name, value in arrays.items()}
     image = labels.pop("image")
     return lambda: float(step(image, labels)["total"])

@@ -1,10 +1,23 @@
 """Prints the largest deviations that the tests of this folder measured."""
 
+import pytest
+
 from parity import report
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """Deviations travel with the test's report, so that they arrive from other processes too."""
+    item.user_properties.extend(report.taken())
+    yield
+
+
 def pytest_terminal_summary(terminalreporter):
-    if lines := report.table():
+    reports = [entry for entries in terminalreporter.stats.values() for entry in entries]
+    lines = report.table(
+        value for entry in reports for name, value in getattr(entry, "user_properties", ()) if name == report.PROPERTY
+    )
+    if lines:
         terminalreporter.section("largest deviations")
         for line in lines:
             terminalreporter.write_line(line)

@@ -7,7 +7,7 @@ describes versions, configurations and the meaning of every file.
 import gzip
 import json
 import zlib
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,13 @@ ROOT = Path(__file__).with_name("golden")
 DATASETS = {"NYUD": "nyud", "PASCALContext": "pascal"}
 
 
-def weight(key: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The value of one entry of a torch state_dict, a function of its key and shape alone."""
+def weight(key: str, shape: tuple[int, ...], stitching: tuple[float, float] | None = None) -> np.ndarray:
+    """The value of one entry of a torch state_dict, a function of its key and shape alone.
+
+    Args:
+        stitching: of a cross-stitch network (alpha, beta), the values around which its stitching parameters lie: those
+            that weigh a task's own map, and the others.
+    """
     if key.endswith("num_batches_tracked"):
         return np.zeros(shape, np.int64)
     rng = np.random.default_rng(zlib.crc32(key.encode("utf-8")))
@@ -33,6 +38,10 @@ def weight(key: str, shape: tuple[int, ...]) -> np.ndarray:
         values = 1 + 0.1 * rng.standard_normal(shape)
     elif key.endswith(".bias"):
         values = 0.1 * rng.standard_normal(shape)
+    elif stitching is not None and key.endswith(".param"):
+        task, other, _ = key.split(".")[-3:]
+        initial = np.float32(stitching[0] if task == other else stitching[1])
+        values = np.float64(initial) + 0.05 * rng.standard_normal(shape)
     else:
         raise ValueError(f"no rule for the weight {key!r} of shape {shape}")
     return np.asarray(values).astype(np.float32)
@@ -46,10 +55,22 @@ def keys(name: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
     return tuple((key, tuple(json.loads(shape))) for key, shape in pairs)
 
 
-@cache
-def state_dict(name: str) -> dict[str, np.ndarray]:
-    """The weights and buffers a network was recorded with, `num_batches_tracked` included."""
-    return {key: weight(key, shape) for key, shape in keys(name)}
+def fusion(name: str) -> tuple[float, float] | None:
+    """(alpha, beta) of a cross-stitch or NDDR network: the initial weights of a task's own map and of the others."""
+    for kwargs in (info(name).get("model_kwargs") or {}).values():
+        if "alpha" in kwargs:
+            return kwargs["alpha"], kwargs["beta"]
+    return None
+
+
+@lru_cache(maxsize=1)  # some networks have 80 million parameters
+def state_dict(name: str, prefix: str = "") -> dict[str, np.ndarray]:
+    """The weights and buffers a network was recorded with, `num_batches_tracked` included.
+
+    Args:
+        prefix: draws other weights by the same rule, as if every key began with it.
+    """
+    return {key: weight(prefix + key, shape, fusion(name)) for key, shape in keys(name)}
 
 
 @cache
@@ -64,9 +85,15 @@ def network(name: str) -> dict[str, np.ndarray]:
     return arrays(f"models/{name}.npz")
 
 
+@cache
+def manifest() -> dict:
+    """Versions, and what was recorded of every network and file."""
+    return json.loads((ROOT / "manifest.json").read_text(encoding="utf-8"))
+
+
 def info(name: str) -> dict:
     """The manifest's entry for a network: tasks, loss weights, optimiser groups."""
-    return json.loads((ROOT / "manifest.json").read_text(encoding="utf-8"))["models"][name]
+    return manifest()["models"][name]
 
 
 def dataset(name: str) -> str:
@@ -97,5 +124,5 @@ def batch(names: tuple[str, ...], dataset: str) -> dict[str, np.ndarray]:
 
 
 def subsample(full: np.ndarray) -> np.ndarray:
-    """What is stored of a network output `[B, C, H, W]`."""
-    return full[:, :, ::4, ::4]
+    """What is stored of a network output: of maps `[B, C, H, W]` every fourth pixel each way, logits `[B, C]` whole."""
+    return full[:, :, ::4, ::4] if full.ndim == 4 else full

@@ -1,28 +1,43 @@
 """The PyTorch twin against the recorded numbers: without this, agreement with the twin would mean little."""
 
 import hashlib
-from functools import cache
 
 import numpy as np
 import pytest
 
 from parity import golden, report
-from parity.compare import FLOAT32, FLOAT64, QUANTITIES, Recorded
+from parity.compare import FLOAT64, QUANTITIES, Recorded, float32_bounds, keep_latest
 
 torch = pytest.importorskip("torch", reason="the twin needs torch", exc_type=ModuleNotFoundError)
 
 from parity.reference import hrnet, losses, run  # noqa: E402
+from parity.reference.cross_stitch import CrossStitchUnit  # noqa: E402
+from parity.reference.mtan import MTAN  # noqa: E402
 from parity.reference.mtinet import MTINet  # noqa: E402
+from parity.reference.nddr_cnn import NDDRLayer  # noqa: E402
+from parity.reference.resnet import resnet  # noqa: E402
 
-MTI_NETS = ("mti_net_nyud_hrnet18", "mti_net_nyud_hrnet18_aux", "mti_net_pascal_hrnet18")
-OTHERS = ("single_hrnet18_semseg40", "single_hrnet18_depth", "baseline_nyud_hrnet18", "baseline_pascal_hrnet18")
-BACKBONES = {
-    "backbone_hrnet_w18": ["branch0", "branch1", "branch2", "branch3"],
-    "backbone_hrnet_w32": ["branch0", "branch1", "branch2", "branch3"],
-    "backbone_hrnet_w48": ["branch0", "branch1", "branch2", "branch3"],
-    "backbone_hrnet_w18_fuse": ["fused"],
+BACKBONES = [name for name in golden.manifest()["models"] if name.startswith("backbone_")]
+NETWORKS = [name for name in golden.manifest()["models"] if name not in BACKBONES]
+# Put together from what others show: backbone and head of baseline_nyud_resnet50, and the fusion layers of
+# cross_stitch_pascal_resnet18 and nddr_cnn_pascal_resnet18.
+REDUNDANT = ("single_resnet50_depth", "cross_stitch_nyud_resnet50", "nddr_cnn_nyud_resnet50")
+
+
+def by_name(names, slow=()):
+    """Over networks; scope and groups make pytest run all tests of one together, while its weights are cached."""
+    params = []
+    for name in names:
+        large = name.startswith(("cross_stitch", "nddr_cnn"))  # 6 GB: never two of them at once
+        marks = [pytest.mark.xdist_group("large networks" if large else f"twin {name}")]
+        params.append(pytest.param(name, marks=[*marks, pytest.mark.slow] if name in slow else marks))
+    return pytest.mark.parametrize("name", params, scope="module")
+
+
+PRECISIONS = {
+    "float64": (torch.float64, "_f64", lambda name: FLOAT64),
+    "float32": (torch.float32, "", float32_bounds),
 }
-PRECISIONS = {"float64": (torch.float64, "_f64", FLOAT64), "float32": (torch.float32, "", FLOAT32)}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,14 +49,15 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("name", [*BACKBONES, *OTHERS, *MTI_NETS])
+@by_name([*NETWORKS, *BACKBONES])
 def test_state_dict_has_the_recorded_keys_shapes_and_order(name):
     """The order too: a torch optimiser addresses parameters by position."""
-    state = run.network(name).state_dict()
+    with torch.device("meta"):
+        state = run.network(name).state_dict()
     assert tuple((key, tuple(value.shape)) for key, value in state.items()) == golden.keys(name)
 
 
-@pytest.mark.parametrize("name", [*BACKBONES, *OTHERS, *MTI_NETS])
+@by_name([*NETWORKS, *BACKBONES])
 def test_weights_are_those_of_the_recording(name):
     digest = hashlib.sha256()
     for key, value in golden.state_dict(name).items():
@@ -49,7 +65,7 @@ def test_weights_are_those_of_the_recording(name):
     assert digest.hexdigest() == golden.info(name)["weights_sha256"]
 
 
-@cache
+@keep_latest
 def recorded_run(name, precision):
     # float32 for saliency's weight: it was rounded so in the recorded float64 run too.
     return run.run_network(name, PRECISIONS[precision][0], weight_dtype=torch.float32)
@@ -57,34 +73,81 @@ def recorded_run(name, precision):
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("name", [*OTHERS, *MTI_NETS])
+@by_name(NETWORKS, slow=REDUNDANT)
 def test_network(name, precision, quantity):
     _, suffix, bounds = PRECISIONS[precision]
     deviation = QUANTITIES[quantity](Recorded(name, suffix), recorded_run(name, precision))
-    assert report.record(f"twin {precision} {name}", quantity, deviation) < bounds[quantity]
+    assert report.record(f"twin {precision} {name}", quantity, deviation) < bounds(name)[quantity]
+
+
+def features(model, image):
+    """A backbone's maps under their recorded names."""
+    with torch.no_grad():
+        match model:
+            case hrnet.HRNet():
+                maps = {f"branch{i}": x for i, x in enumerate(model(image))}
+            case torch.nn.Sequential():
+                maps = {"fused": model(image)}
+            case _:
+                maps = model.features(image)
+    return {key: x.numpy() for key, x in maps.items()}
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("name", BACKBONES)
-def test_backbone(name, precision):
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_backbone(backbone, precision):
     dtype, suffix, bounds = PRECISIONS[precision]
-    model = run.network(name).to(dtype)
-    run.load(model, golden.state_dict(name))
-    recorded, image = Recorded(name, suffix), torch.from_numpy(golden.image()).to(dtype)
-
-    def outputs():
-        with torch.no_grad():
-            maps = model(image)
-        maps = maps if isinstance(maps, list) else [maps]
-        return {key: x.numpy() for key, x in zip(BACKBONES[name], maps, strict=True)}
-
+    model = run.network(backbone).to(dtype)
+    run.load(model, golden.state_dict(backbone))
+    recorded, image = Recorded(backbone, suffix), torch.from_numpy(golden.image()).to(dtype)
     model.eval()
-    deviations = {"eval": recorded.outputs(outputs(), "eval")}
+    deviations = {"eval": recorded.outputs(features(model, image), "eval")}
     model.train()
-    deviations["train"] = recorded.outputs(outputs(), "train")
+    deviations["train"] = recorded.outputs(features(model, image), "train")
     deviations["buffers"] = recorded.statistics(run.buffers(model))
     for quantity, deviation in deviations.items():
-        assert report.record(f"twin {precision} {name}", quantity, deviation) < bounds[quantity], quantity
+        assert report.record(f"twin {precision} {backbone}", quantity, deviation) < bounds(backbone)[quantity], quantity
+
+
+FUSION = [(0.8, 0.05), (0.9, 0.1)]
+RECORDED_FORWARD = FUSION[0]  # of the two only this one
+
+
+@pytest.mark.parametrize(("alpha", "beta"), FUSION)
+@pytest.mark.parametrize(("kind", "layer"), [("nddr", NDDRLayer), ("cross_stitch", CrossStitchUnit)])
+def test_initial_values_of_fusion(kind, layer, alpha, beta):
+    prefix = f"{kind}/alpha{alpha}_beta{beta}/"
+    wanted = {k.removeprefix(prefix): v for k, v in golden.arrays("init.npz").items() if k.startswith(prefix)}
+    state = layer("abc", 4, alpha, beta).state_dict()
+    assert list(state) == list(wanted)
+    for key, value in state.items():
+        np.testing.assert_array_equal(value.numpy(), wanted[key], err_msg=key)
+
+
+def check_fusion(outputs, kind):
+    for task, output in outputs.items():
+        wanted = golden.arrays("init.npz")[f"{kind}/{task}"]
+        np.testing.assert_allclose(output.detach().numpy(), wanted, rtol=1e-5, atol=1e-6, err_msg=task)
+
+
+def test_forward_of_fusion():
+    """Freshly initialised, in float32: one cross-stitch unit, one NDDR layer in both modes and its statistics."""
+    maps = {task: torch.from_numpy(golden.arrays("init.npz")[f"input/{task}"]) for task in "abc"}
+    check_fusion(CrossStitchUnit("abc", 4, *RECORDED_FORWARD)(maps), "cross_stitch/forward")
+    nddr = NDDRLayer("abc", 4, *RECORDED_FORWARD)
+    check_fusion(nddr.eval()(maps), "nddr/forward_eval")
+    check_fusion(nddr.train()(maps), "nddr/forward_train")
+    for key, value in run.buffers(nddr).items():
+        wanted = golden.arrays("init.npz")[f"nddr/after_train_forward/{key}"]
+        np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-7, err_msg=key)
+
+
+def test_mtan_on_odd_sides():
+    """A layer1 map of 13x18 halves to 7x9, in the backbone by its stride and in the refinement by its max-pool."""
+    model = MTAN(resnet("resnet18", dilated=True), {"depth": torch.nn.Conv2d(512, 1, 1)}).eval()
+    with torch.no_grad():
+        outputs = model(torch.from_numpy(golden.image()[:, :, :50, :70].copy()))
+    assert outputs["depth"].shape == (2, 1, 50, 70)
 
 
 def test_sides_not_divisible_by_32():

@@ -1,53 +1,48 @@
 import dataclasses
-import importlib.util
+import runpy
 from pathlib import Path
 
 import pytest
 
 from mtl_jax import config as configs
-from mtl_jax.config import Config, Data, Model, parse_arg, validate
+from mtl_jax.config import Config, Data, Model, for_backbone, parse_arg, validate
 
 ROOT = Path(__file__).parents[1]
 
 
-def _load(name: str):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "configs" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config
-
-
-def test_nyud_mtinet_is_the_papers_recipe():
-    config = validate(_load("nyud_mtinet")("aux=edge+normals"))
-    assert (config.model.name, config.model.backbone, config.model.pretrained) == ("mti_net", "hrnet_w18", "imagenet")
-    assert (config.optim.name, config.optim.lr, config.optim.weight_decay) == ("adam", 1e-4, 1e-4)
-    assert (config.optim.schedule, config.train.batch_size, config.train.epochs) == ("poly", 8, 100)
-    assert configs.main_tasks(config) == ("semseg", "depth")
-    assert configs.aux_tasks(config) == ("semseg", "normals", "edge", "depth")
-    assert config.train.eval_final_epochs == 10
-
-
-def test_aux_tasks_default_to_the_main_ones():
-    assert configs.aux_tasks(_load("nyud_mtinet")()) == ("semseg", "depth")
-
-
 def test_demo_is_a_valid_configuration():
-    assert validate(_load("demo")()).data.builder == "rendered_scenes/nyud"
+    get_config = runpy.run_path(str(ROOT / "configs" / "demo.py"))["get_config"]
+    assert validate(get_config()).data.builder == "rendered_scenes/nyud"
     with pytest.raises(ValueError, match="takes no argument"):
-        _load("demo")("aux=edge")
-
-
-@pytest.mark.parametrize("arg", ["auxx=edge", "edge"])
-def test_unknown_options_of_a_file_are_refused(arg):
-    with pytest.raises(
-        ValueError, match=r"not one of this file's options \(aux=, backbone=hrnet_w18, protocol=astmt\)"
-    ):
-        _load("nyud_mtinet")(arg)
+        get_config("aux=edge")
 
 
 def test_parse_arg_overrides_defaults():
-    arg = parse_arg("b=2,c=x+y", a="1", b="", c="")
-    assert (arg.a, arg.b, arg.c) == ("1", "2", "x+y")
+    arg = parse_arg("b=2,c=x+y,d=two", a="1", b="", c="", d=("one", "two"), e=("one", "two"))
+    assert (arg.a, arg.b, arg.c, arg.d, arg.e) == ("1", "2", "x+y", "two", "one")
+    assert parse_arg(None, a="1").a == parse_arg("", a="1").a == "1"
+
+
+@pytest.mark.parametrize(
+    ("arg", "message"),
+    [
+        ("auxx=edge", r"'auxx=edge' is not one of this file's options \(aux=, backbone=tiny, mode=one\|two\)"),
+        ("edge", r"'edge' is not one of this file's options"),
+        ("aux=edge,mode=", r"--config argument mode is ''; it may be 'one' or 'two'"),
+        ("mode=three", r"--config argument mode is 'three'; it may be 'one' or 'two'"),
+    ],
+)
+def test_what_a_file_does_not_offer_is_refused(arg, message):
+    with pytest.raises(ValueError, match=message):
+        parse_arg(arg, aux="", backbone="tiny", mode=("one", "two"))
+
+
+def test_recipes_hold_for_a_family_of_backbones():
+    recipes = {"hrnet": 8, "resnet": 6}
+    names = ("hrnet_w18", "hrnet_w48", "resnet18_dilated")
+    assert [for_backbone(name, **recipes) for name in names] == [8, 8, 6]
+    with pytest.raises(ValueError, match="backbone 'vgg16'; give one whose name begins with 'hrnet' or 'resnet'"):
+        for_backbone("vgg16", **recipes)
 
 
 def test_validate_lists_every_problem():

@@ -1,35 +1,61 @@
 """Small stand-ins that keep compilation short."""
 
 import itertools
+from dataclasses import replace
 
 import jax
+import pytest
 from flax import nnx
 
-from mtl_jax.backbones.base import Backbone
+from mtl_jax import backbones
+from mtl_jax.backbones import ResNet, resnet
+from mtl_jax.backbones.base import Backbone, Maps
 from mtl_jax.config import Config, Data, Model, Optim, Train
-from mtl_jax.nn import Conv
+from mtl_jax.nn import BasicBlock, Conv
+
+# The least width that squeeze-and-excitation takes.
+_RESNET = resnet.Variant(BasicBlock, (2, 2, 2, 2), width=16)
+RESNETS = {
+    "tiny_resnet": _RESNET,
+    "tiny_resnet_dilated": replace(_RESNET, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)),
+}
 
 
 class TinyBackbone(Backbone):
-    """Strided convolutions: the resolutions of an HRNet, little else. SE needs 16 channels at least."""
+    """Strided convolutions: the resolutions of an HRNet, little else. SE needs 16 channels at least.
+
+    Like an HRNet it has a stem and stages each of which adds a coarser map to those there are.
+    """
 
     def __init__(self, *, scales: int = 2, rngs: nnx.Rngs, dtype=None):
         self.channels = (16, 32, 64, 128)[:scales]
+        self.stages = ("conv", *(f"stage{i + 1}" for i in range(scales)))
         widths = (3, *self.channels)
         self.stem = Conv(3, 3, 3, stride=2, dtype=dtype, rngs=rngs)
         self.convs = nnx.List([Conv(a, b, 3, stride=2, dtype=dtype, rngs=rngs) for a, b in itertools.pairwise(widths)])
 
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, ...]:
-        x, maps = self.stem(x), []
-        for conv in self.convs:
-            x = nnx.relu(conv(x))
-            maps.append(x)
-        return tuple(maps)
+    def stage_channels(self, stage: str) -> tuple[int, ...]:
+        return (3,) if stage == "conv" else self.channels[: self.stages.index(stage)]
+
+    def run_stage(self, stage: str, maps: Maps) -> Maps:
+        if stage == "conv":
+            return (self.stem(maps[0]),)
+        number = self.stages.index(stage)
+        coarser: jax.Array = nnx.relu(self.convs[number - 1](maps[-1]))
+        return (*maps[: number - 1], coarser)
 
 
 def build_backbone(name: str, *, dtype, rngs: nnx.Rngs) -> TinyBackbone:
     """What tests register as the backbone "tiny"."""
     return TinyBackbone(dtype=dtype, rngs=rngs)
+
+
+def register_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes "tiny" and the `RESNETS` names that configurations may use."""
+    monkeypatch.setitem(backbones.BACKBONES, "tiny", build_backbone)
+    for name, variant in RESNETS.items():
+        monkeypatch.setitem(resnet.VARIANTS, name, variant)
+        monkeypatch.setitem(backbones.BACKBONES, name, ResNet)
 
 
 def config(data_dir, **train) -> Config:

@@ -93,6 +93,8 @@ def _mtan(parts: _Parts) -> MultiTaskModel:
 
 
 def _pad_net(parts: _Parts) -> MultiTaskModel:
+    if parts.config.model.head:
+        raise ValueError(f"model pad_net has its own heads; model.head is {parts.config.model.head!r}, leave it empty")
     return PADNet(parts.backbone(), parts.intermediate_outputs(), parts.tasks, **parts.options)
 
 

@@ -34,12 +34,12 @@ def make_train_step(
     def step(arrays: Any, batch: Batch) -> tuple[Any, Scalars]:
         model, optimizer = nnx.merge(graphdef, arrays)
         rngs = nnx.Rngs(dropout=jax.random.fold_in(jax.random.key(seed), optimizer.step[...]))
-        model = training_view(model, rngs)
+        trained = training_view(model, rngs)  # of the two only this one holds the generator
 
         def loss_fn(model: nnx.Module) -> tuple[jax.Array, Scalars]:
             return objective(model(batch["image"]), batch)
 
-        (_, losses), grads = nnx.value_and_grad(loss_fn, has_aux=True)(model)
+        (_, losses), grads = nnx.value_and_grad(loss_fn, has_aux=True)(trained)
         optimizer.update(model, grads)
         # A gradient that overflows spoils the parameters one step before a loss shows it.
         logged = {f"loss/{name}": value for name, value in losses.items()}

@@ -1,5 +1,6 @@
-"""A PyTorch implementation of the HRNet networks, written for this suite.
+"""A PyTorch implementation of every recorded network, loss and score, written for this suite.
 
-Its state_dict has the recorded keys in the recorded order, and its numbers are tested against the recorded ones, so
-that it can stand in for them on inputs, weights and sizes nobody recorded. Nothing in `mtl_jax` imports it.
+The networks' state_dicts have the recorded keys in the recorded order, and their numbers are tested against the
+recorded ones, so that they can stand in for them on inputs, weights and sizes nobody recorded. Nothing in `mtl_jax`
+imports it.
 """

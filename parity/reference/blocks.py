@@ -1,23 +1,29 @@
-"""Convolution blocks that every network shares. Tensors are NCHW."""
+"""Convolution blocks that the networks share. Tensors are NCHW."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 
-def conv(inputs: int, outputs: int, size: int = 3, stride: int = 1, bias: bool = False) -> nn.Conv2d:
-    """A convolution that pads symmetrically by half its size."""
-    return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=bias)
+def conv(
+    inputs: int, outputs: int, size: int = 3, stride: int = 1, *, dilation: int = 1, bias: bool = False
+) -> nn.Conv2d:
+    """A convolution that pads symmetrically by half its extent."""
+    return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2 * dilation, dilation=dilation, bias=bias)
 
 
-def conv_bn(inputs: int, outputs: int, size: int = 3, stride: int = 1, momentum: float = 0.1) -> list[nn.Module]:
-    return [conv(inputs, outputs, size, stride), nn.BatchNorm2d(outputs, momentum=momentum)]
+def conv_bn(
+    inputs: int, outputs: int, size: int = 3, stride: int = 1, *, dilation: int = 1, momentum: float = 0.1
+) -> list[nn.Module]:
+    return [conv(inputs, outputs, size, stride, dilation=dilation), nn.BatchNorm2d(outputs, momentum=momentum)]
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear with half-pixel centres, without antialiasing."""
+    """Bilinear with half-pixel centres, without antialiasing; a map that has the size already is returned as it is."""
+    if x.shape[-2:] == tuple(size):
+        return x
     return functional.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
 
 
@@ -27,15 +33,37 @@ def resize_and_concat(maps: Sequence[Tensor]) -> Tensor:
     return torch.cat([maps[0], *(resize(x, size) for x in maps[1:])], dim=1)
 
 
-class BasicBlock(nn.Module):
-    """conv3x3 BN ReLU conv3x3 BN, add, ReLU; the shortcut is a 1x1 convolution and BN where `project` says so."""
+def shortcut(inputs: int, outputs: int, stride: int, momentum: float, project: bool | None) -> nn.Module:
+    """1x1 convolution and BN where `project` says so, by default where shapes differ; else nothing."""
+    project = (inputs != outputs or stride != 1) if project is None else project
+    return nn.Sequential(*conv_bn(inputs, outputs, 1, stride, momentum=momentum)) if project else nn.Identity()
 
-    def __init__(self, inputs: int, channels: int, momentum: float = 0.1, project: bool | None = None):
+
+class BasicBlock(nn.Module):
+    """conv3x3 BN ReLU conv3x3 BN, add the shortcut, ReLU.
+
+    Args:
+        dilations: of the two convolutions.
+        project: see `shortcut`.
+    """
+
+    expansion = 1
+
+    def __init__(
+        self,
+        inputs: int,
+        channels: int,
+        momentum: float = 0.1,
+        *,
+        stride: int = 1,
+        dilations: tuple[int, int] = (1, 1),
+        project: bool | None = None,
+    ):
         super().__init__()
-        self.conv1, self.bn1 = conv_bn(inputs, channels, momentum=momentum)
-        self.conv2, self.bn2 = conv_bn(channels, channels, momentum=momentum)
-        project = inputs != channels if project is None else project
-        self.downsample = nn.Sequential(*conv_bn(inputs, channels, 1, momentum=momentum)) if project else nn.Identity()
+        first, second = dilations
+        self.conv1, self.bn1 = conv_bn(inputs, channels, stride=stride, dilation=first, momentum=momentum)
+        self.conv2, self.bn2 = conv_bn(channels, channels, dilation=second, momentum=momentum)
+        self.downsample = shortcut(inputs, channels, stride, momentum, project)
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu(self.bn1(self.conv1(x)))
@@ -44,18 +72,29 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1 BN ReLU, 3x3 BN ReLU, 1x1 to four times the width BN, add, ReLU."""
+    """1x1 BN ReLU, 3x3 BN ReLU, 1x1 to four times the width BN, add the shortcut, ReLU.
+
+    Args:
+        dilations: of its one 3x3 convolution the first; the second is that of a basic block's other convolution.
+    """
 
     expansion = 4
 
-    def __init__(self, inputs: int, channels: int, momentum: float = 0.1):
+    def __init__(
+        self,
+        inputs: int,
+        channels: int,
+        momentum: float = 0.1,
+        *,
+        stride: int = 1,
+        dilations: tuple[int, int] = (1, 1),
+    ):
         super().__init__()
         outputs = channels * self.expansion
         self.conv1, self.bn1 = conv_bn(inputs, channels, 1, momentum=momentum)
-        self.conv2, self.bn2 = conv_bn(channels, channels, momentum=momentum)
+        self.conv2, self.bn2 = conv_bn(channels, channels, stride=stride, dilation=dilations[0], momentum=momentum)
         self.conv3, self.bn3 = conv_bn(channels, outputs, 1, momentum=momentum)
-        project = inputs != outputs
-        self.downsample = nn.Sequential(*conv_bn(inputs, outputs, 1, momentum=momentum)) if project else nn.Identity()
+        self.downsample = shortcut(inputs, outputs, stride, momentum, None)
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu(self.bn1(self.conv1(x)))
@@ -86,3 +125,22 @@ class GatedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x) * self.attention(x)
+
+
+class Distillation(nn.Module):
+    """Adds the gated features of all other auxiliary tasks to those of each main task (arXiv 1805.04409)."""
+
+    def __init__(self, channels: int, tasks: Sequence[str], aux_tasks: Sequence[str]):
+        super().__init__()
+        self.self_attention = nn.ModuleDict(
+            {
+                task: nn.ModuleDict({other: GatedConv(channels) for other in aux_tasks if other != task})
+                for task in tasks
+            }
+        )
+
+    def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {
+            task: features[task] + sum(gate(features[other]) for other, gate in gates.items())
+            for task, gates in self.self_attention.items()
+        }

@@ -1,6 +1,6 @@
 """HRNet (arXiv 1908.07919), its head, and the fusion of its four resolutions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,7 @@ class HRModule(nn.Module):
         for target, paths in enumerate(self.fuse_layers):
             size = maps[target].shape[-2:]
             moved = [path(x) for path, x in zip(paths, maps, strict=True)]
-            out.append(torch.relu(sum(y if y.shape[-2:] == size else resize(y, size) for y in moved)))
+            out.append(torch.relu(sum(resize(y, size) for y in moved)))
         return out
 
 
@@ -115,32 +115,3 @@ class HRNetHead(Fusion):
     def __init__(self, channels: Sequence[int], num_outputs: int):
         super().__init__(channels)
         self.last_layer.append(conv(sum(channels), num_outputs, 1, bias=True))
-
-
-def fused_hrnet(variant: str) -> nn.Sequential:
-    """An HRNet whose output is a single map at stride 4."""
-    backbone = hrnet(variant)
-    return nn.Sequential(backbone, Fusion(backbone.channels))
-
-
-class SingleTask(nn.Module):
-    """Backbone and one head; the prediction has the input's size."""
-
-    def __init__(self, backbone: nn.Module, task: str, decoder: nn.Module):
-        super().__init__()
-        self.task, self.backbone, self.decoder = task, backbone, decoder
-
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        return {self.task: resize(self.decoder(self.backbone(image)), image.shape[-2:])}
-
-
-class MultiTask(nn.Module):
-    """One backbone, one head per task; predictions have the input's size."""
-
-    def __init__(self, backbone: nn.Module, heads: Mapping[str, nn.Module]):
-        super().__init__()
-        self.backbone, self.decoders = backbone, nn.ModuleDict(heads)
-
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        maps = self.backbone(image)
-        return {task: resize(head(maps), image.shape[-2:]) for task, head in self.decoders.items()}

@@ -71,12 +71,13 @@ def task_losses(weight_dtype: torch.dtype | None = None) -> dict[str, Callable[[
 class Objective:
     """loss(outputs, labels) -> {component: unweighted loss, `total`: their weighted sum}.
 
-    Components are `<task>` for the final predictions and, of MTI-Net, `scale_<k>_<task>` for those of every scale,
-    resized to the label and with the weight of the final one.
+    Components are `<task>` for the final predictions, `deepsup_<task>` for PAD-Net's initial ones, and
+    `scale_<k>_<task>` for those of MTI-Net's scales; the latter two are resized to the label and have the weight of the
+    final prediction.
 
     Args:
         tasks: main tasks.
-        aux_tasks: tasks supervised at every scale.
+        aux_tasks: tasks supervised at intermediate predictions.
         weights: {task: weight}; by default those of the task table.
         weight_dtype: as in `balanced_cross_entropy`.
     """
@@ -93,13 +94,16 @@ class Objective:
         self.functions = task_losses(weight_dtype)
 
     def __call__(self, outputs: Mapping, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        predictions = {}  # {(component, task): prediction}
+        for scale, maps in outputs.get("deep_supervision", {}).items():
+            predictions |= {(f"{scale}_{task}", task): maps[task] for task in self.aux_tasks}
+        for task in self.aux_tasks:
+            if f"initial_{task}" in outputs:
+                predictions[f"deepsup_{task}", task] = outputs[f"initial_{task}"]
+        predictions |= {(task, task): outputs[task] for task in self.tasks}
         losses, total = {}, 0
-        for scale, predictions in outputs.get("deep_supervision", {}).items():
-            for task in self.aux_tasks:
-                prediction = resize(predictions[task], labels[task].shape[-2:])
-                losses[f"{scale}_{task}"] = self.functions[task](prediction, labels[task])
-                total = total + self.weights[task] * losses[f"{scale}_{task}"]
-        for task in self.tasks:
-            losses[task] = self.functions[task](outputs[task], labels[task])
-            total = total + self.weights[task] * losses[task]
+        for (component, task), prediction in predictions.items():
+            label = labels[task]
+            losses[component] = self.functions[task](resize(prediction, label.shape[-2:]), label)
+            total = total + self.weights[task] * losses[component]
         return {**losses, "total": total}

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from parity.reference.blocks import BasicBlock, GatedConv, SqueezeExcite, conv, resize
+from parity.reference.blocks import BasicBlock, Distillation, SqueezeExcite, conv, resize
 from parity.reference.hrnet import HRNetHead
 
 SCALES = (0, 1, 2, 3)  # finest to coarsest
@@ -58,25 +58,6 @@ class FeaturePropagation(nn.Module):
         attention = torch.softmax(scores, dim=2).view_as(x)
         shared = self.dimensionality_reduction(attention * x)
         return {task: gate(shared) + features[task] for task, gate in self.se.items()}
-
-
-class Distillation(nn.Module):
-    """Adds the gated features of all other auxiliary tasks to those of each main task."""
-
-    def __init__(self, channels: int, tasks: Sequence[str], aux_tasks: Sequence[str]):
-        super().__init__()
-        self.self_attention = nn.ModuleDict(
-            {
-                task: nn.ModuleDict({other: GatedConv(channels) for other in aux_tasks if other != task})
-                for task in tasks
-            }
-        )
-
-    def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {
-            task: features[task] + sum(gate(features[other]) for other, gate in gates.items())
-            for task, gates in self.self_attention.items()
-        }
 
 
 class MTINet(nn.Module):

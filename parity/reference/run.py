@@ -1,6 +1,6 @@
 """Recorded networks by name, and their runs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -9,33 +9,75 @@ from torch import Tensor, nn
 from mtl_jax import tasks as task_table
 from parity import golden
 from parity.compare import Run, flatten
-from parity.reference.hrnet import HRNetHead, MultiTask, SingleTask, fused_hrnet, hrnet
+from parity.reference.baseline import MultiTask, SingleTask
+from parity.reference.cross_stitch import CrossStitchNetwork
+from parity.reference.deeplab import deeplab_head
+from parity.reference.hrnet import Fusion, HRNet, HRNetHead, hrnet
 from parity.reference.losses import Objective
+from parity.reference.mtan import MTAN
 from parity.reference.mtinet import MTINet
+from parity.reference.nddr_cnn import NDDRCNN
+from parity.reference.padnet import PADNet
+from parity.reference.resnet import ResNet, resnet
 from parity.reference.train_step import make_step
 
 
+def backbone(name: str) -> nn.Module:
+    """A backbone that was recorded by itself."""
+    variant = name.removeprefix("backbone_")
+    if variant.startswith("hrnet"):
+        maps = hrnet(variant.removesuffix("_fuse"))
+        return nn.Sequential(maps, Fusion(maps.channels)) if variant.endswith("_fuse") else maps
+    dilated = variant.endswith("_dilated")
+    return resnet(variant.removesuffix("_dilated"), dilated, num_classes=0 if dilated else 1000)
+
+
+def head(backbone: HRNet | ResNet, num_outputs: int) -> nn.Module:
+    """The head that belongs to a backbone."""
+    if isinstance(backbone, HRNet):
+        return HRNetHead(backbone.channels, num_outputs)
+    return deeplab_head(backbone.channels["layer4"], num_outputs)
+
+
 def network(name: str) -> nn.Module:
-    """The network that was recorded under a name, with torch's default initialisation.
+    """The network that was recorded under a name, with torch's default initialisation and without dropout.
 
     Raises:
-        ValueError: there is no twin of it.
+        ValueError: there is no twin of its method.
     """
-    if name.startswith("backbone_hrnet"):
-        variant = name.removeprefix("backbone_")
-        return fused_hrnet(variant.removesuffix("_fuse")) if variant.endswith("_fuse") else hrnet(variant)
+    if name.startswith("backbone_"):
+        return backbone(name)
     info = golden.info(name)
-    if not info["backbone"].startswith("hrnet"):
-        raise ValueError(f"no twin of {name!r}: its backbone is {info['backbone']}, and only HRNets are written")
-    backbone = hrnet(info["backbone"])
-    tasks, aux_tasks = info["tasks"], info["auxiliary_tasks"]
-    outputs = task_table.num_channels([*tasks, *(aux_tasks or [])], golden.dataset(name))
-    if info["model"] == "mti_net":
-        return MTINet(backbone, backbone.channels, tasks, aux_tasks, outputs)
-    heads = {task: HRNetHead(backbone.channels, outputs[task]) for task in tasks}
-    if info["setup"] == "single_task":
-        return SingleTask(backbone, tasks[0], heads[tasks[0]])
-    return MultiTask(backbone, heads)
+    method = "single_task" if info["setup"] == "single_task" else info["model"]
+    tasks, aux_tasks = info["tasks"], info["auxiliary_tasks"] or ()
+    outputs = task_table.num_channels([*tasks, *aux_tasks], golden.dataset(name))
+    is_hrnet = info["backbone"].startswith("hrnet")
+
+    def build() -> HRNet | ResNet:
+        return hrnet(info["backbone"]) if is_hrnet else resnet(info["backbone"], dilated=True)
+
+    def heads(backbone: HRNet | ResNet) -> dict[str, nn.Module]:
+        return {task: head(backbone, outputs[task]) for task in tasks}
+
+    first = build()
+    match method:
+        case "single_task":
+            return SingleTask(first, tasks[0], head(first, outputs[tasks[0]]))
+        case "baseline":
+            return MultiTask(first, heads(first))
+        case "mtan":
+            return MTAN(first, heads(first))
+        case "cross_stitch" | "nddr_cnn":
+            backbones = {task: build() if i else first for i, task in enumerate(tasks)}
+            model = CrossStitchNetwork if method == "cross_stitch" else NDDRCNN
+            return model(backbones, heads(first), *golden.fusion(name))
+        case "pad_net":
+            fused = nn.Sequential(first, Fusion(first.channels))
+            return PADNet(fused, sum(first.channels), tasks, aux_tasks, outputs)
+        case "mti_net":
+            return MTINet(first, first.channels, tasks, aux_tasks, outputs)
+        case _:
+            raise ValueError(f"no twin of {name!r}: its method is {method}")
 
 
 def objective(name: str, weight_dtype: torch.dtype | None = None) -> Objective:
@@ -43,6 +85,22 @@ def objective(name: str, weight_dtype: torch.dtype | None = None) -> Objective:
     info = golden.info(name)
     weights = info["loss_weights"] or dict.fromkeys(info["tasks"], 1.0)
     return Objective(info["tasks"], info["auxiliary_tasks"] or (), weights, weight_dtype)
+
+
+def optimizer(name: str, model: nn.Module) -> torch.optim.Optimizer:
+    """The recorded optimiser, with the recorded groups of parameters and the rates that were in effect."""
+    recorded = golden.info(name)["optimizer"]
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    groups = []
+    for group in recorded["groups"]:
+        start = names.index(group["first_param"])
+        stop = start + group["n_params"]
+        if names[stop - 1] != group["last_param"]:
+            raise ValueError(f"{name}: a group of parameters ends with {names[stop - 1]}, not {group['last_param']}")
+        options = {key: group[key] for key in ("momentum", "betas", "eps", "weight_decay") if key in group}
+        groups.append({"params": parameters[start:stop], "lr": group["lr_used"], **options})
+    # Fused: without it the temporary arrays of 80 million parameters take longer than the network.
+    return {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[recorded["name"]](groups, fused=True)
 
 
 def load(model: nn.Module, state: Mapping[str, np.ndarray]) -> None:
@@ -67,16 +125,27 @@ def arrays(outputs: Mapping) -> dict[str, np.ndarray]:
     return {k: v.detach().numpy() for k, v in flatten(outputs).items()}
 
 
+def labels(name: str, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The labels of a recorded network's tasks, `[2, C, 64, 96]`."""
+    info = golden.info(name)
+    arrays = golden.targets((*info["tasks"], *(info["auxiliary_tasks"] or ())), golden.dataset(name))
+    return {task: torch.from_numpy(label).to(dtype) for task, label in arrays.items()}
+
+
 def run(
     model: nn.Module,
-    loss: Objective,
+    loss: Callable[[Mapping, Mapping[str, Tensor]], Mapping[str, Tensor]],
+    optimizer: torch.optim.Optimizer,
     state: Mapping[str, np.ndarray],
     image: Tensor,
     labels: Mapping[str, Tensor],
-    lr: float = 1e-4,
-    weight_decay: float = 1e-4,
 ) -> Run:
-    """Evaluates, differentiates and trains for three steps, each time from `state`."""
+    """Evaluates and trains for three steps, both from `state`; the gradient is that of the first step.
+
+    Args:
+        loss: outputs and labels to named losses with a `total`.
+        optimizer: of the model's parameters, not used before.
+    """
     load(model, state)
     model.eval()
     with torch.no_grad():
@@ -90,9 +159,9 @@ def run(
     losses["total"].backward()
     trained, statistics = arrays(outputs), buffers(model)
     gradients = {k: v.grad.numpy().copy() for k, v in model.named_parameters()}
-    load(model, state)
-    step = make_step(model, loss, lr, weight_decay)
-    step_losses = [step(image, labels)["total"].item() for _ in range(3)]
+    optimizer.step()  # the first of three: its gradient is the one above
+    step = make_step(model, loss, optimizer)
+    step_losses = [losses["total"].item(), *(step(image, labels)["total"].item() for _ in range(2))]
     return Run(
         eval=evaluated,
         train=trained,
@@ -118,14 +187,14 @@ def run_network(
         image: `[B, 3, 64, 96]`.
         weight_dtype: as in `losses.balanced_cross_entropy`.
     """
-    info = golden.info(name)
-    labels = golden.targets((*info["tasks"], *(info["auxiliary_tasks"] or ())), golden.dataset(name))
+    with torch.device("meta"):  # without initial values: they are loaded
+        model = network(name).to(dtype)
+    model.to_empty(device="cpu")
     return run(
-        network(name).to(dtype),
+        model,
         objective(name, weight_dtype),
+        optimizer(name, model),
         golden.state_dict(name) if state is None else state,
         torch.from_numpy(golden.image() if image is None else image).to(dtype),
-        {task: torch.from_numpy(label).to(dtype) for task, label in labels.items()},
-        info["optimizer"]["groups"][0]["lr_used"],
-        info["optimizer"]["groups"][0]["weight_decay"],
+        labels(name, dtype),
     )

@@ -9,18 +9,16 @@ from torch import Tensor, nn
 def make_step(
     model: nn.Module,
     loss: Callable[[Mapping, Mapping[str, Tensor]], dict[str, Tensor]],
-    lr: float = 1e-4,
-    weight_decay: float = 1e-4,
+    optimizer: torch.optim.Optimizer,
 ) -> Callable[[Tensor, Mapping[str, Tensor]], dict[str, Tensor]]:
-    """Returns step(image, labels) -> {component: loss before the update}; the model and its Adam state change in place.
+    """Returns step(image, labels) -> {component: loss before the update}; model and optimiser change in place.
 
-    Forward in training mode, loss, backward, Adam with coupled weight decay. The returned losses are detached and
+    Forward in training mode, loss, backward, update. The returned losses are detached and
     stay on their device: read one of them to wait for the step on an accelerator.
 
     Args:
         loss: outputs and labels to named losses with a `total`, for example an `Objective`.
     """
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay)
 
     def step(image: Tensor, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
         model.train()

@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mtl_jax.nn import BasicBlock, BatchNorm, Bottleneck, Conv, SqueezeExcite, resize_bilinear
+from mtl_jax.nn import (
+    BasicBlock,
+    BatchNorm,
+    Bottleneck,
+    Conv,
+    Dropout,
+    Sequential,
+    SqueezeExcite,
+    max_pool_2x2,
+    max_pool_stem,
+    resize_bilinear,
+)
+from mtl_jax.nn.init import he_normal_fan_out
 
 
 def test_strided_conv_pads_symmetrically():
@@ -33,6 +45,34 @@ def test_initial_weights_are_torch_uniform_and_reproducible():
     assert np.abs(first.bias[...]).max() <= bound
     np.testing.assert_array_equal(kernel, again.kernel[...])
     assert (kernel != np.asarray(other.kernel[...])).all()
+
+
+def test_dilated_conv_by_hand():
+    conv = Conv(1, 1, 3, dilation=2, rngs=nnx.Rngs(0))
+    conv.kernel[...] = jnp.arange(9.0).reshape(3, 3, 1, 1)
+    x = jnp.zeros((1, 5, 5, 1)).at[0, 2, 2, 0].set(1.0)
+    expected = np.zeros((5, 5))
+    expected[::2, ::2] = np.arange(9).reshape(3, 3)[::-1, ::-1]  # the taps are two pixels apart; the size stays
+    np.testing.assert_array_equal(conv(x)[0, :, :, 0], expected)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3])
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 8, 8, 1), (8, 8, 3), (2, 1, 8, 8, 3)])
+def test_conv_refuses_another_layout(shape, kernel_size):
+    conv = Conv(3, 4, kernel_size, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="a convolution of 3 channels got an input of shape") as error:
+        conv(jnp.zeros(shape))
+    assert str(shape) in str(error.value)
+
+
+def test_he_normal_fan_out():
+    kernel = np.asarray(he_normal_fan_out(jax.random.key(0), (3, 3, 64, 32)))
+    scaled = kernel / np.sqrt(2 / (9 * 32))  # by the fan out: the fan in is twice as large
+    # Four standard errors of 18432 draws, and the shares of a normal distribution.
+    assert abs(scaled.mean()) < 0.03
+    assert abs(scaled.std() - 1) < 0.021
+    assert abs((np.abs(scaled) < 1).mean() - 0.6827) < 0.014
+    assert abs((np.abs(scaled) < 2).mean() - 0.9545) < 0.0062
 
 
 def test_initial_weights_are_the_same_under_jit():
@@ -95,3 +135,63 @@ def test_squeeze_excite_scales_channels():
     assert ((gates > 0) & (gates < 1)).all()
     with pytest.raises(ValueError, match="leaves no hidden unit"):
         SqueezeExcite(8, rngs=nnx.Rngs(0))
+
+
+def image(rows):
+    return jnp.array(rows, jnp.float32)[None, :, :, None]
+
+
+def test_max_pool_of_the_stem_by_hand():
+    # Windows start at pixel -1; what lies outside is minus infinity, not zero.
+    even = max_pool_stem(image([[-1, -2, -3, -4], [-5, -6, -7, -8], [-9, -10, -11, -12], [-13, -14, -15, -16]]))
+    np.testing.assert_array_equal(even[0, :, :, 0], [[-1, -2], [-5, -6]])
+    odd = max_pool_stem(image([[-1, -2, -3], [-4, -5, -6], [-7, -8, -9]]))
+    np.testing.assert_array_equal(odd[0, :, :, 0], [[-1, -2], [-4, -5]])
+
+
+def test_max_pool_2x2_by_hand():
+    even = max_pool_2x2(image([[-1, -2, -3, -4], [-5, -6, -7, -8]]))
+    np.testing.assert_array_equal(even[0, :, :, 0], [[-1, -3]])
+    odd = max_pool_2x2(image([[-1, -2, -3], [-4, -5, -6], [-7, -8, -9]]))  # rounded up
+    np.testing.assert_array_equal(odd[0, :, :, 0], [[-1, -3], [-7, -9]])
+
+
+def training(module, seed):
+    return nnx.view(module, deterministic=False, rngs=nnx.Rngs(dropout=seed))
+
+
+def test_dropout_zeroes_its_share_and_scales_the_rest():
+    x = jnp.full((100, 100), 3.0)
+    out = np.asarray(training(Dropout(0.25), 0)(x))
+    np.testing.assert_allclose(np.unique(out), [0, 4])
+    assert abs((out == 0).mean() - 0.25) < 0.018  # four standard errors
+    np.testing.assert_array_equal(nnx.view(Dropout(0.25), deterministic=True)(x), x)
+
+
+def test_dropout_depends_on_the_views_generator_alone():
+    module, x = Dropout(0.5), jnp.ones((10, 10))
+    first, again, other = (training(module, seed)(x) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert not nnx.to_flat_state(nnx.state(module))  # nothing for checkpoints
+    # Without a generator it cannot train, which must not go unnoticed.
+    with pytest.raises(ValueError, match="no `rngs` argument"):
+        module(x)
+
+
+def test_two_dropouts_of_a_model_differ():
+    layers = training(Sequential([Dropout(0.5), Dropout(0.5)]), 0)
+    x = jnp.ones((10, 10))
+    assert (layers[0](x) != layers[1](x)).any()
+
+
+@pytest.mark.parametrize(("block", "convs"), [(BasicBlock, (3, 5)), (Bottleneck, (3,))])
+def test_blocks_dilate_their_3x3_convolutions(block, convs):
+    layer = block(4, 4, dilation=5, first_dilation=3, rngs=nnx.Rngs(0))
+    modules = [layer.conv1, layer.conv2] if block is BasicBlock else [layer.conv2]
+    assert tuple(conv.dilation for conv in modules) == convs
+    if block is Bottleneck:
+        assert layer.conv1.dilation == layer.conv3.dilation == 1
+    assert layer(jnp.ones((2, 8, 6, 4))).shape == (2, 8, 6, 4 * block.expansion)
+    default = block(4, 4, dilation=5, rngs=nnx.Rngs(0))
+    assert (default.conv1 if block is BasicBlock else default.conv2).dilation == 5

@@ -1,0 +1,21 @@
+"""MTAN (arXiv 1803.10704) on NYUD: semseg and depth, each with attention masks over a shared ResNet.
+
+    python scripts/train.py --config configs/nyud_mtan.py --workdir runs/nyud_mtan
+
+Options: backbone, protocol (release and augmentation).
+Recipe, for every backbone: ImageNet weights, batch 8, 100 epochs, Adam with 1e-4 (poly), weight decay 1e-4.
+Expected (astmt, image-wise RMSE; reported for the PyTorch code of arXiv 2004.13379): 40.0 mIoU, 0.572 m. Not yet
+reproduced here.
+"""
+
+from mtl_jax.config import Config, Data, Model, Optim, Train, parse_arg
+
+
+def get_config(arg=None):
+    arg = parse_arg(arg, backbone="resnet50_dilated", protocol=("astmt", "survey"))
+    return Config(
+        data=Data("nyud", ("semseg", "depth"), protocol=arg.protocol),
+        model=Model("mtan", arg.backbone, pretrained="imagenet"),
+        optim=Optim("adam", lr=1e-4, weight_decay=1e-4),
+        train=Train(batch_size=8, epochs=100),
+    )

@@ -1,0 +1,36 @@
+r"""NDDR-CNN (arXiv 1801.08297) on NYUD: semseg and depth.
+
+It starts from the single-task models of the same backbone:
+
+    python scripts/train.py --config configs/nyud_single.py:task=semseg,backbone=resnet50_dilated \
+        --workdir runs/nyud_single_resnet50_dilated_semseg
+    python scripts/train.py --config configs/nyud_single.py:task=depth,backbone=resnet50_dilated \
+        --workdir runs/nyud_single_resnet50_dilated_depth
+    python scripts/train.py --config configs/nyud_nddr_cnn.py --workdir runs/nyud_nddr_cnn
+
+Other places: --config.model.single_task=PATTERN. Without them, from ImageNet weights:
+--config.model.init_single_task=False
+Options: backbone, protocol (release and augmentation).
+Recipe, for every backbone: batch 8, 50 epochs, SGD with 1e-3 (poly; the layers that exchange features: 100 times that)
+and momentum 0.9, weight decay 1e-4, alpha 0.9, beta 0.1.
+Expected: no numbers are known for exactly this recipe. Not yet run on the real data here.
+"""
+
+from mtl_jax.config import Config, Data, Model, Optim, Train, parse_arg
+
+
+def get_config(arg=None):
+    arg = parse_arg(arg, backbone="resnet50_dilated", protocol=("astmt", "survey"))
+    return Config(
+        data=Data("nyud", ("semseg", "depth"), protocol=arg.protocol),
+        model=Model(
+            "nddr_cnn",
+            arg.backbone,
+            pretrained="imagenet",
+            single_task=f"runs/nyud_single_{arg.backbone}_{{task}}",
+            alpha=0.9,
+            beta=0.1,
+        ),
+        optim=Optim("sgd", lr=1e-3, weight_decay=1e-4, momentum=0.9),
+        train=Train(batch_size=8, epochs=50),
+    )

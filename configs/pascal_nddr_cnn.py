@@ -1,0 +1,34 @@
+r"""NDDR-CNN (arXiv 1801.08297) on PASCAL-Context: five tasks.
+
+It starts from the single-task models of the same backbone, one for each of semseg, human_parts, sal, normals and edge:
+
+    python scripts/train.py --config configs/pascal_single.py:task=semseg,backbone=resnet18_dilated \
+        --workdir runs/pascal_single_resnet18_dilated_semseg
+    python scripts/train.py --config configs/pascal_nddr_cnn.py --workdir runs/pascal_nddr_cnn
+
+Other places: --config.model.single_task=PATTERN. Without them, from ImageNet weights:
+--config.model.init_single_task=False
+Options: backbone.
+Recipe, for every backbone: batch 12, 20 epochs, SGD with 5e-3 (poly; the layers that exchange features: 100 times that)
+and momentum 0.9, weight decay 1e-4, alpha 0.8, beta 0.05.
+Expected: no numbers are known for exactly this recipe. Not yet run on the real data here.
+"""
+
+from mtl_jax.config import Config, Data, Model, Optim, Train, parse_arg
+
+
+def get_config(arg=None):
+    arg = parse_arg(arg, backbone="resnet18_dilated")
+    return Config(
+        data=Data("pascal", ("semseg", "human_parts", "sal", "normals", "edge")),
+        model=Model(
+            "nddr_cnn",
+            arg.backbone,
+            pretrained="imagenet",
+            single_task=f"runs/pascal_single_{arg.backbone}_{{task}}",
+            alpha=0.8,
+            beta=0.05,
+        ),
+        optim=Optim("sgd", lr=5e-3, weight_decay=1e-4, momentum=0.9),
+        train=Train(batch_size=12, epochs=20),
+    )

@@ -1,0 +1,140 @@
+"""The twin against the original modules, live, where a clone of the original repository is given."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from parity import golden, report
+from parity.compare import FLOAT64, QUANTITIES, Live, keep_latest
+
+torch = pytest.importorskip("torch", reason="the twin needs torch", exc_type=ModuleNotFoundError)
+
+from parity import original  # noqa: E402
+from parity.reference import run  # noqa: E402
+
+CLONE = os.environ.get(original.VARIABLE)
+NETWORKS = [name for name in golden.manifest()["models"] if not name.startswith("backbone_")]
+needs_clone = pytest.mark.skipif(
+    not CLONE, reason=f"set {original.VARIABLE} to a clone of the original repository to compare with its modules"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@keep_latest
+def runs(clone, name):
+    """(the original's, the twin's) in float64; saliency's weight is float32 in the original."""
+    return (
+        original.run_original(Path(clone), name),
+        run.run_network(name, torch.float64, weight_dtype=torch.float32),
+    )
+
+
+@needs_clone
+@pytest.mark.parametrize("quantity", QUANTITIES)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_twin_is_the_original(name, quantity):
+    """Every element of every output, statistic, gradient and parameter."""
+    reference, twin = runs(CLONE, name)
+    deviation = QUANTITIES[quantity](Live(reference), twin)
+    assert report.record(f"twin float64 {name} original", quantity, deviation) < FLOAT64[quantity]
+
+
+# A clone that is none: the twin behind the interface of the original, with its habits, as far as they matter here.
+STAND_IN = {
+    "utils/__init__.py": "",
+    "models/__init__.py": "",
+    "losses/__init__.py": "",
+    "utils/config.py": """
+import pathlib
+
+def create_config(env_file, exp_file):
+    root = pathlib.Path(env_file).read_text().split()[1]
+    (pathlib.Path(root) / "results").mkdir()
+    name = pathlib.Path(exp_file).read_text().split()[1]
+    return {"name": name, "backbone_kwargs": {"pretrained": True}}
+""",
+    "utils/common_config.py": """
+import numpy as np
+import torch
+from torch.hub import load_state_dict_from_url
+
+import losses
+import models
+from parity.reference import run
+from parity.reference.hrnet import HRNetHead
+
+KIND = np.float, np.int, np.bool
+
+def get_model(p):
+    assert not p["backbone_kwargs"]["pretrained"]
+    network = run.network(p["name"]).cuda()
+    network.load_state_dict(torch.load("single_task_checkpoint.pth"))
+    network.load_state_dict(load_state_dict_from_url("https://example.org/weights.pth"))
+    for module in list(network.modules()):
+        if isinstance(module, HRNetHead):
+            module.last_layer.append(torch.nn.Dropout(0.5))
+    network.register_forward_hook(lambda module, args, out: {**out, "features_depth": args[0]})
+    return network
+
+def get_criterion(p):
+    loss = run.objective(p["name"], torch.float32)
+
+    def of_one_task(pred, gt):
+        return loss(pred, gt)
+
+    def of_several(pred, gt, tasks):
+        assert set(tasks) <= set(gt)
+        return loss(pred, gt)
+
+    return of_one_task if p["name"].startswith("single") else of_several
+""",
+}
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    """Writes the stand-in, with the experiment file of a network."""
+
+    def write(name):
+        experiment = golden.info(name)["upstream_config"]
+        for path, text in {**STAND_IN, experiment: f"name: {name}\n"}.items():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_text(text, encoding="utf-8")
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["single_hrnet18_depth", "baseline_nyud_hrnet18"])
+def test_stand_in(stand_in, name):
+    """All of the way through the other process and back."""
+    reference, twin = runs(str(stand_in(name)), name)
+    for quantity, deviation in QUANTITIES.items():
+        assert deviation(Live(reference), twin) < FLOAT64[quantity], quantity
+
+
+def test_useless_clone(tmp_path):
+    """The error names the clone, what was looked for there, and what the process said."""
+    message = rf"(?s)clone {tmp_path} .*utils\.common_config\.get_model.*hrnet18/depth\.yml.*No module named 'utils'"
+    with pytest.raises(RuntimeError, match=message):
+        original.run_original(tmp_path, "single_hrnet18_depth")
+
+
+def test_runs_are_stored_exactly(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {"a": rng.standard_normal((2, 3)), "deep/b.c": rng.standard_normal(4)}
+    result = original.Run(arrays, arrays, arrays, {"total": 0.1}, arrays, [0.1, 0.2], arrays, arrays)
+    original.save(result, tmp_path / "run.npz")
+    loaded = original.load(tmp_path / "run.npz")
+    assert (loaded.losses, loaded.step_losses) == (result.losses, result.step_losses)
+    for field in ("eval", "train", "buffers", "gradients", "params_before", "params_after"):
+        np.testing.assert_equal(getattr(loaded, field), arrays)

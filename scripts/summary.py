@@ -1,0 +1,66 @@
+"""Parameters and multiply-adds of models, counted without computing anything.
+
+    python scripts/summary.py --markdown
+    python scripts/summary.py --config configs/nyud_mtinet.py --config configs/nyud_mtinet.py:aux=edge+normals
+
+Multiply-adds are those of predicting one image of the data set's resolution: convolutions and matrix products, without
+normalisation, activations and bilinear interpolation.
+"""
+
+import runpy
+from pathlib import Path
+
+from absl import flags
+
+from mtl_jax import cli, summary
+from mtl_jax.config import Config, validate
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+# The shipped experiments. Single-task models differ by a task only in the last layer: one task stands for all.
+SHIPPED = (
+    "nyud_single.py",
+    "nyud_baseline.py",
+    "nyud_padnet.py",
+    "nyud_padnet.py:aux=edge+normals",
+    "nyud_mtinet.py",
+    "nyud_mtinet.py:aux=edge+normals",
+    "nyud_single.py:backbone=resnet50_dilated",
+    "nyud_baseline.py:backbone=resnet50_dilated",
+    "nyud_cross_stitch.py",
+    "nyud_nddr_cnn.py",
+    "nyud_mtan.py",
+    "pascal_single.py",
+    "pascal_baseline.py",
+    "pascal_baseline.py:tasks=small",
+    "pascal_padnet.py",
+    "pascal_padnet.py:tasks=small",
+    "pascal_mtinet.py",
+    "pascal_mtinet.py:tasks=small",
+    "pascal_single.py:backbone=resnet18_dilated",
+    "pascal_baseline.py:backbone=resnet18_dilated",
+    "pascal_cross_stitch.py",
+    "pascal_nddr_cnn.py",
+    "pascal_mtan.py",
+)
+
+_CONFIG = flags.DEFINE_multi_string(
+    "config", [], "configuration, FILE.py or FILE.py:key=value,... (repeatable); by default the shipped ones"
+)
+_MARKDOWN = flags.DEFINE_bool("markdown", False, "print a Markdown table")
+
+
+def load(spec: str) -> Config:
+    """The configuration of `FILE.py` or `FILE.py:argument`."""
+    path, _, argument = spec.partition(":")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"--config is {spec!r} and there is no file {path}; give one of {CONFIGS.name}/*.py")
+    return validate(runpy.run_path(path)["get_config"](argument or None))
+
+
+def main() -> None:
+    configs = [load(spec) for spec in _CONFIG.value or [f"{CONFIGS}/{name}" for name in SHIPPED]]
+    print(summary.table([summary.summarize(config) for config in configs], markdown=_MARKDOWN.value))
+
+
+if __name__ == "__main__":
+    cli.run(main)

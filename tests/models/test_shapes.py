@@ -1,0 +1,114 @@
+"""The real backbones in every model, without computing anything."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from mtl_jax import backbones, models, tasks
+from mtl_jax.config import Config, Data, Model
+from mtl_jax.heads import DeepLabHead, HRNetHead
+
+SIZES = [(64, 96), (72, 100), (33, 47)]  # 32 divides the first alone; the last is odd at most halvings
+MAIN = ("semseg", "depth")
+AUX = ("semseg", "normals", "edge", "depth")
+STRIDES = {"hrnet_w18": (4, 8, 16, 32), "resnet18": (4, 8, 16, 32), "resnet18_dilated": (8,)}
+
+
+@functools.cache
+def abstract_model(name: str, backbone: str, main=MAIN) -> models.MultiTaskModel:
+    aux = AUX if name in ("pad_net", "mti_net") else ()
+    config = Config(Data("nyud", main, aux), Model(name, backbone))
+    return nnx.eval_shape(lambda: models.build(config))
+
+
+def output_shapes(model: models.MultiTaskModel, *shape: int):
+    graphdef, state = nnx.split(model)
+
+    def apply(state, images):
+        return models.evaluation_view(nnx.merge(graphdef, state))(images)
+
+    return jax.tree.map(jnp.shape, jax.eval_shape(apply, state, jax.ShapeDtypeStruct(shape, jnp.float32)))
+
+
+@pytest.mark.parametrize("backbone", [name for name in backbones.BACKBONES if name not in STRIDES])
+def test_single_task_on_every_other_backbone(backbone):
+    model = abstract_model("single_task", backbone, ("semseg",))
+    assert output_shapes(model, 2, 64, 96, 3) == {"semseg": (2, 64, 96, 40)}
+
+
+@pytest.mark.parametrize("backbone", STRIDES)
+@pytest.mark.parametrize("name", list(models.MODELS))
+def test_every_model_at_every_size(name, backbone):
+    if name == "mtan" and backbone == "hrnet_w18":
+        with pytest.raises(ValueError, match=r"layers of a ResNet; model\.backbone is 'hrnet_w18', .* resnet18, "):
+            abstract_model(name, backbone)
+        return
+    main = MAIN[:1] if name == "single_task" else MAIN
+    model = abstract_model(name, backbone, main)
+    for height, width in SIZES:
+        maps = [(-(-height // stride), -(-width // stride)) for stride in STRIDES[backbone]]  # rounded up
+        aux = tasks.num_channels(AUX, "nyud")
+        expected = {task: (2, height, width, n) for task, n in tasks.num_channels(main, "nyud").items()}
+        if name == "pad_net":
+            expected |= {f"initial_{task}": (2, *maps[0], n) for task, n in aux.items()}
+        if name == "mti_net":
+            expected["deep_supervision"] = {
+                f"scale_{i}": {task: (2, *size, n) for task, n in aux.items()} for i, size in enumerate(maps)
+            }
+        assert output_shapes(model, 2, height, width, 3) == expected
+
+
+def test_the_head_is_chosen_by_the_number_of_maps_or_by_name():
+    def head(backbone, name):
+        config = Config(Data("nyud", ("depth",)), Model("single_task", backbone, head=name))
+        return type(nnx.eval_shape(lambda: models.build(config)).decoder)
+
+    assert head("tiny_resnet", "") == head("tiny_resnet_dilated", "hrnet") == HRNetHead
+    assert head("tiny_resnet_dilated", "") == head("tiny_resnet", "deeplab") == DeepLabHead
+
+
+@pytest.mark.parametrize("backbone", STRIDES)
+@pytest.mark.parametrize("shape", [(2, 3, 64, 96), (2, 64, 96, 1), (64, 96, 3)])
+def test_images_of_another_layout_are_refused(shape, backbone):
+    model = abstract_model("baseline", backbone)
+    with pytest.raises(ValueError, match=r"images and maps are \[B, H, W, C\], images with 3 channels") as error:
+        output_shapes(model, *shape)
+    assert str(shape) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (Config(Data("nyud", ("semseg",)), Model("resnet")), "unknown model 'resnet'; the models are single_task, "),
+        (
+            Config(Data("nyud", ("semseg",)), Model("baseline", "vgg")),
+            "unknown backbone 'vgg'; the backbones are hrnet_w18, .*resnet18, ",
+        ),
+        (
+            Config(Data("nyud", ("semseg",)), Model("baseline", "tiny", head="fcn")),
+            "unknown head 'fcn'; the heads are hrnet, deeplab",
+        ),
+        (Config(Data("nyud", ("semseg", "depth")), Model("single_task")), "takes one task, data.tasks names 2"),
+        (Config(Data("nyud", ("sal",)), Model("baseline", "tiny")), "data set 'nyud' has no task sal"),
+    ],
+)
+def test_impossible_models_are_refused(config, message):
+    with pytest.raises(ValueError, match=message):
+        nnx.eval_shape(lambda: models.build(config))
+
+
+@pytest.mark.parametrize("name", ["pad_net", "mti_net"])
+def test_main_tasks_must_be_auxiliary_tasks(name):
+    config = Config(Data("nyud", ("semseg", "depth"), ("semseg", "edge")), Model(name, "tiny"))
+    with pytest.raises(ValueError, match=r"missing: depth\. Add them to data\.aux_tasks"):
+        nnx.eval_shape(lambda: models.build(config))
+
+
+@pytest.mark.parametrize("name", ["single_task", "baseline", "cross_stitch", "nddr_cnn", "mtan"])
+def test_auxiliary_tasks_need_intermediate_predictions(name):
+    config = Config(Data("nyud", ("depth",), ("depth", "edge")), Model(name, "tiny_resnet"))
+    with pytest.raises(ValueError, match=f"model {name} has no intermediate predictions for .* edge; leave"):
+        nnx.eval_shape(lambda: models.build(config))

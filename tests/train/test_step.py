@@ -1,0 +1,54 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from mtl_jax import experiment, models, parallel
+from mtl_jax.train import state as train_state
+from mtl_jax.train.step import make_train_step
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def losses():
+    """losses(seed, steps): of a DeepLab model whose parameters stand still, so that only dropout tells steps apart."""
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.register_backbones(patch)
+        config = tiny.config("")
+        config.model.head = "deeplab"
+        initial = train_state.create(lambda: models.build(config), optax.sgd(0.0), parallel.make_mesh())
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": jnp.asarray(rng.standard_normal((4, 32, 32, 3)), jnp.float32),
+        "depth": jnp.asarray(rng.uniform(1, 5, (4, 32, 32, 1)), jnp.float32),
+    }
+    makers = {}
+
+    def run(seed, steps):
+        if seed not in makers:
+            makers[seed] = make_train_step(initial.graphdef, experiment.build_objective(config), seed)
+        arrays, found = jax.tree.map(jnp.copy, initial.arrays), []  # the step donates them
+        for _ in range(steps):
+            arrays, scalars = makers[seed](arrays, batch)
+            found.append(float(scalars["loss/total"]))
+        # What goes out can go in again, and into a checkpoint: no generator has slipped in.
+        assert jax.tree.structure(arrays) == jax.tree.structure(initial.arrays)
+        # The parameters stood still, the running statistics did not.
+        norm, before = (nnx.merge(initial.graphdef, a)[0].decoder[2] for a in (arrays, initial.arrays))
+        np.testing.assert_array_equal(norm.scale[...], before.scale[...])
+        assert (norm.mean[...] != before.mean[...]).all()
+        return found
+
+    return run
+
+
+def test_dropout_differs_between_steps_and_repeats_with_them(losses):
+    first = losses(0, 3)
+    assert len(set(first)) == 3
+    assert losses(0, 3) == first
+
+
+def test_dropout_depends_on_the_seed(losses):
+    assert losses(1, 1) != losses(0, 1)
