@@ -16,7 +16,10 @@ torch = pytest.importorskip("torch", reason="the twin needs torch", exc_type=Mod
 from parity.reference import run  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
-NAME, CONFIG = "mti_net_nyud_hrnet18", "configs/nyud_mtinet.py"
+CONFIGS = {
+    "single_resnet18_semseg21": "configs/pascal_single.py:task=semseg,backbone=resnet18_dilated",
+    "mti_net_nyud_hrnet18": "configs/nyud_mtinet.py",
+}
 
 
 def _convert(*args):
@@ -31,23 +34,26 @@ def _stored(workdir):
     return weights.to_torch(state.model())
 
 
-def test_a_model_goes_to_torch_and_comes_back(tmp_path):
-    initial.create_workdir(flax_run.config(NAME), tmp_path / "run", golden.state_dict(NAME))
+@pytest.mark.parametrize(
+    "name", ["single_resnet18_semseg21", pytest.param("mti_net_nyud_hrnet18", marks=pytest.mark.slow)]
+)
+def test_a_model_goes_to_torch_and_comes_back(tmp_path, name):
+    initial.create_workdir(flax_run.config(name), tmp_path / "run", golden.state_dict(name))
     _convert(tmp_path / "run", tmp_path / "x.pth")
     stored = _stored(tmp_path / "run")
 
-    twin = run.network(NAME).eval()
+    twin = run.network(name).eval()
     twin.load_state_dict(torch.load(tmp_path / "x.pth", weights_only=True), strict=True)
     with torch.no_grad():
         wanted = run.arrays(twin(torch.from_numpy(golden.image())))
-    got = flax_run.Network(NAME, np.float32, flax_run.interpret).evaluate(stored, golden.image())
+    got = flax_run.Network(name, np.float32, flax_run.interpret).evaluate(stored, golden.image())
     assert got.keys() == wanted.keys()
     deviation = max(np.abs(got[key] - x).max() / np.sqrt(np.mean(x**2)) for key, x in wanted.items())
-    assert report.record(f"exported {NAME}", "eval", deviation) < FLOAT32["eval"]
+    assert report.record(f"exported {name}", "eval", deviation) < FLOAT32["eval"]
 
-    _convert(tmp_path / "x.pth", tmp_path / "back", "--config", CONFIG)
+    _convert(tmp_path / "x.pth", tmp_path / "back", "--config", CONFIGS[name])
     back = _stored(tmp_path / "back")
     assert back.keys() == stored.keys()
     for key, x in stored.items():
-        np.testing.assert_array_equal(x, golden.state_dict(NAME)[key], err_msg=key)
+        np.testing.assert_array_equal(x, golden.state_dict(name)[key], err_msg=key)
         np.testing.assert_array_equal(back[key], x, err_msg=key)

@@ -13,24 +13,41 @@ from parity.compare import FLOAT64, QUANTITIES, Live, Recorded, float32_bounds, 
 from parity.flax_run import Network, interpret
 
 NETWORKS = [name for name in golden.manifest()["models"] if not name.startswith("backbone_")]
-# Their parts are all in smaller networks: what they add is more of the same.
-SLOW = {"single_hrnet18_semseg40", "baseline_nyud_resnet50", "cross_stitch_nyud_resnet50", "nddr_cnn_nyud_resnet50"}
-SLOW_IN_FLOAT32 = set(NETWORKS) - {"single_resnet18_semseg21", "mti_net_nyud_hrnet18"}
+# The parts of these are all in other networks: what they add is more of the same.
+SLOW = {
+    "single_hrnet18_semseg40",
+    "pad_net_nyud_hrnet18",
+    "mti_net_nyud_hrnet18",
+    "baseline_nyud_resnet50",
+    "cross_stitch_nyud_resnet50",
+    "nddr_cnn_nyud_resnet50",
+    "mtan_nyud_resnet50",
+}
+# Compiled as a whole, which takes XLA a minute for the larger ones.
+SLOW_IN_FLOAT32 = set(NETWORKS) - {"single_resnet18_semseg21", "baseline_nyud_hrnet18"}
 # Weights and an image that nobody recorded show that nothing was fitted to those that were.
-OTHER_WEIGHTS = ("mtan_pascal_resnet18", "mti_net_nyud_hrnet18_aux")
+OTHER_WEIGHTS = ("single_resnet18_semseg21", "mti_net_nyud_hrnet18_aux")
 
 # The recorded float64 runs have saliency's weight rounded to float32, which we do not imitate. Undoing the rounding in
 # the recorded networks changed that loss by 5e-8, single gradient norms by 1e-6, single parameters' changes by 3e-4.
 SALIENCY = {"losses": 1e-7, "gradients": 5e-6, "step losses": 1e-7, "3 steps": 1e-3}
+# Two values per channel in the pooled branch of the DeepLab heads, and fifty layers before it: changing every weight of
+# single_resnet50_depth by 1e-15 of itself changed the twin's third loss by 6e-9 and single elements' steps by 1.3e-3.
+RESNET50 = {"step losses": 1e-8, "3 steps": 3e-3}
+
+
+def float64_bounds(name, against_recorded):
+    bounds = FLOAT64 | (RESNET50 if "resnet50" in name else {})
+    return bounds | (SALIENCY if against_recorded and "sal" in golden.info(name)["tasks"] else {})
 
 
 def each(names, slow=frozenset()):
-    """The networks; those with the same backbone share compiled operations, and therefore a process."""
+    """Over networks, one with all its tests at a time; a backbone's share compiled operations and thus a process."""
     params = []
     for name in names:
         marks = [pytest.mark.xdist_group(golden.info(name)["backbone"])]
         params.append(pytest.param(name, marks=[*marks, pytest.mark.slow] if name in slow else marks))
-    return params
+    return pytest.mark.parametrize("name", params, scope="module")
 
 
 @keep_latest
@@ -80,32 +97,33 @@ def twin_run(name, recorded=True):
     return run.run_network(name, torch.float64, golden.state_dict(name, "live."), other_image(64, 96))
 
 
-@pytest.mark.parametrize("name", each(NETWORKS))
+@each(NETWORKS, SLOW)
 def test_weights_round_trip(name):
     """Every recorded array finds its place and comes back bit for bit under its name."""
     arrays = {key: x for key, x in golden.state_dict(name).items() if not key.endswith("num_batches_tracked")}
-    returned = weights.to_torch(network(name, "float32").model(golden.state_dict(name)))
+    with jax.enable_x64(True):
+        returned = weights.to_torch(network(name, "float64").model(golden.state_dict(name)))
     assert returned.keys() == arrays.keys()
     for key, x in arrays.items():
         np.testing.assert_array_equal(returned[key], x, err_msg=key)
 
 
-@pytest.mark.parametrize("name", each(NETWORKS, SLOW))
+@each(NETWORKS, SLOW)
 def test_float64(torch, name):
     """Every element against the twin, norms and sums against the recorded numbers."""
     run = flax_run(name, "float64")
-    recorded, live = Recorded(name, "_f64"), Live(twin_run(name))
-    bounds = FLOAT64 | (SALIENCY if "sal" in network(name, "float64").tasks else {})
+    references = {"recorded": Recorded(name, "_f64"), "twin": Live(twin_run(name))}
     failures = []
-    for quantity, measure in QUANTITIES.items():
-        against = {"recorded": (measure(recorded, run), bounds), "twin": (measure(live, run), FLOAT64)}
-        for reference, (deviation, allowed) in against.items():
-            if not report.record(f"flax float64 {name} / {reference}", quantity, deviation) < allowed[quantity]:
-                failures.append(f"{quantity} / {reference}: {deviation:.1e}, allowed {allowed[quantity]:.0e}")
+    for against, reference in references.items():
+        bounds = float64_bounds(name, against == "recorded")
+        for quantity, measure in QUANTITIES.items():
+            deviation = report.record(f"flax float64 {name} / {against}", quantity, measure(reference, run))
+            if not deviation < bounds[quantity]:
+                failures.append(f"{quantity} / {against}: {deviation:.1e}, allowed {bounds[quantity]:.0e}")
     assert not failures
 
 
-@pytest.mark.parametrize("name", each(OTHER_WEIGHTS))
+@each(OTHER_WEIGHTS)
 def test_other_weights(torch, name):
     run, live = flax_run(name, "float64", False), Live(twin_run(name, False))
     deviations = {quantity: measure(live, run) for quantity, measure in QUANTITIES.items()}
@@ -113,7 +131,7 @@ def test_other_weights(torch, name):
         assert report.record(f"flax float64 {name} other weights / twin", quantity, deviation) < FLOAT64[quantity]
 
 
-@pytest.mark.parametrize("name", each(NETWORKS, SLOW_IN_FLOAT32))
+@each(NETWORKS, SLOW_IN_FLOAT32)
 def test_float32(name):
     """As shipped: compiled, no flags, no casts. Elementwise, where the float64 recording has sums only."""
     run, recorded, bounds = flax_run(name, "float32"), Recorded(name, ""), float32_bounds(name)
@@ -122,7 +140,7 @@ def test_float32(name):
         assert report.record(f"flax float32 {name} / recorded", quantity, deviation) < bounds[quantity]
 
 
-@pytest.mark.parametrize("name", each([OTHER_WEIGHTS[1]]))
+@each(OTHER_WEIGHTS[1:])
 def test_sides_not_divisible_by_32(torch, name):
     """Maps of 13x18, 7x9, 4x5 and 2x3: coarse features take the finer map's size, where x2 would not fit."""
     from parity.reference import run

@@ -81,7 +81,12 @@ def _nchw(outputs: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
     return {key: np.moveaxis(np.asarray(x), -1, 1) for key, x in outputs.items()}
 
 
-@pytest.mark.parametrize("name", RECORDED)
+def family(name):
+    """The group of `test_models` whose networks share compiled operations with a backbone."""
+    return name.removeprefix("backbone_").removesuffix("_dilated").removesuffix("_fuse")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group(family(name))) for name in RECORDED])
 def test_recorded_backbone(name):
     arrays, variant = golden.state_dict(name), name.removeprefix("backbone_")
     classifier = {key: arrays[key] for key in arrays if key.startswith("fc.")}
