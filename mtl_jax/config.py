@@ -103,7 +103,7 @@ class Train:
     Attributes:
         batch_size: global batch size, over all devices of all processes.
         epochs: passes over the training split.
-        seed: of the initial weights, the order of the images and the augmentation.
+        seed: of the initial weights, the order of the images, the augmentation and dropout.
         eval_final_epochs: evaluate after each of the last so many epochs; 0 = after every epoch.
         eval_batch_size: global batch size of evaluation; 0 = the training batch size.
         depth_protocol: "image" (mean over images of each one's RMSE) or "pixel" (over all pixels).
@@ -193,6 +193,8 @@ def validate(config: Config) -> Config:
         problems.append(f"data.image_size is {size}; give (height, width) of at least 32, or (0, 0) for the default")
     if config.train.seed >= 2**32:
         problems.append(f"train.seed is {config.train.seed}; it must be below 2^32")
+    if config.optim.schedule == "step" and not config.optim.decay_epochs:
+        problems.append("optim.schedule is 'step' and optim.decay_epochs is empty; name epochs, for example (30, 60)")
     if not config.data.tasks:
         problems.append("data.tasks is empty; name at least one task, for example ('semseg', 'depth')")
     try:

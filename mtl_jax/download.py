@@ -19,7 +19,7 @@ class DownloadError(OSError):
 
 def cache_dir() -> Path:
     """Where published weights and compiled programs are kept: $MTL_JAX_CACHE, by default ~/.cache/mtl_jax."""
-    return Path(os.environ.get("MTL_JAX_CACHE", Path.home() / ".cache" / "mtl_jax"))
+    return Path(os.environ.get("MTL_JAX_CACHE") or "~/.cache/mtl_jax").expanduser()
 
 
 def sha256(path: Path) -> str:
@@ -37,13 +37,13 @@ def retrieve(url: str, path: Path, verify: Callable[[Path], None] | None = None)
     Raises:
         DownloadError: the file cannot be had; nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"incomplete.{uuid.uuid4().hex[:8]}.{path.name}")
     try:
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             _stream(url, partial)
         except (OSError, http.client.HTTPException) as error:
-            raise DownloadError(f"cannot download {path.name} from {url}: {error}") from error
+            raise DownloadError(f"cannot download {path} from {url}: {error}") from error
         if verify is not None:
             verify(partial)
         partial.replace(path)

@@ -17,8 +17,17 @@ from mtl_jax.data.transforms import Recipe
 from mtl_jax.losses import Objective
 
 CONFIG = "config.json"
-# What may differ between a run and its continuation: where files lie and how fast they are read.
-_FREE = {"data.data_dir", "data.manual_dir", "data.num_workers", "train.log_every", "train.checkpoint_every"}
+# What may differ between a run and its continuation: where files lie, how fast they are read, what it started from.
+_FREE = {
+    "data.data_dir",
+    "data.manual_dir",
+    "data.num_workers",
+    "model.pretrained",
+    "model.init_single_task",
+    "model.single_task",
+    "train.log_every",
+    "train.checkpoint_every",
+}
 
 
 def dataset(config: Config) -> Dataset:

@@ -7,7 +7,8 @@ import numpy as np
 from flax import nnx
 
 from mtl_jax import experiment, models, parallel, restore, weights
-from mtl_jax.config import Config, main_tasks
+from mtl_jax.config import Config, Data, main_tasks
+from mtl_jax.heads.deeplab import ASPP
 from mtl_jax.models.base import MultiTaskModel
 from mtl_jax.train import checkpoint
 from mtl_jax.train import state as train_state
@@ -20,12 +21,17 @@ _PLACE = "{task}"
 def check(config: Config) -> None:
     """Reads every file that `build_model` will, downloads what is missing, and compares it with the model.
 
+    Where single-task models are work directories, their best checkpoint counts, or the latest where none was evaluated.
+
     Raises:
         FileNotFoundError: weights that are not there; the message says how to get them.
         OSError: a download failed.
         ValueError: an impossible model, or weights that do not fit it.
     """
-    _fill(nnx.eval_shape(lambda: models.build(config)), config, weights.check_torch)
+    model = nnx.eval_shape(lambda: models.build(config))
+    if config.train.batch_size == 1 and any(isinstance(node, ASPP) for _, node in nnx.iter_graph(model)):
+        raise ValueError(ASPP.ONE_IMAGE)
+    _fill(model, config, weights.check_torch)
 
 
 def build_model(config: Config) -> MultiTaskModel:
@@ -82,6 +88,11 @@ def _parts(model: MultiTaskModel, config: Config) -> Iterator[tuple[nnx.Module, 
             yield model.heads[task], _below(arrays, "decoder."), f"{path}, decoder"
     elif config.model.pretrained:
         arrays = weights.read_pretrained(config.model.pretrained, config.model.backbone)
+        if all(key.startswith(("backbone.", "decoder.", "decoders.", "heads.")) for key in arrays):
+            raise ValueError(
+                f"model.pretrained={config.model.pretrained} holds a whole model, not a backbone. To train on with all "
+                "of it, make a work directory: python scripts/convert.py FILE WORKDIR --config CONFIG"
+            )
         for backbone in model.backbones():
             yield backbone, arrays, f"model.pretrained={config.model.pretrained}"
 
@@ -98,17 +109,24 @@ def _single_task_paths(config: Config) -> dict[str, Path]:
     paths = {task: Path(pattern.replace(_PLACE, task)) for task in tasks}
     missing = {task: path for task, path in paths.items() if not (path.is_file() or checkpoint.exist(path))}
     if missing:
-        file, backbone = f"configs/{config.data.dataset}_single.py", config.model.backbone
-        listed = "".join(
-            f"\n  {path}: python scripts/train.py --config {file}:task={task},backbone={backbone} --workdir {path}"
-            for task, path in missing.items()
-        )
+        listed = "".join(f"\n  {path}: {_command(config, task, path)}" for task, path in missing.items())
         raise FileNotFoundError(
             f"model {config.model.name} starts from trained single-task models, and these places have none. Train each "
             "with the command beside it, name other places with --config.model.single_task=PATTERN, or "
             f"{alternative}.{listed}"
         )
     return paths
+
+
+def _command(config: Config, task: str, path: Path) -> str:
+    """What trains the single-task model that this configuration starts from."""
+    arguments = f"task={task},backbone={config.model.backbone}"
+    if config.data.protocol != Data().protocol:
+        arguments += f",protocol={config.data.protocol}"
+    options = {"data.builder": config.data.builder, "model.head": config.model.head}
+    overrides = "".join(f" --config.{name}={value}" for name, value in options.items() if value)
+    command = f"python scripts/train.py --config configs/{config.data.dataset}_single.py:{arguments}"
+    return f"{command} --workdir {path}{overrides}"
 
 
 def _single_task_arrays(config: Config, task: str, path: Path) -> Arrays:
@@ -132,7 +150,8 @@ def _check_run(run: Config, config: Config, task: str, path: Path) -> None:
         "data.dataset": (config.data.dataset, run.data.dataset),
         "data.tasks": ((task,), main_tasks(run)),
         "model.backbone": (config.model.backbone, run.model.backbone),
-        "model.head": (config.model.head, run.model.head),
+        "data.protocol": (config.data.protocol, run.data.protocol),
+        "the tfds builder": (experiment.builder_name(config), experiment.builder_name(run)),
     }
     if wrong := [f"{name} is {got!r}, not {want!r}" for name, (want, got) in needed.items() if got != want]:
         raise ValueError(

@@ -1,13 +1,15 @@
-"""The twin against the original modules, live, where a clone of the original repository is given."""
+"""The twin and the Flax networks against the original modules, live, where a clone of the repository is given."""
 
 import os
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from parity import golden, report
-from parity.compare import FLOAT64, QUANTITIES, Live, keep_latest
+from parity.compare import QUANTITIES, Live, float64_bounds
+from parity.flax_run import Network, interpret
 
 torch = pytest.importorskip("torch", reason="the twin needs torch", exc_type=ModuleNotFoundError)
 
@@ -16,9 +18,6 @@ from parity.reference import run  # noqa: E402
 
 CLONE = os.environ.get(original.VARIABLE)
 NETWORKS = [name for name in golden.manifest()["models"] if not name.startswith("backbone_")]
-needs_clone = pytest.mark.skipif(
-    not CLONE, reason=f"set {original.VARIABLE} to a clone of the original repository to compare with its modules"
-)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,23 +28,34 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@keep_latest
-def runs(clone, name):
-    """(the original's, the twin's) in float64; saliency's weight is float32 in the original."""
-    return (
-        original.run_original(Path(clone), name),
-        run.run_network(name, torch.float64, weight_dtype=torch.float32),
-    )
+def twin_run(name):
+    """In float64; saliency's weight is float32 in the original."""
+    return run.run_network(name, torch.float64, weight_dtype=torch.float32)
 
 
-@needs_clone
-@pytest.mark.parametrize("quantity", QUANTITIES)
+def flax_run(name):
+    with jax.enable_x64(True):
+        return Network(name, np.float64, interpret).run(golden.state_dict(name))
+
+
+def assert_same(name, reference, **runs):
+    """Every element of every output, statistic, gradient and parameter, of the twin and of the Flax network."""
+    failures = []
+    for who, ours in runs.items():
+        bounds = float64_bounds(name, original=who == "flax")
+        for quantity, measure in QUANTITIES.items():
+            deviation = report.record(f"{who} float64 {name} / original", quantity, measure(Live(reference), ours))
+            if not deviation < bounds[quantity]:
+                failures.append(f"{who}, {quantity}: {deviation:.1e}, allowed {bounds[quantity]:.0e}")
+    assert not failures
+
+
+@pytest.mark.skipif(
+    not CLONE, reason=f"set {original.VARIABLE} to a clone of the original repository to compare with its modules"
+)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_twin_is_the_original(name, quantity):
-    """Every element of every output, statistic, gradient and parameter."""
-    reference, twin = runs(CLONE, name)
-    deviation = QUANTITIES[quantity](Live(reference), twin)
-    assert report.record(f"twin float64 {name} original", quantity, deviation) < FLOAT64[quantity]
+def test_original(name):
+    assert_same(name, original.run_original(Path(CLONE), name), twin=twin_run(name), flax=flax_run(name))
 
 
 # A clone that is none: the twin behind the interface of the original, with its habits, as far as they matter here.
@@ -117,9 +127,7 @@ def stand_in(tmp_path):
 @pytest.mark.parametrize("name", ["single_hrnet18_depth", "baseline_nyud_hrnet18"])
 def test_stand_in(stand_in, name):
     """All of the way through the other process and back."""
-    reference, twin = runs(str(stand_in(name)), name)
-    for quantity, deviation in QUANTITIES.items():
-        assert deviation(Live(reference), twin) < FLOAT64[quantity], quantity
+    assert_same(name, original.run_original(stand_in(name), name), twin=twin_run(name))
 
 
 def test_useless_clone(tmp_path):

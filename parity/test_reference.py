@@ -42,7 +42,7 @@ PRECISIONS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Two threads that wait for each other are slow on a machine that does other things too."""
+    """Two processes share the tests, and threads that wait for each other are slow."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -61,7 +61,9 @@ def _write_torch(path: Path, arrays: dict[str, np.ndarray]) -> None:
             f'writing {path} needs torch: pip install -c requirements.lock -e ".[parity]"; or give a TARGET that ends '
             "in .safetensors, which torch reads with safetensors.torch.load_file"
         ) from error
-    torch.save({name: torch.from_numpy(np.array(value, order="C")) for name, value in arrays.items()}, path)
+    partial = path.with_name(f"incomplete.{path.name}")
+    torch.save({name: torch.from_numpy(np.array(value, order="C")) for name, value in arrays.items()}, partial)
+    partial.replace(path)
 
 
 if __name__ == "__main__":

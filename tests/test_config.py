@@ -50,6 +50,7 @@ def test_validate_lists_every_problem():
     config.optim.lr = 0
     config.train.batch_size = 0
     config.data.image_size = (16, 64)
+    config.optim.schedule = "step"
     with pytest.raises(ValueError, match="does not work") as error:
         validate(config)
     for part in (
@@ -57,6 +58,7 @@ def test_validate_lists_every_problem():
         "optim.lr is 0; it must be positive",
         "train.batch_size is 0; the least is 1",
         "data.image_size is (16, 64)",
+        "optim.schedule is 'step' and optim.decay_epochs is empty",
         "data set 'nyud' has no task sal",
     ):
         assert part in str(error.value)

@@ -79,6 +79,21 @@ def test_pretrained_weights_fill_every_backbone(tmp_path):
     )
 
 
+def test_a_whole_model_is_no_backbone(tmp_path):
+    weights.write_arrays(tmp_path / "model.npz", single(tmp_path, "depth")[1])
+    config = multi_task(tmp_path, init_single_task=False, pretrained=str(tmp_path / "model.npz"))
+    with pytest.raises(ValueError, match=r"model\.npz holds a whole model, not a backbone"):
+        initial.check(config)
+
+
+def test_one_image_is_too_little_for_deeplab(tmp_path):
+    config = multi_task(tmp_path, init_single_task=False, head="deeplab")
+    initial.check(config)
+    config.train.batch_size = 1
+    with pytest.raises(ValueError, match="cannot train on a global batch of one image"):
+        initial.check(config)
+
+
 def test_pretrained_weights_that_do_not_fit_are_found_early(tmp_path):
     source, arrays = pretrained(tmp_path)
     weights.write_arrays(source, arrays | {"stem.weight": np.zeros((3, 3, 5, 5))})
@@ -149,7 +164,11 @@ def test_the_pattern_needs_a_place_for_the_task(tmp_path, pattern):
     [
         (lambda c: setattr(c.data, "tasks", ("normals",)), r"data\.tasks is \('normals',\), not \('depth',\)"),
         (lambda c: setattr(c.model, "name", "baseline"), r"model\.name is 'baseline', not 'single_task'"),
-        (lambda c: setattr(c.model, "head", "hrnet"), r"model\.head is 'hrnet', not ''"),
+        (lambda c: setattr(c.data, "protocol", "survey"), r"data\.protocol is 'survey', not 'astmt'"),
+        (
+            lambda c: setattr(c.data, "builder", ""),
+            "the tfds builder is 'nyud_mt/astmt', not 'rendered_scenes/nyud_tiny'",
+        ),
     ],
 )
 def test_runs_of_other_models_are_refused(tmp_path, change, message):

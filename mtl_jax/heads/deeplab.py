@@ -26,6 +26,11 @@ class ASPP(nnx.Module):
         ValueError: training on a batch of one image, whose pooled map leaves batch norm a single value per channel.
     """
 
+    ONE_IMAGE = (
+        "the DeepLab head cannot train on a global batch of one image: its image-pooling branch normalises over the "
+        "batch alone. Set train.batch_size to 2 or more, or use model.head='hrnet'"
+    )
+
     def __init__(self, in_features: int, *, dtype: Dtype | None, rngs: nnx.Rngs):
         conv = partial(Conv, dtype=dtype, rngs=rngs)
         norm = partial(BatchNorm, WIDTH, dtype=dtype)
@@ -42,10 +47,7 @@ class ASPP(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         *branches, pooling = self.convs
         if x.shape[0] == 1 and not pooling[2].use_running_average:
-            raise ValueError(
-                "the DeepLab head cannot train on a global batch of one image: its image-pooling branch normalises "
-                "over the batch alone. Set train.batch_size to 2 or more, or use model.head='hrnet'"
-            )
+            raise ValueError(self.ONE_IMAGE)
         pooled = pooling(x)  # [B, 1, 1, 256]; enlarging a single pixel repeats it
         maps = [branch(x) for branch in branches]
         return self.project(jnp.concatenate([*maps, jnp.broadcast_to(pooled, maps[0].shape)], axis=-1))

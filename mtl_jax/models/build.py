@@ -100,6 +100,11 @@ def _pad_net(parts: _Parts) -> MultiTaskModel:
 
 def _mti_net(parts: _Parts) -> MultiTaskModel:
     backbone = parts.backbone()
+    if parts.config.model.head == "deeplab" and len(backbone.channels) > 1:
+        raise ValueError(
+            "model mti_net distils at every scale, and model.head='deeplab' would read the coarsest alone; leave it "
+            "empty"
+        )
     return MTINet(backbone, parts.intermediate_outputs(), parts.heads(backbone), **parts.options)
 
 

@@ -42,30 +42,38 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes a .safetensors or .npz file.
+    """Writes a .safetensors or .npz file, whole or not at all.
 
     Raises:
         ValueError: another suffix.
     """
     path = Path(path)
-    if path.suffix == ".safetensors":
-        save_file({name: np.array(value, order="C") for name, value in arrays.items()}, path)
-    elif path.suffix == ".npz":
-        np.savez(path, allow_pickle=False, **arrays)
-    else:
+    if path.suffix not in WRITABLE:
         raise ValueError(f"{path} ends in {path.suffix!r}; {' and '.join(WRITABLE)} files are written")
+    partial = path.with_name(f"incomplete.{path.name}")  # with the suffix, which savez would add
+    if path.suffix == ".safetensors":
+        save_file({name: np.array(value, order="C") for name, value in arrays.items()}, partial)
+    else:
+        np.savez(partial, allow_pickle=False, **arrays)
+    partial.replace(path)
 
 
 def _read_flat(path: Path) -> dict[str, np.ndarray]:
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return {name: _plain(value) for name, value in load_file(path).items()}
         if path.suffix == ".npz":
             with np.load(path) as arrays:
                 return dict(arrays)
-    except (SafetensorError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    # The last two: an .npy file under the wrong name, and dtypes that numpy has no name for.
+    except (SafetensorError, ValueError, OSError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read as {path.suffix}: {error}; make the file again") from error
     raise ValueError(f"{path} is a {path.suffix or 'nameless'} file; weights are read from {', '.join(_READABLE)}")
+
+
+def _plain(value: np.ndarray) -> np.ndarray:
+    """bfloat16, which numpy cannot store, as float32."""
+    return value.astype(np.float32) if value.dtype.name == "bfloat16" else value
 
 
 def _state_dict(tree: Any, path: Path) -> dict[str, np.ndarray]:
@@ -74,7 +82,7 @@ def _state_dict(tree: Any, path: Path) -> dict[str, np.ndarray]:
         tree = inner[0]
     if not isinstance(tree, dict):
         raise ValueError(f"{path} holds {_describe(tree)} instead of named arrays; save a state_dict")
-    other = {name: value for name, value in tree.items() if not isinstance(value, np.ndarray)}
+    other = {k: value for k, value in tree.items() if not (isinstance(k, str) and isinstance(value, np.ndarray))}
     if other:
         found = ", ".join(f"{name!r}: {_describe(value)}" for name, value in list(other.items())[:10])
         raise ValueError(

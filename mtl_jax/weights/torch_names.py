@@ -13,6 +13,7 @@ from flax import nnx
 
 _NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 _MODULES = {"nddr.layer1.": "nddr.layer1_without_conv."}  # beginnings of whole keys, ours and torch's
+_SHOWN = 50  # problems in an error
 _COUNTER = "num_batches_tracked"  # torch counts batches where momentum is None; nothing reads it here
 _TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0)}  # [kh, kw, in, out] -> [out, in, kh, kw]; [in, out] -> [out, in]
 _FROM_TORCH = {4: (2, 3, 1, 0), 2: (1, 0)}
@@ -52,8 +53,8 @@ def load_torch(model: nnx.Module, arrays: Mapping[str, np.ndarray]) -> None:
         arrays: {torch key: array in torch's layout}; `num_batches_tracked` counters are ignored.
 
     Raises:
-        ValueError: keys without a place in the model, places without a key, or other shapes: all of them are listed.
-            The model is then unchanged.
+        ValueError: keys without a place in the model, places without a key, other shapes, or numbers that are not
+            floating point: the first of them are listed. The model is then unchanged.
     """
     for variable, value in _match(model, arrays):
         variable[...] = jnp.asarray(value, dtype=variable.dtype)
@@ -81,9 +82,11 @@ def _match(model: nnx.Module, arrays: Mapping[str, np.ndarray]) -> list[tuple[nn
             rank = len(variable.shape)
             expected = tuple(variable.shape[i] for i in _TO_TORCH.get(rank, range(rank)))
             problems.append(f"shape: {key} is {given[key].shape}, the model has {expected}")
+        if value.dtype.kind != "f":
+            problems.append(f"dtype: {key} is {value.dtype}, the model has {variable.dtype}")
         pairs.append((variable, value))
     if problems:
-        raise ValueError(
-            f"the weights do not fit {type(model).__name__} ({len(problems)} problems):\n  " + "\n  ".join(problems)
-        )
+        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        listed = "\n  ".join([*problems[:_SHOWN], *more])
+        raise ValueError(f"the weights do not fit {type(model).__name__} ({len(problems)} problems):\n  {listed}")
     return pairs

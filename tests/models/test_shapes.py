@@ -91,6 +91,11 @@ def test_images_of_another_layout_are_refused(shape, backbone):
             Config(Data("nyud", ("semseg",)), Model("baseline", "tiny", head="fcn")),
             "unknown head 'fcn'; the heads are hrnet, deeplab",
         ),
+        (
+            Config(Data("nyud", ("semseg",)), Model("mti_net", "tiny", head="deeplab")),
+            "model mti_net distils at every scale",
+        ),
+        (Config(Data("nyud", ("semseg",)), Model("pad_net", "tiny", head="hrnet")), "model pad_net has its own heads"),
         (Config(Data("nyud", ("semseg", "depth")), Model("single_task")), "takes one task, data.tasks names 2"),
         (Config(Data("nyud", ("sal",)), Model("baseline", "tiny")), "data set 'nyud' has no task sal"),
     ],

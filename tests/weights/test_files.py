@@ -1,5 +1,7 @@
+import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from mtl_jax import weights
 
@@ -18,6 +20,19 @@ def test_round_trip(tmp_path, suffix):
     arrays = ARRAYS | {"transposed": ARRAYS["a.weight"].T, "empty": np.zeros((0, 3), np.float16)}
     weights.write_arrays(tmp_path / f"x{suffix}", arrays)
     _assert_same(weights.read_arrays(tmp_path / f"x{suffix}"), arrays)
+
+
+def test_bfloat16_becomes_float32(tmp_path):
+    values = np.array([0.0, 1.0, -2.5], np.float32)
+    save_file({"x": values.astype(ml_dtypes.bfloat16)}, tmp_path / "x.safetensors")
+    _assert_same(weights.read_arrays(tmp_path / "x.safetensors"), {"x": values})
+
+
+def test_an_array_by_itself_is_no_archive(tmp_path):
+    with (tmp_path / "x.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ValueError, match=r"cannot be read as \.npz"):
+        weights.read_arrays(tmp_path / "x.npz")
 
 
 def test_other_suffixes_are_refused(tmp_path):

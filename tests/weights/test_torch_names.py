@@ -40,6 +40,13 @@ def test_every_misfit_is_listed_and_nothing_changes():
         np.testing.assert_array_equal(value, before[key], err_msg=key)
 
 
+def test_integers_are_no_weights():
+    arrays = weights.to_torch(_model())
+    arrays["decoders.edge.last_layer.0.bias"] = np.zeros(48, np.int64)
+    with pytest.raises(ValueError, match=r"dtype: decoders\.edge\.last_layer\.0\.bias is int64, the model has float32"):
+        weights.load_torch(_model(), arrays)
+
+
 def test_a_wrong_rank_is_listed_too():
     arrays = weights.to_torch(_model())
     arrays["decoders.edge.last_layer.0.bias"] = np.zeros((2, 3, 4, 5))
