@@ -1,6 +1,11 @@
 """Two processes run the tests; what shares expensive fixtures or caches stays in one of them."""
 
+import os
+
 import pytest
+
+# The processes inherit it: glibc otherwise keeps freed arrays, which are gigabytes in the parity suite.
+os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 20))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -33,7 +33,7 @@ def build(name: str) -> nnx.Module:
 
 
 def interpret(function: Callable) -> Callable:
-    """Runs the traced function operation by operation.
+    """Runs the traced function, which is kept for every set of shapes, operation by operation.
 
     XLA needs tens of seconds to compile a network that runs three times; its operations, of which all networks share
     most, are compiled once each.
@@ -41,11 +41,12 @@ def interpret(function: Callable) -> Callable:
     traced: dict = {}
 
     def run(*args):
-        if not traced:
-            traced["jaxpr"], traced["out"] = jax.make_jaxpr(function, return_shape=True)(*args)
-        closed = traced["jaxpr"]
-        flat = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *jax.tree.leaves(args))
-        return jax.tree.unflatten(jax.tree.structure(traced["out"]), flat)
+        leaves, structure = jax.tree.flatten(args)
+        key = structure, *(jax.typeof(leaf) for leaf in leaves)
+        if key not in traced:
+            traced[key] = jax.make_jaxpr(function, return_shape=True)(*args)
+        closed, out = traced[key]
+        return jax.tree.unflatten(jax.tree.structure(out), jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *leaves))
 
     return run
 
