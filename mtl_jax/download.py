@@ -43,7 +43,7 @@ def retrieve(url: str, path: Path, verify: Callable[[Path], None] | None = None)
             path.parent.mkdir(parents=True, exist_ok=True)
             _stream(url, partial)
         except (OSError, http.client.HTTPException) as error:
-            raise DownloadError(f"cannot download {path} from {url}: {error}") from error
+            raise DownloadError(f"cannot download {path.name} from {url}: {error}") from error
         if verify is not None:
             verify(partial)
         partial.replace(path)
