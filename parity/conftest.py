@@ -12,6 +12,16 @@ def pytest_runtest_makereport(item):
     yield
 
 
+@pytest.fixture(scope="module")
+def torch():
+    """Single-threaded: two processes share the tests, and threads that wait for each other are slow."""
+    torch = pytest.importorskip("torch", reason="the twin needs torch", exc_type=ModuleNotFoundError)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield torch
+    torch.set_num_threads(threads)
+
+
 def pytest_terminal_summary(terminalreporter):
     reports = [entry for entries in terminalreporter.stats.values() for entry in entries]
     lines = report.table(

@@ -51,7 +51,8 @@ def interpret(function: Callable) -> Callable:
     return run
 
 
-def _nchw(outputs: Mapping) -> dict[str, np.ndarray]:
+def nchw(outputs: Mapping) -> dict[str, np.ndarray]:
+    """Our outputs under their recorded names, in torch's layout."""
     return {key: np.moveaxis(np.asarray(x), -1, 1) for key, x in flatten(outputs).items()}
 
 
@@ -135,19 +136,19 @@ class Network:
     def evaluate(self, arrays: Mapping[str, np.ndarray], image: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs with the running statistics for weights under torch's names and an image `[B, 3, H, W]`."""
         images = jnp.asarray(np.moveaxis(image, 1, -1), self.dtype)
-        return _nchw(self.predict(nnx.as_pure(nnx.state(self.model(arrays))), images))
+        return nchw(self.predict(nnx.as_pure(nnx.state(self.model(arrays))), images))
 
     def run(self, arrays: Mapping[str, np.ndarray], image: np.ndarray | None = None) -> Run:
         """Evaluates, differentiates and trains for three steps from weights under torch's names."""
         batch = self.batch(image)
         model = self.model(arrays)
-        evaluated = _nchw(self.predict(nnx.as_pure(nnx.state(model)), batch["image"]))
+        evaluated = nchw(self.predict(nnx.as_pure(nnx.state(model)), batch["image"]))
         parameters, statistics = (nnx.as_pure(nnx.state(model, kind)) for kind in (nnx.Param, nnx.BatchStat))
         optimizer, step_losses = _Optimizer(self), []
         for step in range(3):
             grads, statistics, outputs, losses = self.differentiate(parameters, statistics, batch)
             if step == 0:
-                first = _nchw(outputs), {key: float(x) for key, x in losses.items()}
+                first = nchw(outputs), {key: float(x) for key, x in losses.items()}
                 gradients, buffers = self._parameters(grads), self._statistics(statistics)
             step_losses.append(float(losses["total"]))
             parameters = optimizer.update(parameters, grads)

@@ -64,16 +64,6 @@ def flax_run(name, dtype, recorded=True):
         return network(name, dtype).run(golden.state_dict(name, "live."), other_image(64, 96))
 
 
-@pytest.fixture(scope="module")
-def torch():
-    """Single-threaded: two processes share the tests, and threads that wait for each other are slow."""
-    torch = pytest.importorskip("torch", reason="the twin needs torch", exc_type=ModuleNotFoundError)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield torch
-    torch.set_num_threads(threads)
-
-
 @keep_latest
 def twin_run(name, recorded=True):
     import torch

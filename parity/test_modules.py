@@ -17,7 +17,7 @@ from mtl_jax.models.nddr_cnn import NDDRLayer
 from mtl_jax.nn import Sequential
 from parity import golden, report
 from parity.compare import FLOAT64, Recorded
-from parity.flax_run import STATISTICS, interpret
+from parity.flax_run import STATISTICS, interpret, nchw
 
 RECORDED = [name for name in golden.manifest()["models"] if name.startswith("backbone_")]
 TRAINING_VIEW = {"use_running_average": False, "raise_if_not_found": False}
@@ -58,7 +58,7 @@ class Forward:
 
     def eval(self) -> dict[str, np.ndarray]:
         view = models.evaluation_view(self.model)
-        return _nchw(interpret(lambda state, image: maps(nnx.merge(nnx.graphdef(view), state), image))(*self._inputs()))
+        return nchw(interpret(lambda state, image: maps(nnx.merge(nnx.graphdef(view), state), image))(*self._inputs()))
 
     def train(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Outputs, and the running statistics afterwards."""
@@ -71,14 +71,10 @@ class Forward:
         outputs, state = interpret(forward)(*self._inputs())
         nnx.update(self.model, state)
         after = weights.to_torch(self.model)
-        return _nchw(outputs), {key: x for key, x in after.items() if key.endswith(STATISTICS)}
+        return nchw(outputs), {key: x for key, x in after.items() if key.endswith(STATISTICS)}
 
     def _inputs(self):
         return nnx.as_pure(nnx.state(self.model)), self.image
-
-
-def _nchw(outputs: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
-    return {key: np.moveaxis(np.asarray(x), -1, 1) for key, x in outputs.items()}
 
 
 def family(name):
@@ -173,7 +169,7 @@ def test_forward_of_fusion():
         "nddr/forward_train": nnx.view(nddr, **TRAINING_VIEW)(inputs),
     }
     for name, outputs in results.items():
-        for task, x in _nchw(outputs).items():
+        for task, x in nchw(outputs).items():
             np.testing.assert_allclose(x, INIT[f"{name}/{task}"], rtol=1e-5, atol=1e-6, err_msg=f"{name}/{task}")
     for key, x in weights.to_torch(nddr).items():
         if key.endswith(STATISTICS):

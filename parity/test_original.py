@@ -20,12 +20,7 @@ CLONE = os.environ.get(original.VARIABLE)
 NETWORKS = [name for name in golden.manifest()["models"] if not name.startswith("backbone_")]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("torch")  # single-threaded
 
 
 def twin_run(name):

@@ -40,13 +40,7 @@ PRECISIONS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Two processes share the tests, and threads that wait for each other are slow."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("torch")  # single-threaded
 
 
 @by_name([*NETWORKS, *BACKBONES])

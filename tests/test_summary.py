@@ -7,10 +7,10 @@ import pytest
 from absl import flags
 from flax import nnx
 
-from mtl_jax import backbones, models, summary
+from mtl_jax import backbones, summary
 from mtl_jax.config import Config, Data, Model
 from mtl_jax.nn import BasicBlock, Conv, Linear, SqueezeExcite, resize_bilinear
-from parity import golden
+from parity import flax_run, golden
 from tests.test_configs import EXPERIMENTS, ROOT, load
 
 RNGS = nnx.Rngs(0)
@@ -77,14 +77,6 @@ MANIFEST = json.loads((golden.ROOT / "manifest.json").read_text(encoding="utf-8"
 BACKBONES = ("hrnet_w18", "hrnet_w32", "hrnet_w48", "resnet18_dilated", "resnet50_dilated")  # without a classifier
 
 
-def _recorded_config(info: dict) -> Config:
-    """The configuration of a recorded network."""
-    name = "single_task" if info["setup"] == "single_task" else info["model"]
-    backbone = info["backbone"] + "_dilated" * info["backbone_kwargs"]["dilated"]
-    tasks, aux = tuple(info["tasks"]), tuple(info["auxiliary_tasks"] or ())
-    return Config(Data(golden.DATASETS[info["db"]], tasks, aux), Model(name, backbone))
-
-
 def _slow_if_large(names):
     """Thousands of layers take seconds to build, abstract as they are."""
     large = (
@@ -100,9 +92,8 @@ def _slow_if_large(names):
 
 @pytest.mark.parametrize("name", _slow_if_large(name for name in MANIFEST if "setup" in MANIFEST[name]))
 def test_parameters_are_those_of_the_recorded_networks(name):
-    info = MANIFEST[name]
-    model = nnx.eval_shape(lambda: models.build(_recorded_config(info)))
-    assert summary.parameters(model) == info["n_parameters"]
+    model = nnx.eval_shape(lambda: flax_run.build(name))
+    assert summary.parameters(model) == MANIFEST[name]["n_parameters"]
 
 
 @pytest.mark.parametrize("name", _slow_if_large(BACKBONES))
