@@ -6,6 +6,7 @@ them before all overrides are in. `validate` checks the finished configuration.
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -20,16 +21,18 @@ class Data:
     """What is learned from which images.
 
     Attributes:
-        dataset: label conventions and resolution, a key of `mtl_jax.data.DATASETS`: nyud or pascal.
+        dataset: label conventions and resolution, a key of `mtl_jax.data.DATASETS`: nyud, pascal, or folder for a
+            folder of one's own.
         tasks: main tasks.
         aux_tasks: tasks supervised at the intermediate predictions of PAD-Net and MTI-Net; empty = the main tasks.
         protocol: "astmt" or "survey": release of the data set, augmentation.
         builder: tfds builder and its config; empty = the data set's own, `rendered_scenes/nyud` = the embedded scenes.
         data_dir: where built data sets live; empty = ~/tensorflow_datasets.
-        manual_dir: folder or archive with the original files, read when the data set is built.
+        manual_dir: folder or archive with the original files, read when the data set is built; one's own folder.
         image_size: (height, width) of network inputs in pixels; (0, 0) = the data set's resolution.
         border: label outside a rotated image: "zero" as in the literature, or "ignore".
         num_workers: processes that read and transform images; 0 = none.
+        class_names: {task: names of its classes}, for a folder of one's own; filled in from its description.
     """
 
     dataset: str = "nyud"
@@ -42,6 +45,7 @@ class Data:
     image_size: tuple[int, int] = (0, 0)
     border: str = "zero"
     num_workers: int = 4
+    class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass
@@ -146,6 +150,16 @@ def all_tasks(config: Config) -> tuple[str, ...]:
     return task_table.ordered((*config.data.tasks, *config.data.aux_tasks))
 
 
+def num_channels(config: Config, names: Iterable[str]) -> dict[str, int]:
+    """{task: logit channels}
+
+    Raises:
+        ValueError: the data set has no labels for one of the tasks.
+    """
+    classes = {task: len(listed) for task, listed in config.data.class_names.items()}
+    return task_table.num_channels(names, config.data.dataset, classes)
+
+
 _CHOICES = {
     "data.protocol": ("astmt", "survey"),
     "data.border": ("zero", "ignore"),
@@ -198,7 +212,7 @@ def validate(config: Config) -> Config:
     if not config.data.tasks:
         problems.append("data.tasks is empty; name at least one task, for example ('semseg', 'depth')")
     try:
-        task_table.num_channels(all_tasks(config), config.data.dataset)
+        num_channels(config, all_tasks(config))
     except ValueError as error:
         problems.append(f"data.tasks / data.aux_tasks: {error}")
     if problems:
@@ -279,6 +293,8 @@ def _build(cls: Any, values: dict, prefix: str) -> Any:
             value = _build(kind, value, f"{prefix}{name}.")
         elif isinstance(value, list):
             value = tuple(value)
+        elif isinstance(value, dict):
+            value = {key: tuple(listed) for key, listed in value.items()}
         kwargs[name] = value
     return cls(**kwargs)
 

@@ -8,12 +8,14 @@ from mtl_jax import evaluate, predictions, tasks
 from mtl_jax.data.datasets import Split
 from mtl_jax.metrics import Metric
 
+EPS = float(np.finfo(np.float32).eps)
+
 
 def score(train: Split, val: Split, metrics: Mapping[str, Metric], family: str) -> evaluate.Results:
     """The final protocol's scores of constant predictions on a validation split.
 
     For class maps the constant is the validation split's most frequent class, which no other constant beats in mIoU;
-    for continuous labels it is the mean of the training split.
+    for continuous labels it is the mean of the training split. Images without a label of the task are left out.
 
     Args:
         metrics: {task: metric of the final protocol}.
@@ -28,7 +30,9 @@ def _constant(task: str, source: Split, family: str) -> np.ndarray:
     counts = np.zeros(tasks.IGNORE + 1, np.int64)
     total, pixels = np.zeros(tasks.get(task).label_channels), 0
     for index in range(len(source)):
-        label = source.sample(index, (task,), family)[task]
+        label = source.sample(index, (task,), family).get(task)
+        if label is None:
+            continue
         if _is_class_map(task):
             counts += np.bincount(label.reshape(-1), minlength=len(counts))
         else:
@@ -46,9 +50,14 @@ def _as_prediction(task: str, value: np.ndarray) -> np.ndarray:
     if _is_class_map(task):
         return np.full((1, 1), value, np.int32)
     pixel = np.asarray(value, np.float32).reshape(1, 1, 1, -1)
-    inverse = {"identity": lambda x: x, "unit_vector": lambda x: x, "sigmoid": lambda p: np.log(p / (1 - p))}
+    inverse = {"identity": lambda x: x, "unit_vector": lambda x: x, "sigmoid": _logit}
     logits = inverse[tasks.get(task).activation](pixel)
     return np.asarray(predictions.ACTIVATIONS[tasks.get(task).activation](logits))[0]
+
+
+def _logit(p: np.ndarray) -> np.ndarray:
+    p = np.clip(p, EPS, 1 - EPS)  # 0 and 1 have none: nothing, or everything, is foreground or an edge
+    return np.log(p / (1 - p))
 
 
 def _is_class_map(task: str) -> bool:

@@ -3,11 +3,12 @@
 import hashlib
 import http.client
 import os
-import shutil
 import urllib.request
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+
+from tqdm import tqdm
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60  # seconds without a byte
@@ -41,7 +42,7 @@ def retrieve(url: str, path: Path, verify: Callable[[Path], None] | None = None)
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _stream(url, partial)
+            _stream(url, partial, path.name)
         except (OSError, http.client.HTTPException) as error:
             raise DownloadError(f"cannot download {path.name} from {url}: {error}") from error
         if verify is not None:
@@ -51,13 +52,17 @@ def retrieve(url: str, path: Path, verify: Callable[[Path], None] | None = None)
         partial.unlink(missing_ok=True)
 
 
-def _stream(url: str, path: Path) -> None:
+def _stream(url: str, path: Path, name: str) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "Mozilla/5.0"})
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as response, path.open("xb") as file:
         kind = response.headers.get_content_type()
         if kind == "text/html":
             raise OSError("the server answered with a web page instead of the file (moved, or a download limit)")
-        shutil.copyfileobj(response, file, _CHUNK)
         length = response.headers.get("Content-Length")
-    if length is not None and path.stat().st_size != int(length):
-        raise OSError(f"the connection broke after {path.stat().st_size} of {length} bytes")
+        total = int(length) if length is not None else None
+        with tqdm(desc=f"downloading {name}", total=total, unit="B", unit_scale=True) as bar:
+            while chunk := response.read(_CHUNK):
+                file.write(chunk)
+                bar.update(len(chunk))
+    if total is not None and path.stat().st_size != total:
+        raise OSError(f"the connection broke after {path.stat().st_size} of {total} bytes")

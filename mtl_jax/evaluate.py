@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from mtl_jax import parallel, predictions
+from mtl_jax.data import prefetch
 from mtl_jax.data.datasets import Split
 from mtl_jax.metrics import Accumulator, Metric, Result, delta_m
 from mtl_jax.tasks import TASKS
@@ -38,8 +40,8 @@ def streaming(
         batches: from `data.loader.val_batches`, with "valid" marking the images that do not merely pad.
     """
     accumulators = {task: Accumulator(metric) for task, metric in metrics.items()}
-    for batch in batches:
-        valid, stats = step(arrays, parallel.shard_batch(batch, mesh))
+    for batch in _placed(batches, mesh):
+        valid, stats = step(arrays, batch)
         for task, accumulator in accumulators.items():
             accumulator.update({name: np.asarray(value) for name, value in stats[task].items()}, np.asarray(valid))
     return {task: accumulator.compute() for task, accumulator in accumulators.items()}
@@ -56,12 +58,24 @@ def predict_images(
     Args:
         step: from `train.step.make_predict_step`.
     """
-    for batch in batches:
-        needed = {name: batch[name] for name in ("image", "index", "valid")}
-        index, valid, maps = step(arrays, parallel.shard_batch(needed, mesh))
+    for batch in _placed(batches, mesh, ("image", "index", "valid")):
+        index, valid, maps = step(arrays, batch)
         maps = {task: np.asarray(value) for task, value in maps.items()}
         for row in np.flatnonzero(np.asarray(valid)):
             yield int(index[row]), {task: value[row] for task, value in maps.items()}
+
+
+def _placed(
+    batches: Iterable[Mapping[str, np.ndarray]], mesh: Mesh, names: Sequence[str] | None = None
+) -> Iterator[dict[str, jax.Array]]:
+    """The batches on the devices, or these entries of them; the next is on its way while one is being used."""
+    source = iter(batches)
+
+    def place() -> dict[str, jax.Array]:
+        batch = next(source)
+        return parallel.shard_batch({name: batch[name] for name in names or batch}, mesh)
+
+    return prefetch.ahead(place)
 
 
 def final(
@@ -72,6 +86,8 @@ def final(
     save_to: Path | None = None,
 ) -> Results:
     """Scores at each image's original size.
+
+    An image without a label of a task does not count in that task's score; its prediction is saved all the same.
 
     Args:
         images: (index in the source, predictions at network resolution), from `predict_images`.
@@ -85,11 +101,14 @@ def final(
         sample = source.sample(index, tuple(metrics), family)
         size = sample["image"].shape[:2]
         for task, accumulator in accumulators.items():
+            if save_to is None and task not in sample:
+                continue
             resized = predictions.resize_prediction(task, maps[task], size)
             prediction = predictions.quantise(task, resized)
             if save_to is not None:
                 predictions.save(task, prediction, predictions.file_path(save_to, task, sample["id"]))
-            accumulator.update(accumulator.metric.update(prediction[None], sample[task][None]))
+            if task in sample:
+                accumulator.update(accumulator.metric.update(prediction[None], sample[task][None]))
     return {task: accumulator.compute() for task, accumulator in accumulators.items()}
 
 
@@ -161,6 +180,8 @@ def read_single_task(directories: Sequence[str | Path], tasks: Sequence[str], pr
 def report(results: Results, reference: Results | None, *, step: int, protocol: Mapping[str, str]) -> dict[str, Any]:
     """What results.json holds: scores, the multi-task performance where it can be told, and how they were obtained."""
     gain = None if reference is None else delta_m(results, reference, tuple(results))
+    if gain is not None and not math.isfinite(gain):  # a task without a labelled image
+        gain = None
     return {"step": step, "protocol": dict(protocol), "results": results, "delta_m": gain, "single_task": reference}
 
 
@@ -177,6 +198,8 @@ def readable(content: Mapping[str, Any]) -> str:
     gain = content["delta_m"]
     if gain is not None:
         comparison = f"multi-task performance relative to single-task models: {100 * gain:+.2f} %"
+    elif content["single_task"] is not None:
+        comparison = "multi-task performance: not computed, as a task's deciding metric is undefined"
     else:
         comparison = "multi-task performance: not computed, as no single-task results were given (--single_task DIR)"
     protocol = ", ".join(f"{name} {value}" for name, value in content["protocol"].items())
@@ -187,7 +210,7 @@ def readable(content: Mapping[str, Any]) -> str:
 
 
 def table(results: Results) -> str:
-    """The scalar results as aligned lines, one task each."""
+    """The scalar results as aligned lines, one task each; nan where nothing is labelled."""
     lines = []
     for task, result in results.items():
         scalars = {name: value for name, value in result.items() if isinstance(value, float)}

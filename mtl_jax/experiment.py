@@ -10,8 +10,8 @@ from pathlib import Path
 import optax
 
 from mtl_jax import metrics, models, optim, tasks
-from mtl_jax.config import Config, all_tasks, from_json, main_tasks, to_json
-from mtl_jax.data import datasets
+from mtl_jax.config import Config, all_tasks, from_json, main_tasks, num_channels, to_json
+from mtl_jax.data import datasets, description
 from mtl_jax.data.datasets import Dataset, Split
 from mtl_jax.data.transforms import Recipe
 from mtl_jax.losses import Objective
@@ -33,6 +33,40 @@ _FREE = {
 def dataset(config: Config) -> Dataset:
     """The data set's row."""
     return datasets.get(config.data.dataset)
+
+
+def resolve(config: Config) -> Config:
+    """The configuration with what a described data set says about itself: builder, classes, tasks and image size.
+
+    Raises:
+        ValueError: a faulty description, or one that does not go with the configuration.
+        FileNotFoundError: no description.
+    """
+    data = config.data
+    if not dataset(config).described:
+        return config
+    if not data.manual_dir:
+        if not data.builder:
+            raise ValueError(
+                f"data.dataset is {data.dataset!r} and data.manual_dir is empty; give the folder that has "
+                f"{description.FILE} in it: --config.data.manual_dir=DIR"
+            )
+        return config
+    found = description.read(data.manual_dir)
+    names = tasks.ordered((*data.tasks, *data.aux_tasks))
+    if lost := [task for task in names if task not in found.labels]:
+        raise ValueError(
+            f"data.tasks / data.aux_tasks name {', '.join(lost)}, but {data.manual_dir} describes "
+            f"{', '.join(found.labels)}; change the tasks, or describe them there"
+        )
+    filled = dataclasses.replace(
+        data,
+        builder=f"folder_mt/{found.name}",
+        class_names={task: listed for task, listed in found.class_names.items() if not names or task in names},
+        tasks=data.tasks or tuple(found.labels),
+        image_size=found.image_size if tuple(data.image_size) == (0, 0) else data.image_size,
+    )
+    return dataclasses.replace(config, data=filled)
 
 
 def builder_name(config: Config) -> str:
@@ -57,9 +91,12 @@ def data_dir(config: Config) -> Path:
 
 
 def open_split(config: Config, split: str, names: Sequence[str]) -> Split:
-    """The records of a split with the labels of these tasks; the data set is built first where it is not."""
+    """The records of a split with the labels of these tasks; the data set is built first where it is not.
+
+    A single-task run sees only the images that have its label.
+    """
     builder = datasets.prepare(builder_name(config), data_dir(config), config.data.manual_dir or None)
-    return datasets.open_split(builder, split, names)
+    return datasets.open_split(builder, split, names, only_labelled=len(all_tasks(config)) == 1)
 
 
 def build_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
@@ -90,7 +127,7 @@ def build_objective(config: Config) -> Objective:
 
 def build_metrics(config: Config, *, final: bool) -> dict[str, metrics.Metric]:
     """{main task: its metric}, of the final protocol or of evaluation while training."""
-    channels = tasks.num_channels(main_tasks(config), config.data.dataset)
+    channels = num_channels(config, main_tasks(config))
     return {
         name: metrics.build(
             tasks.get(name).metric, num_classes=n, depth_protocol=config.train.depth_protocol, final=final

@@ -55,7 +55,7 @@ def file_samples(paths: Sequence[Path]) -> Iterator[Sample]:
 
 
 def split_samples(source: Split, family: str, tasks: Sequence[str], limit: int = 0) -> Iterator[Sample]:
-    """The images of a split with their labels; at most `limit` of them, 0 = all."""
+    """The images of a split with the labels they have; at most `limit` of them, 0 = all."""
     for index in range(min(limit or len(source), len(source))):
         yield source.sample(index, tasks, family)
 

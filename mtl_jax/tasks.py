@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 IGNORE = 255  # label value that no loss and no metric counts
+FROM_DATA = 0  # in `Task.channels`: the data set says itself how many classes it has
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Task:
 
     Attributes:
         name: key of the task in batches, outputs, configs and results.
-        channels: number of logit channels for each data set's label convention.
+        channels: number of logit channels for each data set's label convention, or `FROM_DATA`.
         label_channels: last dimension of the label, `[H, W, label_channels]`.
         label_dtype: what the input pipeline delivers.
         loss: name in `mtl_jax.losses.LOSSES`.
@@ -46,7 +47,7 @@ class Task:
 _ROWS = (
     Task(
         name="semseg",
-        channels={"nyud": 40, "pascal": 21},
+        channels={"nyud": 40, "pascal": 21, "folder": FROM_DATA},
         loss="softmax_cross_entropy",
         loss_weight=1.0,
         metric="semseg",
@@ -55,11 +56,11 @@ _ROWS = (
         activation="argmax",
         label_interpolation="nearest",
         prediction_interpolation="nearest",
-        label_dtype="int32",
+        label_dtype="uint8",
     ),
     Task(
         name="human_parts",
-        channels={"pascal": 7},
+        channels={"pascal": 7, "folder": FROM_DATA},
         loss="softmax_cross_entropy",
         loss_weight=2.0,
         metric="human_parts",
@@ -68,11 +69,11 @@ _ROWS = (
         activation="argmax",
         label_interpolation="nearest",
         prediction_interpolation="nearest",
-        label_dtype="int32",
+        label_dtype="uint8",
     ),
     Task(
         name="sal",
-        channels={"pascal": 1},
+        channels={"pascal": 1, "folder": 1},
         loss="balanced_cross_entropy",
         loss_weight=5.0,
         metric="saliency",
@@ -84,7 +85,7 @@ _ROWS = (
     ),
     Task(
         name="normals",
-        channels={"pascal": 3, "nyud": 3},
+        channels={"pascal": 3, "nyud": 3, "folder": 3},
         loss="normals_l1",
         loss_weight=10.0,
         metric="normals",
@@ -97,7 +98,7 @@ _ROWS = (
     ),
     Task(
         name="edge",
-        channels={"pascal": 1, "nyud": 1},
+        channels={"pascal": 1, "nyud": 1, "folder": 1},
         loss="edge_cross_entropy",
         loss_weight=50.0,
         metric="edge",
@@ -109,7 +110,7 @@ _ROWS = (
     ),
     Task(
         name="depth",
-        channels={"nyud": 1},
+        channels={"nyud": 1, "folder": 1},
         loss="depth_l1",
         loss_weight=1.0,
         metric="depth",
@@ -145,14 +146,23 @@ def ordered(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in TASKS if name in wanted)
 
 
-def num_channels(names: Iterable[str], dataset: str) -> dict[str, int]:
+def num_channels(names: Iterable[str], dataset: str, classes: Mapping[str, int] | None = None) -> dict[str, int]:
     """{task: logit channels} under a data set's label convention.
 
+    Args:
+        names: of the tasks.
+        dataset: key of `Task.channels`.
+        classes: {task: number of classes} of a data set that says so itself.
+
     Raises:
-        ValueError: the data set has no labels for one of the tasks.
+        ValueError: the data set has no labels for one of the tasks, or does not say how many classes it has.
     """
     names = tuple(names)
     if wrong := [name for name in names if dataset not in get(name).channels]:
         known = [task.name for task in TASKS.values() if dataset in task.channels]
         raise ValueError(f"data set {dataset!r} has no task {', '.join(wrong)}; it has: {', '.join(known) or 'none'}")
-    return {name: get(name).channels[dataset] for name in names}
+    channels = {name: get(name).channels[dataset] for name in names}
+    channels |= {name: (classes or {}).get(name, 0) for name, n in channels.items() if n == FROM_DATA}
+    if unknown := [name for name, n in channels.items() if n < 1]:
+        raise ValueError(f"the number of classes of {', '.join(unknown)} is not known; describe the data set")
+    return channels

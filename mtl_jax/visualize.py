@@ -11,6 +11,32 @@ from mtl_jax.predictions import resize_prediction
 from mtl_jax.tasks import IGNORE
 
 MARGIN, CAPTION = 8, 22  # pixels around the cells of a panel, and above each for its caption
+_FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.5
+UNLABELLED = 128  # grey of ignored pixels in maps whose labels are drawn black and white
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(", "))
+
+
+# {family of data sets: {task: names}}; a folder of one's own names its classes itself.
+CLASS_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
+    "nyud": {
+        "semseg": _names(
+            "wall, floor, cabinet, bed, chair, sofa, table, door, window, bookshelf, picture, counter, blinds, desk, "
+            "shelves, curtain, dresser, pillow, mirror, floor mat, clothes, ceiling, books, refrigerator, television, "
+            "paper, towel, shower curtain, box, whiteboard, person, night stand, toilet, sink, lamp, bathtub, bag, "
+            "other structure, other furniture, other prop"
+        )
+    },
+    "pascal": {
+        "semseg": _names(
+            "background, aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, dining table, dog, horse, "
+            "motorbike, person, potted plant, sheep, sofa, train, tv monitor"
+        ),
+        "human_parts": _names("background, head, torso, upper arm, lower arm, upper leg, lower leg"),
+    },
+}
 
 
 def class_colors(n: int = 256) -> np.ndarray:
@@ -29,7 +55,7 @@ def class_colors(n: int = 256) -> np.ndarray:
 
 
 def part_colors() -> np.ndarray:
-    """RGB uint8 `[256, 3]` for background, head, torso, upper and lower arms, upper and lower legs; ignored white."""
+    """RGB uint8 `[256, 3]` for the human parts of `CLASS_NAMES`; ignored white."""
     colors = np.full((256, 3), 255, np.uint8)
     colors[:7] = [
         (0, 0, 0),
@@ -52,9 +78,12 @@ def _parts(array: np.ndarray, label: bool, low: float | None, high: float | None
 
 
 def _grey(array: np.ndarray, label: bool, low: float | None, high: float | None) -> np.ndarray:
-    """Predictions are in 0..255; labels are drawn white where at least 0.5."""
+    """Predictions are in 0..255; labels are drawn white where at least 0.5, and grey where they are 255."""
     values = _plane(array)
-    grey = np.where(values >= 0.5, 255, 0) if label else np.clip(values, 0, 255)
+    if label:
+        grey = np.where(values == IGNORE, UNLABELLED, np.where(values >= 0.5, 255, 0))
+    else:
+        grey = np.clip(values, 0, 255)
     return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
 
 
@@ -115,6 +144,20 @@ def colorize(
     return PAINTERS[name](array, label, low, high)
 
 
+def labelled_pixels(task: str, label: Any) -> np.ndarray:
+    """Where there is a label, bool `[H, W]`; of depth and normals also zeros are none.
+
+    Args:
+        task: its name.
+        label: one image's, `[H, W, C]`.
+    """
+    label = np.asarray(label)
+    valid = np.isfinite(label).all(axis=-1) & (label != IGNORE).any(axis=-1)
+    if task_table.get(task).activation in ("identity", "unit_vector"):
+        valid &= (label != 0).any(axis=-1)
+    return valid
+
+
 def panel(image: Any, predictions: Mapping[str, Any], labels: Mapping[str, Any] | None = None) -> np.ndarray:
     """Image, predictions and ground truth side by side, RGB uint8.
 
@@ -125,12 +168,15 @@ def panel(image: Any, predictions: Mapping[str, Any], labels: Mapping[str, Any] 
     Args:
         image: RGB uint8 `[H, W, 3]`.
         predictions: {task: one image's prediction}.
-        labels: {task: one image's label}; tasks may be missing, others are left out.
+        labels: {task: one image's label}; where one is missing or None its place stays empty, those of other tasks are
+            left out.
     """
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
         raise ValueError(f"the image must be RGB uint8 [H, W, 3]; got {image.dtype} {image.shape}")
-    labels = {task: np.asarray(value) for task, value in (labels or {}).items() if task in predictions}
+    labels = {
+        task: np.asarray(value) for task, value in (labels or {}).items() if task in predictions and value is not None
+    }
     columns: list[list[tuple[str, np.ndarray] | None]] = [[("image", image), None]]
     for task in task_table.ordered(predictions):
         shown = {"prediction": np.asarray(predictions[task])}
@@ -156,20 +202,23 @@ def _grid(columns: list[list[tuple[str, np.ndarray] | None]], height: int, width
             if cell is None:
                 continue
             y, x = MARGIN + j * step_y, MARGIN + i * step_x
-            _caption(canvas[y : y + CAPTION, x : x + width], cell[0])
+            caption(canvas[y : y + CAPTION, x : x + width], cell[0])
             frame = (slice(y + CAPTION - 1, y + CAPTION + height + 1), slice(x - 1, x + width + 1))
             canvas[frame] = 200  # a grey line, for the white of ignored pixels
             canvas[y + CAPTION : y + CAPTION + height, x : x + width] = cell[1]
     return canvas
 
 
-def _caption(strip: np.ndarray, text: str) -> None:
-    """Writes into a white strip `[CAPTION, W, 3]`, smaller if the text would not fit."""
-    font = cv2.FONT_HERSHEY_SIMPLEX
-    width = cv2.getTextSize(text, font, 0.5, 1)[0][0]
-    scale = 0.5 * min(1.0, strip.shape[1] / max(width, 1))
+def text_width(text: str) -> int:
+    """Pixels a text takes at the size of captions."""
+    return int(cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0])
+
+
+def caption(strip: np.ndarray, text: str) -> None:
+    """Writes a text on white into a strip uint8 `[CAPTION, W, 3]`, smaller if it would not fit."""
+    scale = _FONT_SCALE * min(1.0, strip.shape[1] / max(text_width(text), 1))
     drawn = np.full(strip.shape, 255, np.uint8)  # OpenCV needs contiguous memory
-    cv2.putText(drawn, text, (0, CAPTION - 7), font, scale, (40, 40, 40), 1, cv2.LINE_AA)
+    cv2.putText(drawn, text, (0, CAPTION - 7), _FONT, scale, (40, 40, 40), 1, cv2.LINE_AA)
     strip[:] = drawn
 
 

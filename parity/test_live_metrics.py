@@ -84,14 +84,15 @@ def test_human_parts(rng, kind, final):
 
 
 def test_saliency(rng, kind):
-    """One image without foreground in either map, one in the label only, one in the prediction only."""
+    """One image without foreground in either map, one in the label only, one in the prediction only, two unlabelled."""
     transform, rel = kind
     batches = []
     for shape in SHAPES:
         label = (rng.random((*shape, 1)) < 0.3).astype(np.float32)
         prediction = (255 * np.clip(0.5 * label + 0.6 * rng.random((*shape, 1)), 0, 1)).astype(np.float32)
-        batches.append((prediction, label))
+        batches.append((prediction, ignored(rng, label)))
     batches[0][0][0], batches[0][1][0] = 0, 0
+    batches[0][1][2], batches[1][1][0] = 255, 255
     batches[2][1][1] = 0
     batches[2][0][2] = 0
     got = ours(metrics.build("saliency", num_classes=1), batches, transform)
@@ -132,7 +133,7 @@ def test_depth(rng, kind, protocol):
 
 
 def test_edge(rng, kind):
-    """Some maps are saturated at 0 and 255, right and wrong."""
+    """Some maps are saturated at 0 and 255, right and wrong; one image without a label."""
     transform, rel = kind
     batches = []
     for shape in SHAPES:
@@ -140,7 +141,8 @@ def test_edge(rng, kind):
         prediction = rng.uniform(0, 255, label.shape).astype(np.float32)
         prediction[rng.random(label.shape) < 0.1] = 0
         prediction[rng.random(label.shape) < 0.1] = 255
-        batches.append((prediction, label))
+        batches.append((prediction, ignored(rng, label)))
+    batches[0][1][1] = 255
     got = ours(metrics.build("edge", num_classes=1), batches, transform)
     check(got, reference.edge(images(batches)), rel)
 

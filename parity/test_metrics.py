@@ -121,7 +121,11 @@ def check_saliency(got, want):
 
 
 def test_streaming_saliency(arrays, recorded):
-    check_saliency(streaming(arrays, "sal", metrics.Saliency()), recorded["meter/sal"])
+    """In the reference 255 is foreground, here ignored: eight pixels of the recorded labels."""
+    is_label = {key: key.startswith("meter/sal/") and key.endswith("/gt") for key in arrays}
+    assert sum((arrays[key] == 255).sum() for key, yes in is_label.items() if yes) == 8
+    theirs = {key: np.where(value == 255, 1, value) if is_label[key] else value for key, value in arrays.items()}
+    check_saliency(streaming(theirs, "sal", metrics.Saliency()), recorded["meter/sal"])
 
 
 def test_final_saliency(arrays, recorded):

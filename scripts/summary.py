@@ -12,7 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
-from mtl_jax import cli, summary
+from mtl_jax import cli, experiment, summary
 from mtl_jax.config import Config, validate
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -54,7 +54,7 @@ def load(spec: str) -> Config:
     path, _, argument = spec.partition(":")
     if not Path(path).is_file():
         raise FileNotFoundError(f"--config is {spec!r} and there is no file {path}; give one of {CONFIGS.name}/*.py")
-    return validate(runpy.run_path(path)["get_config"](argument or None))
+    return validate(experiment.resolve(runpy.run_path(path)["get_config"](argument or None)))
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ flags.mark_flag_as_required("config")
 
 def main() -> None:
     cli.enable_compilation_cache()
-    config = validate(_CONFIG.value)
+    config = validate(experiment.resolve(_CONFIG.value))
     reference = None
     if _SINGLE_TASK.value:
         reference = evaluate.read_single_task(_SINGLE_TASK.value, main_tasks(config), experiment.protocol(config))

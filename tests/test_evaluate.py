@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mtl_jax import backbones, constant, evaluate, experiment, predict, predictions
+from mtl_jax import backbones, constant, evaluate, experiment, metrics, predict, predictions
 from mtl_jax.restore import Restored
 from mtl_jax.train.loop import fit
 from tests import tiny
@@ -50,6 +50,87 @@ def test_constant_predictions_are_scored_alike(run):
     mean = depth[depth > 0].mean(dtype=np.float64)
     expected = np.mean([np.sqrt(np.mean((t[t > 0].astype(np.float64) - mean) ** 2)) for t in truth])
     assert results["depth"]["rmse"] == pytest.approx(expected, rel=1e-6)
+
+
+class Samples:
+    """A split of given samples."""
+
+    def __init__(self, samples):
+        self.samples = samples
+
+    def __len__(self):
+        return len(self.samples)
+
+    def sample(self, index, tasks, family):
+        return {key: value for key, value in self.samples[index].items() if key in ("id", "image", *tasks)}
+
+
+FINAL = {name: metrics.build(name, num_classes=3, final=True) for name in ("semseg", "depth", "edge")}
+FINAL |= {"sal": metrics.build("saliency", num_classes=1, final=True)}
+
+
+def _samples(count):
+    """Images of several sizes with labels of four tasks, and predictions at another resolution."""
+    rng = np.random.default_rng(0)
+    samples, maps = [], []
+    for index in range(count):
+        size = (8 + index, 10)
+        samples.append(
+            {
+                "id": f"image {index}",
+                "image": rng.integers(0, 255, (*size, 3), np.uint8),
+                "semseg": rng.integers(0, 3, (*size, 1)).astype(np.uint8),
+                "sal": (rng.random((*size, 1)) < 0.4).astype(np.float32),
+                "edge": (rng.random((*size, 1)) < 0.2).astype(np.float32),
+                "depth": rng.uniform(1, 5, (*size, 1)).astype(np.float32),
+            }
+        )
+        maps.append({task: rng.uniform(0, 255, (6, 6, 1)).astype(np.float32) for task in ("sal", "edge", "depth")})
+        maps[-1]["semseg"] = rng.integers(0, 3, (6, 6)).astype(np.int32)
+    return samples, maps
+
+
+def test_a_missing_label_is_left_out_of_its_score_and_its_prediction_is_saved(tmp_path):
+    samples, maps = _samples(4)
+    for index, task in enumerate(FINAL):
+        del samples[index][task]  # each image lacks another label
+    results = evaluate.final(enumerate(maps), Samples(samples), FINAL, "nyud", tmp_path)
+    for index, task in enumerate(FINAL):
+        rest = [i for i in range(4) if i != index]
+        alone = {task: FINAL[task]}
+        chosen = Samples([samples[i] for i in rest])
+        assert results[task] == evaluate.final(enumerate(maps[i] for i in rest), chosen, alone, "nyud")[task]
+        assert len(list((tmp_path / task).iterdir())) == 4
+
+
+def test_without_any_label_the_score_is_undefined():
+    samples, maps = _samples(2)
+    for sample in samples:
+        del sample["depth"], sample["sal"]
+    results = evaluate.final(enumerate(maps), Samples(samples), FINAL, "nyud")
+    assert np.isnan(results["depth"]["rmse"])
+    assert np.isnan(results["sal"]["mIoU"])
+    assert np.isfinite(results["semseg"]["mIoU"])
+    assert "rmse nan" in evaluate.table(results)
+    reference = {"semseg": {"mIoU": 0.5}, "depth": {"rmse": 1.0}, "sal": {"mIoU": 0.5}, "edge": {"loss": 1.0}}
+    assert evaluate.score(results, reference, tuple(FINAL)) is None
+    assert evaluate.score(results, None, ("depth",)) is None
+    assert not evaluate.can_serve_as_reference(results, ("semseg", "depth"))
+    report = evaluate.report(results, reference, step=1, protocol={"data": "own"})
+    assert report["delta_m"] is None
+    assert "a task's deciding metric is undefined" in evaluate.readable(report)
+
+
+def test_constants_come_from_the_images_with_a_label():
+    samples, _ = _samples(4)
+    expected = constant.score(Samples(samples[:3]), Samples(samples[:3]), FINAL, "nyud")
+    for task in FINAL:
+        del samples[3][task]
+    assert constant.score(Samples(samples), Samples(samples), FINAL, "nyud") == expected
+    nothing = [{key: sample[key] for key in ("id", "image")} for sample in samples]
+    undefined = constant.score(Samples(nothing), Samples(nothing), FINAL, "nyud")
+    assert np.isnan([undefined["semseg"]["mIoU"], undefined["edge"]["loss"], undefined["depth"]["rmse"]]).all()
+    assert np.isfinite(constant.score(Samples(nothing), Samples(samples), FINAL, "nyud")["edge"]["loss"])
 
 
 def test_report_says_whether_single_task_results_were_there(run, tmp_path):
@@ -110,6 +191,18 @@ def test_prediction_on_own_images(run, tmp_path):
     assert predictions.load("depth", tmp_path / "out" / "depth" / "a").shape == (50, 70, 1)
     assert predictions.load("semseg", tmp_path / "out" / "semseg" / "b").shape == (64, 40)
     assert cv2.imread(str(tmp_path / "out" / "panels" / "a.png")) is not None
+
+
+def test_prediction_on_an_image_that_lacks_a_label(run, tmp_path):
+    source = experiment.open_split(run.config, "val", run.tasks)
+    first, second = predict.split_samples(source, "nyud", run.tasks, limit=2)
+    del second["depth"]
+    assert predict.predict(run, [first, second], tmp_path) == 2
+    assert predictions.load("depth", tmp_path / "depth" / second["id"]).shape == (96, 128, 1)
+    whole, lacking = (cv2.imread(str(tmp_path / "panels" / f"{sample['id']}.png")) for sample in (first, second))
+    assert whole.shape == lacking.shape
+    assert (lacking[-96:, -128:] == 255).all()
+    assert not (whole[-96:, -128:] == 255).all()
 
 
 def test_unusable_images_are_named(tmp_path):

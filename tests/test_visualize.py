@@ -67,6 +67,10 @@ def test_ignored_pixels():
     assert depth[0, :2].tolist() == [[0] * 3] * 2
     assert (depth[0, 2:].sum(axis=-1) > 0).all()
     assert not visualize.colorize("depth", np.full((2, 2, 1), 255.0), label=True).any()
+    for task in ("sal", "edge"):
+        drawn = visualize.colorize(task, np.array([[[0.0], [1.0], [255.0]]]), label=True)
+        assert drawn[0].tolist() == [[0] * 3, [255] * 3, [visualize.UNLABELLED] * 3]
+        assert visualize.colorize(task, np.array([[[255.0]]])).tolist() == [[[255] * 3]]  # a prediction
 
 
 def test_depth_range():
@@ -93,6 +97,10 @@ def test_panel_for_any_tasks():
     some = visualize.panel(image, {t: prediction[t] for t in ("edge", "sal")}, {"sal": label["sal"], "depth": None})
     assert some.shape == (margin + 2 * (caption + H + margin), margin + 3 * (W + margin), 3)
     assert visualize.panel(image, {}).shape[1] == 2 * margin + W
+    lacking = visualize.panel(image, prediction, {**label, "semseg": None})
+    assert lacking.shape == whole.shape
+    below = lacking[2 * margin + caption + H :, 2 * margin + W : 2 * (margin + W) - 1]
+    assert (below == 255).all()
 
 
 def test_panel_resizes_predictions_and_shares_the_depth_range():

@@ -1,16 +1,19 @@
 """The data sets by name, and opening prepared ones."""
 
 import importlib
+import shutil
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
+from filelock import FileLock
 
 from mtl_jax import tasks as task_table
 from mtl_jax.data import records, transforms
+from mtl_jax.data.building import LABELLED
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,15 @@ class Dataset:
         image_size: height and width, training and validation.
         builders: {protocol: tfds name}.
         recipes: {protocol: key of `transforms.RECIPES`}.
+        described: the folder with the original files says itself what it holds, see `mtl_jax.data.description`:
+            then there is neither an image size nor a builder here.
     """
 
     name: str
     image_size: tuple[int, int]
     builders: Mapping[str, str]
     recipes: Mapping[str, str]
+    described: bool = False
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -51,9 +57,9 @@ class Dataset:
         return transforms.RECIPES[self.recipes[self._checked(protocol)]]
 
     def _checked(self, protocol: str) -> str:
-        if protocol not in self.builders:
+        if protocol not in self.recipes:
             raise ValueError(
-                f"data set {self.name!r} has no protocol {protocol!r}; the protocols are {', '.join(self.builders)}"
+                f"data set {self.name!r} has no protocol {protocol!r}; the protocols are {', '.join(self.recipes)}"
             )
         return protocol
 
@@ -68,20 +74,26 @@ _ROWS = (
     Dataset(
         name="pascal",
         image_size=(512, 512),
-        builders={"astmt": "pascal_mt", "survey": "pascal_mt"},
+        builders={"astmt": "pascal_mt/context", "survey": "pascal_mt/context"},
         recipes={"astmt": "astmt", "survey": "astmt"},
+    ),
+    Dataset(
+        name="folder",
+        image_size=(0, 0),
+        builders={},
+        recipes={"astmt": "astmt", "survey": "survey"},
+        described=True,
     ),
 )
 
 DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in _ROWS}
 
 # Builders: the module that registers each with tfds.
-BUILDERS: dict[str, str] = {"nyud_mt": "mtl_jax.data.nyud", "rendered_scenes": "mtl_jax.data.rendered.builder"}
-# Known by name, without a builder yet, and what to do instead.
-PLANNED: dict[str, str] = {
-    "pascal_mt": (
-        "there is no builder for the PASCAL-Context files yet; rendered_scenes/pascal has the same tasks on made images"
-    )
+BUILDERS: dict[str, str] = {
+    "nyud_mt": "mtl_jax.data.nyud",
+    "pascal_mt": "mtl_jax.data.pascal",
+    "folder_mt": "mtl_jax.data.folder",
+    "rendered_scenes": "mtl_jax.data.rendered.builder",
 }
 
 
@@ -96,34 +108,50 @@ def get(name: str) -> Dataset:
     return DATASETS[name]
 
 
-def make_builder(builder_name: str, data_dir: str | Path) -> tfds.core.DatasetBuilder:
+def make_builder(
+    builder_name: str, data_dir: str | Path, manual_dir: str | Path | None = None, num_workers: int | None = None
+) -> tfds.core.DatasetBuilder:
     """The tfds builder `name` or `name/config`, prepared or not.
 
+    Args:
+        builder_name: for example "nyud_mt/astmt".
+        data_dir: holds prepared data sets.
+        manual_dir: only of use to a data set that is described in its folder.
+        num_workers: processes that read original files; None = one for each core.
+
     Raises:
-        ValueError: no such builder or config; the message lists those there are.
+        ValueError: no such builder or config; the message lists those there are. Or a faulty description.
+        FileNotFoundError: a data set that is described in its folder, with neither the folder nor the built data.
     """
     name, _, config = builder_name.partition("/")
-    if name in PLANNED:
-        raise ValueError(f"{builder_name}: {PLANNED[name]}")
     if name not in BUILDERS:
         raise ValueError(f"unknown builder {builder_name!r}; the builders are {', '.join(BUILDERS)}")
     importlib.import_module(BUILDERS[name])
-    configs = tuple(tfds.builder_cls(name).builder_configs)
+    builder_cls = tfds.builder_cls(name)
+    data_dir = Path(data_dir).expanduser()
+    if (described := getattr(builder_cls, "described", None)) is not None:
+        return described(config, data_dir, manual_dir, num_workers)
+    configs = tuple(builder_cls.builder_configs)
     if config and config not in configs:
         raise ValueError(
             f"builder {name!r} has no config {config!r}; there are "
             f"{', '.join(f'{name}/{known}' for known in configs) or 'none'}"
         )
-    return tfds.builder(builder_name, data_dir=str(Path(data_dir).expanduser()))
+    return tfds.builder(builder_name, data_dir=str(data_dir), num_workers=num_workers)
 
 
-def prepare(builder_name: str, data_dir: str | Path, manual_dir: str | Path | None = None) -> tfds.core.DatasetBuilder:
+def prepare(
+    builder_name: str, data_dir: str | Path, manual_dir: str | Path | None = None, num_workers: int | None = None
+) -> tfds.core.DatasetBuilder:
     """A builder whose data is in `data_dir`, building it where it is not.
+
+    Processes that want the same data set at once wait for the first to build it.
 
     Args:
         builder_name: for example "nyud_mt/astmt" or "rendered_scenes/nyud_tiny".
         data_dir: holds prepared data sets and downloads; must exist unless its parent does.
         manual_dir: folder with files obtained by hand; only used while building.
+        num_workers: processes that read original files; None = one for each core.
 
     Raises:
         ValueError: no such builder or config, or faulty source files.
@@ -133,25 +161,39 @@ def prepare(builder_name: str, data_dir: str | Path, manual_dir: str | Path | No
     data_dir = Path(data_dir).expanduser()
     if not data_dir.parent.is_dir():
         raise FileNotFoundError(f"the data folder {data_dir} cannot be made, as {data_dir.parent} does not exist")
-    builder = make_builder(builder_name, data_dir)
-    if not builder.is_prepared():
-        manual = str(Path(manual_dir).expanduser()) if manual_dir is not None else None
-        config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
-        builder.download_and_prepare(download_config=config)
+    options = (data_dir, manual_dir, num_workers)
+    builder = make_builder(builder_name, *options)
+    if builder.is_prepared():
+        return builder
+    lock = data_dir / f".{builder_name.replace('/', '-')}.lock"
+    data_dir.mkdir(exist_ok=True)
+    with FileLock(lock):
+        builder = make_builder(builder_name, *options)  # by now another process may have built it
+        if not builder.is_prepared():
+            for abandoned in Path(builder.data_path).parent.glob("incomplete.*"):  # by a build that was killed
+                shutil.rmtree(abandoned, ignore_errors=True)
+            manual = str(Path(manual_dir).expanduser()) if manual_dir is not None else None
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
+            )
     return builder
 
 
-def open_split(builder: tfds.core.DatasetBuilder, split: str, tasks: Iterable[str] | None = None) -> "Split":
+def open_split(
+    builder: tfds.core.DatasetBuilder, split: str, tasks: Iterable[str] | None = None, *, only_labelled: bool = False
+) -> "Split":
     """The records of a split of a prepared data set.
 
     Args:
         builder: from `prepare`.
         split: "train" or "val".
         tasks: labels to read; None reads all.
+        only_labelled: leave out the images that have none of these labels, for example those without a person where
+            `tasks` is human_parts.
 
     Raises:
         FileNotFoundError: the data set is not built, or some of its files are gone.
-        ValueError: no such split, or no labels for one of the tasks.
+        ValueError: no such split, no labels for one of the tasks, or no image left.
     """
     name = "/".join(filter(None, (builder.name, builder.builder_config and builder.builder_config.name)))
     if not builder.is_prepared():
@@ -172,29 +214,51 @@ def open_split(builder: tfds.core.DatasetBuilder, split: str, tasks: Iterable[st
             f"data set {name} has no labels for {', '.join(missing)}; it has "
             f"{', '.join(task for task in task_table.TASKS if task in have)}: change the tasks"
         )
-    return Split(name, split, str(builder.data_path), builder.info.splits[split].num_examples, wanted)
+    positions: Sequence[int] = range(builder.info.splits[split].num_examples)
+    partly = labelled(builder)
+    if only_labelled and wanted and all(task in partly for task in wanted):
+        positions = sorted(set().union(*(partly[task][split] for task in wanted)))
+        if not positions:
+            raise ValueError(f"data set {name} has no image with labels for {', '.join(wanted)} in split {split!r}")
+    return Split(name, split, str(builder.data_path), positions, wanted, LABELLED in builder.info.features)
+
+
+def labelled(builder: tfds.core.DatasetBuilder) -> Mapping[str, Mapping[str, Sequence[int]]]:
+    """{task: {split: positions of the images with its label}}, for the tasks that not every image has a label of."""
+    return dict(builder.info.metadata or {}).get(LABELLED, {})
 
 
 class Split:
     """Random access to the records of one split, with images left encoded.
 
     Opened at first access and pickled without open files, so that worker processes open their own.
+
+    Args:
+        name: of the data set.
+        split: of it.
+        path: folder of the built data.
+        positions: of the records to deliver, in the stored order.
+        tasks: labels to read.
+        partly: records say which labels they have.
     """
 
-    def __init__(self, name: str, split: str, path: str, length: int, tasks: tuple[str, ...]):
+    def __init__(
+        self, name: str, split: str, path: str, positions: Sequence[int], tasks: tuple[str, ...], partly: bool = False
+    ):
         self.name, self.split, self.path, self.tasks = name, split, path, tasks
-        self._length = length
+        self._positions = positions
+        self._keys = ("id", "image", *tasks, *((LABELLED,) if partly else ()))
         self._source: Any = None
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._positions)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        if not 0 <= index < self._length:
-            raise IndexError(f"{self.name}, split {self.split}: no record {index}, there are {self._length}")
-        record = self._opened()[int(index)]
-        return {key: record[key] for key in ("id", "image", *self.tasks)}
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name}, split {self.split}: no record {index}, there are {len(self)}")
+        record = self._opened()[int(self._positions[index])]
+        return {key: record[key] for key in self._keys}
 
     def sample(self, index: int, tasks: Iterable[str], family: str) -> dict[str, Any]:
         """The record decoded by `records.decode`, whose errors then name this split and the position."""
@@ -208,7 +272,7 @@ class Split:
                 skipped = {
                     key: tfds.decode.SkipDecoding()
                     for key, feature in builder.info.features.items()
-                    if isinstance(feature, tfds.features.Image) or key not in ("id", *self.tasks)
+                    if isinstance(feature, tfds.features.Image) or key not in self._keys
                 }
                 self._source = builder.as_data_source(split=self.split, decoders=skipped)
             return self._source
@@ -220,4 +284,4 @@ class Split:
         self.__dict__.update(state, _source=None, _lock=threading.Lock())
 
     def __repr__(self) -> str:
-        return f"Split({self.name}, {self.split}, {self._length} records)"
+        return f"Split({self.name}, {self.split}, {len(self)} records)"

@@ -16,12 +16,32 @@ ARCHIVES = (".tgz", ".tar.gz", ".tar", ".zip")
 _UNPACKING = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError)
 
 
+_REMEDY = (
+    "Get the file by other means, put it (or the folder it unpacks to) into a folder DIR and pass --manual_dir=DIR to "
+    "scripts/build_data.py, or --config.data.manual_dir=DIR to scripts/train.py"
+)
+
+
 @dataclass(frozen=True)
 class Source:
-    """A file that can be downloaded over http or https."""
+    """A file that can be downloaded.
+
+    Attributes:
+        file: its name.
+        url: where it is: over http or https, or a page for people to open where `drive_id` is given.
+        drive_id: of a file on Google Drive, which needs the package gdown.
+        sha256: its published checksum, if there is one.
+    """
 
     file: str
     url: str
+    drive_id: str = ""
+    sha256: str = ""
+
+    @classmethod
+    def on_drive(cls, file: str, drive_id: str) -> "Source":
+        """A file on Google Drive."""
+        return cls(file, f"https://drive.google.com/file/d/{drive_id}/view", drive_id)
 
 
 def given_manual_dir(dl_manager: Any) -> Path | None:
@@ -74,8 +94,8 @@ def locate(folder: str, source: Source, *, marker: str, manual_dir: Path | None,
         if not found:
             raise FileNotFoundError(
                 f"no {folder} files in {manual_dir}: expected the folder {folder} (with {marker} in it) or one of the "
-                f"archives {', '.join(path.name for path in archives)}. Download {source.file} from {source.url}, put "
-                "it there and pass the folder with --config.data.manual_dir=DIR"
+                f"archives {', '.join(path.name for path in archives)}. Download {source.file} from {source.url} and "
+                "put it there"
             )
         archive = found[0]
     extracted = extract(archive, download_dir / "extracted")
@@ -114,22 +134,26 @@ def extract(archive: Path, into: Path) -> Path:
 def download(source: Source, folder: Path) -> Path:
     """Downloads a file once and verifies it ever after.
 
-    The first download's SHA-256 is recorded in `<file>.json` beside it.
+    Where no checksum is published, the SHA-256 of the first download is recorded in `<file>.json` beside it.
 
     Raises:
         OSError: the download failed; the message says where to put the file instead.
-        ValueError: the file is not the one recorded.
+        ValueError: the file is not the published or recorded one.
     """
     path, note = folder / source.file, folder / f"{source.file}.json"
     if not path.is_file():
         try:
-            retrieve(source.url, path)
+            if source.drive_id:
+                _from_drive(source, path)
+            else:
+                retrieve(source.url, path)
         except DownloadError as error:
-            raise OSError(
-                f"{error}. Get the file by other means, put it (or the folder it unpacks to) into a folder DIR and "
-                "pass --config.data.manual_dir=DIR"
-            ) from error
+            raise OSError(f"{error}. {_REMEDY}") from error
     found = sha256(path)
+    if source.sha256 and found != source.sha256:
+        raise ValueError(
+            f"{path} has SHA-256 {found}, published is {source.sha256}. Delete the file to download it again"
+        )
     if not note.is_file():
         temporary = note.with_suffix(".tmp")
         content = {"url": source.url, "bytes": path.stat().st_size, "sha256": found}
@@ -142,3 +166,23 @@ def download(source: Source, folder: Path) -> Path:
             "again; delete both if the published file has changed"
         )
     return path
+
+
+def _from_drive(source: Source, path: Path) -> None:
+    """Google Drive answers plain requests for large files with a page of warnings, which gdown knows to pass."""
+    try:
+        import gdown
+    except ImportError as error:
+        raise DownloadError(
+            f"{source.file} is on Google Drive ({source.url}), and the package gdown, which downloads from there, is "
+            "not installed: pip install 'mtl-jax[drive]', or open the address in a browser"
+        ) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"incomplete.{path.name}")
+    try:
+        done = gdown.download(id=source.drive_id, output=str(partial), resume=True)
+    except Exception as error:  # gdown lets the errors of several libraries through
+        raise DownloadError(f"cannot download {source.file} from {source.url}: {error}") from error
+    if done is None:
+        raise DownloadError(f"cannot download {source.file} from {source.url}")
+    partial.replace(path)

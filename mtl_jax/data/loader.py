@@ -14,9 +14,8 @@ import numpy as np
 from absl import flags
 
 from mtl_jax import tasks as task_table
-from mtl_jax.data import records, transforms
-
-Batch = dict[str, np.ndarray]
+from mtl_jax.data import records, shared, transforms
+from mtl_jax.data.shared import Batch
 
 
 class Source(Protocol):
@@ -77,8 +76,9 @@ def train_batches(
         start: global batches to skip, as if they had been drawn.
 
     Returns:
-        An iterator of {"image": float32 [b, H, W, 3], task: [b, H, W, C], "index": int32 [b]} with
-        b = batch_size / process_count; its state can be saved, see `TrainBatches`.
+        An iterator of {"image": uint8 [b, H, W, 3], task: [b, H, W, C], "index": int32 [b]} with
+        b = batch_size / process_count; its state can be saved, see `TrainBatches`. Images are normalised on the device
+        (`mtl_jax.images.normalise`): a quarter to copy. Where an image lacks a label, it is all `tasks.IGNORE`.
 
     Raises:
         ValueError: an argument is out of range.
@@ -114,19 +114,18 @@ class TrainBatches(Iterator[Batch]):
         length = len(augment.load.source)
         self._identity = {"seed": seed, "batch_size": batch_size, "length": length}
         self.steps_per_epoch = steps_per_epoch(length, batch_size)
-        self._options = (num_workers, prefetch)
+        self._delivery = _Delivery(augment, batch_size // shard.step, num_workers, prefetch)
         dataset = grain.MapDataset.range(length).seed(seed).shuffle()
         dataset = dataset[: self.steps_per_epoch * batch_size]
         # The generator is keyed by the position in the global order: sharding comes after drawing.
-        dataset = dataset.random_map(augment)[shard].batch(batch_size // shard.step, drop_remainder=True)
-        self._dataset = dataset.repeat(None)
+        self._dataset = self._delivery.grouped(dataset.random_map(augment.drawn)[shard]).repeat(None)
         self._position = 0
-        self._iterator: Iterator[Batch] | None = None
+        self._iterator: _Batches | None = None
         self._move(start)
 
     def __next__(self) -> Batch:
         if self._iterator is None:
-            self._iterator = iter(_prefetched(self._dataset[self._position :], *self._options))
+            self._iterator = _Batches(self._dataset[self._position :], self._delivery)
         batch = next(self._iterator)
         self._position += 1
         return batch
@@ -154,7 +153,7 @@ class TrainBatches(Iterator[Batch]):
     def close(self) -> None:
         """Stops reading ahead; the next batch starts it again."""
         iterator, self._iterator = self._iterator, None
-        if iterator is not None and hasattr(iterator, "close"):
+        if iterator is not None:
             iterator.close()
 
     def _move(self, position: int) -> None:
@@ -194,8 +193,8 @@ def val_batches(
         raise ValueError(f"{_where(source)} has no images; build the data set again")
     load = _Load(source, family, task_table.ordered(tasks), transforms.get_recipe(recipe), size)
     dataset = grain.MapDataset.range(-(-length // batch_size) * batch_size)[process_index::process_count]
-    dataset = dataset.map(_Evaluate(load)).batch(batch_size // process_count, drop_remainder=True)
-    return iter(_prefetched(dataset, num_workers, prefetch))
+    delivery = _Delivery(_Evaluate(load), batch_size // process_count, num_workers, prefetch)
+    return _Batches(delivery.grouped(dataset), delivery)
 
 
 @dataclass(frozen=True)
@@ -210,44 +209,121 @@ class _Load:
         where = f"{_where(self.source)}, record {index}"
         return records.decode(self.source[index], self.tasks, family=self.family, where=where)
 
+    @property
+    def form(self) -> shared.Form:
+        """{name: (shape, dtype)} of the image and labels of a sample."""
+        rows = [task_table.get(name) for name in self.tasks]
+        labels = {row.name: ((*self.size, row.label_channels), row.label_dtype) for row in rows}
+        return {"image": ((*self.size, 3), "uint8"), **labels}
+
+    def completed(self, sample: transforms.Sample) -> transforms.Sample:
+        """A transformed sample with ignored maps for the tasks whose label the image lacks: batches keep their form."""
+        return {
+            name: sample[name] if name in sample else np.full(shape, task_table.IGNORE, dtype)
+            for name, (shape, dtype) in self.form.items()
+        }
+
 
 @dataclass(frozen=True)
 class _Augment:
     load: _Load
     border: str
 
-    def __call__(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        load = self.load
-        drawn = transforms.draw(load.recipe, rng)
-        sample = transforms.train_transform(load(index), drawn, load.recipe, load.size, self.border)
-        return {**sample, "index": np.array(index, np.int32)}
+    @property
+    def form(self) -> shared.Form:
+        return {**self.load.form, "index": ((), "int32")}
+
+    def drawn(self, index: int, rng: np.random.Generator) -> tuple[int, transforms.Draw]:
+        """What there is to do: with it, samples are made at another place than where Grain draws."""
+        return index, transforms.draw(self.load.recipe, rng)
+
+    def __call__(self, job: tuple[int, transforms.Draw]) -> Batch:
+        load, (index, drawn) = self.load, job
+        sample = transforms.train_transform(load(index), drawn, load.recipe, load.size, self.border, normalised=False)
+        return {**load.completed(sample), "index": np.array(index, np.int32)}
 
 
 @dataclass(frozen=True)
 class _Evaluate:
     load: _Load
 
-    def __call__(self, position: int) -> dict[str, np.ndarray]:
+    @property
+    def form(self) -> shared.Form:
+        return {**self.load.form, "index": ((), "int32"), "valid": ((), "bool")}
+
+    def __call__(self, position: int) -> Batch:
         load = self.load
         valid = position < len(load.source)
-        sample = transforms.val_transform(load(min(position, len(load.source) - 1)), load.size, load.recipe)
-        return {**sample, "index": np.array(position if valid else -1, np.int32), "valid": np.array(valid)}
+        loaded = load(min(position, len(load.source) - 1))
+        sample = transforms.val_transform(loaded, load.size, load.recipe, normalised=False)
+        index = np.array(position if valid else -1, np.int32)
+        return {**load.completed(sample), "index": index, "valid": np.array(valid)}
 
 
-def _prefetched(dataset: grain.MapDataset, num_workers: int, prefetch: int) -> grain.IterDataset:
-    threads = 1 if num_workers else prefetch
-    read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
-    batches = dataset.to_iter_dataset(read)
-    if not num_workers:
-        return batches
-    if not flags.FLAGS.is_parsed():  # Grain reads flags before it starts processes
-        flags.FLAGS.mark_as_parsed()
-    options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=max(1, prefetch))
-    return batches.mp_prefetch(options, worker_init_fn=_init_worker)
+@dataclass(frozen=True)
+class _Delivery:
+    """How samples become batches, and reach this process."""
+
+    make: "_Augment | _Evaluate"
+    batch_size: int
+    num_workers: int
+    prefetch: int
+
+    @property
+    def form(self) -> shared.Form:
+        """{name: (shape, dtype)} of a batch."""
+        return {name: ((self.batch_size, *shape), dtype) for name, (shape, dtype) in self.make.form.items()}
+
+    def grouped(self, jobs: grain.MapDataset) -> grain.MapDataset:
+        return jobs.batch(self.batch_size, drop_remainder=True, batch_fn=list)
+
+    def batch(self, jobs: Sequence[Any]) -> Batch:
+        out = {name: np.empty(shape, dtype) for name, (shape, dtype) in self.form.items()}
+        self.fill(jobs, out)
+        return out
+
+    def fill(self, jobs: Sequence[Any], out: Batch) -> None:
+        """Makes samples where they belong; stacking them later would fetch them all from memory again."""
+        for i, job in enumerate(jobs):
+            for name, x in self.make(job).items():
+                out[name][i] = x
+
+
+class _Batches(Iterator[Batch]):
+    """The batches of a data set, read ahead by threads or worker processes until `close`."""
+
+    def __init__(self, jobs: grain.MapDataset, delivery: _Delivery):
+        workers, prefetch = delivery.num_workers, delivery.prefetch
+        self._slots: shared.Slots | None = None
+        if not workers:
+            read = grain.ReadOptions(num_threads=prefetch, prefetch_buffer_size=prefetch)
+            self._iterator = iter(jobs.map(delivery.batch).to_iter_dataset(read))
+            return
+        if not flags.FLAGS.is_parsed():  # Grain reads flags before it starts processes
+            flags.FLAGS.mark_as_parsed()
+        waiting = max(1, prefetch)
+        self._slots = shared.Slots(delivery.form, waiting + 2, workers)  # one is being filled, one taken
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=waiting)
+        read = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)  # the process is busy without
+        batches = jobs.to_iter_dataset(read).map(self._slots.filler(delivery.fill))
+        self._iterator = iter(batches.mp_prefetch(options, worker_init_fn=_init_worker))
+
+    def __next__(self) -> Batch:
+        batch = next(self._iterator)
+        return batch if self._slots is None else self._slots.take(batch)
+
+    def close(self) -> None:
+        if self._slots is not None:
+            self._slots.stop()
+        if hasattr(self._iterator, "close"):
+            self._iterator.close()
+        if self._slots is not None:
+            self._slots.release()
 
 
 def _init_worker(index: int, count: int) -> None:
     cv2.setNumThreads(1)  # the workers share the cores already
+    shared.init_worker(index)
 
 
 def _where(source: Source) -> str:

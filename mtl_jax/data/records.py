@@ -10,11 +10,15 @@ sample has
     edge         float32 [H, W, 1]  0..1
     depth        float32 [H, W, 1]  metres, 0 invalid
     normals      float32 [H, W, 3]  unit vectors, 0 invalid (float64 for PASCAL)
+
+Where an image may lack labels, the record's text `labelled` names the tasks it has; the maps stored in place of the
+others mean nothing.
 """
 
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import cv2
@@ -23,7 +27,7 @@ import numpy as np
 from mtl_jax import tasks as task_table
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_RGB = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # labels do not follow the camera's orientation tag
+_RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # labels do not follow the camera's orientation tag
 
 
 @dataclass(frozen=True)
@@ -33,19 +37,25 @@ class Conventions:
     Attributes:
         resize_labels: labels of another size than the image are resized to it; otherwise they are an error.
         normals_dtype: what the transforms compute normals in.
+        normals_void: in 8-bit normals the code (0, 0, 0) marks invalid pixels.
     """
 
     resize_labels: bool = False
     normals_dtype: str = "float32"
+    normals_void: bool = False
 
 
-CONVENTIONS = {"nyud": Conventions(), "pascal": Conventions(resize_labels=True, normals_dtype="float64")}
+CONVENTIONS = {
+    "nyud": Conventions(),
+    "pascal": Conventions(resize_labels=True, normals_dtype="float64", normals_void=True),
+    "folder": Conventions(normals_void=True),
+}
 
 
 def decode(
     record: Mapping[str, Any], tasks: Iterable[str], *, family: str = "nyud", where: str = "record"
 ) -> dict[str, Any]:
-    """The canonical sample of a record, with the labels of `tasks`.
+    """The canonical sample of a record, with those labels of `tasks` that the image has.
 
     Args:
         record: encoded images as bytes or arrays; see the module's docstring.
@@ -63,7 +73,7 @@ def decode(
     where = f"{where} (id {sample_id!r})"
     image = _array(record, "image", 3, where)
     out: dict[str, Any] = {"id": sample_id, "image": image}
-    for name in tasks:
+    for name in _labelled(record, tasks):
         label = _array(record, name, task_table.get(name).label_channels, where)
         if label.shape[:2] != image.shape[:2] and not conventions.resize_labels:
             raise ValueError(
@@ -92,7 +102,7 @@ def decode_image(data: bytes, channels: int) -> np.ndarray:
         raise ValueError("it is empty")
     if reason := _truncated(data):
         raise ValueError(reason)
-    if channels == 1 and data[:8] == _PNG and data[24:26] == b"\x08\x03":  # 8 bits, palette
+    if channels == 1 and has_palette(data):
         data = _without_palette(data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), _RGB if channels == 3 else cv2.IMREAD_UNCHANGED)
@@ -101,10 +111,22 @@ def decode_image(data: bytes, channels: int) -> np.ndarray:
     if image is None:
         raise ValueError(f"it is no image that OpenCV can decode (first bytes {data[:8]!r}, {len(data)} bytes)")
     if channels == 3:
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return image
     if image.ndim != 2:
         raise ValueError(f"it has {image.shape[2]} channels, expected {channels}")
     return image[..., None]
+
+
+def has_palette(data: bytes) -> bool:
+    """Whether the bytes are a PNG of 8-bit indices into a palette."""
+    return data[:8] == _PNG and data[24:26] == b"\x08\x03"
+
+
+def _labelled(record: Mapping[str, Any], tasks: Iterable[str]) -> list[str]:
+    if "labelled" not in record:
+        return list(tasks)
+    have = as_text(record["labelled"]).split()
+    return [name for name in tasks if name in have]
 
 
 def _array(record: Mapping[str, Any], name: str, channels: int, where: str) -> np.ndarray:
@@ -128,15 +150,27 @@ def _array(record: Mapping[str, Any], name: str, channels: int, where: str) -> n
 
 def _canonical(name: str, label: np.ndarray, conventions: Conventions) -> np.ndarray:
     """Stored values to those of the module's docstring."""
+    if label.dtype != np.uint8 or np.issubdtype(np.dtype(task_table.get(name).label_dtype), np.integer):
+        return _values(name, label, conventions)
+    out = cv2.LUT(label, _code_values(name, conventions))  # one pass over the map instead of one for each operation
+    if name == "normals" and conventions.normals_void:
+        out = cv2.copyTo(out, cv2.bitwise_not(cv2.inRange(label, (0, 0, 0), (0, 0, 0))))
+    return out.reshape(label.shape)
+
+
+@cache
+def _code_values(name: str, conventions: Conventions) -> np.ndarray:
+    """What the codes 0..255 of a stored map mean."""
+    return _values(name, np.arange(256, dtype=np.uint8), conventions)
+
+
+def _values(name: str, label: np.ndarray, conventions: Conventions) -> np.ndarray:
+    coded = label.dtype == np.uint8
     if name == "normals":
         dtype = np.dtype(conventions.normals_dtype)
-        return (
-            label.astype(dtype) * dtype.type(2) / dtype.type(255) - 1
-            if label.dtype == np.uint8
-            else label.astype(dtype)
-        )
+        return label.astype(dtype) * dtype.type(2) / dtype.type(255) - 1 if coded else label.astype(dtype)
     if name in ("edge", "sal"):
-        value = label.astype(np.float32) / np.float32(255) if label.dtype == np.uint8 else label.astype(np.float32)
+        value = label.astype(np.float32) / np.float32(255) if coded else label.astype(np.float32)
         return (value > 0.5).astype(np.float32) if name == "sal" else value
     if name == "depth":
         return label.astype(np.float32)

@@ -1,7 +1,10 @@
 """Training and validation transforms on NumPy arrays (OpenCV), one draw for all maps of a sample.
 
-A sample is a dict with `image` `[H, W, 3]` and one label `[H, W, C]` for each task (`mtl_jax.data.records`). Labels are
-moved as float32, except float64 normals, which stay so until the end.
+A sample is a dict with `image` `[H, W, 3]` and one label `[H, W, C]` for each task there is (`mtl_jax.data.records`).
+Maps keep their type while they are moved, but for integers that are interpolated, which become float32.
+
+Whole maps go through OpenCV rather than NumPy also where NumPy would be more familiar: with three channels last it is
+several times as fast.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,11 +14,9 @@ import cv2
 import numpy as np
 
 from mtl_jax import tasks
+from mtl_jax.images import MEAN, STD
 
 Sample = dict[str, np.ndarray]
-
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # ImageNet, RGB
-STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 _NORM_EPS = np.finfo(np.float32).eps  # shortens the faint vectors cubic resampling leaves around invalid regions
 BORDERS = ("zero", "ignore")
@@ -117,14 +118,16 @@ def scale_and_rotate(
         raise ValueError(f"unknown border {border!r}; the borders are {', '.join(BORDERS)}")
     out = {}
     for name, x in sample.items():
+        if angle == 0 and scale == 1 and x.dtype != np.float64:  # of float64 maps OpenCV rounds the outermost pixels
+            out[name] = x
+            continue
         height, width = x.shape[:2]
-        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale)
         if name == "normals":
             x = _rotate_in_plane(x, angle)
         fill = tasks.IGNORE if border == "ignore" and _is_class_map(name) else 0
         warped = cv2.warpAffine(
-            x,
-            matrix,
+            _resampled_type(name, x, recipe),
+            cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale),
             (width, height),
             flags=_mode(name, recipe),
             borderMode=cv2.BORDER_CONSTANT,
@@ -137,17 +140,18 @@ def scale_and_rotate(
 
 
 def resize(sample: Mapping[str, np.ndarray], size: tuple[int, int], recipe: str | Recipe) -> Sample:
-    """Resizes every map to `size` (height, width); normals are brought to unit length, zero vectors stay zero."""
+    """Resizes every map to `size` (height, width).
+
+    Normals are brought to unit length, in float32 as their resampling ends here; zero vectors stay zero.
+    """
     recipe = get_recipe(recipe)
     height, width = size
     out = {}
     for name, x in sample.items():
         if x.shape[:2] != (height, width):
-            x = cv2.resize(x, (width, height), interpolation=_mode(name, recipe)).reshape(height, width, x.shape[2])
-        out[name] = x
-    if "normals" in out:
-        norm = np.sqrt(np.einsum("hwc,hwc->hw", out["normals"], out["normals"]))[..., None]
-        out["normals"] = out["normals"] / (norm + out["normals"].dtype.type(_NORM_EPS))
+            resized = cv2.resize(_resampled_type(name, x, recipe), (width, height), interpolation=_mode(name, recipe))
+            x = resized.reshape(height, width, x.shape[2])
+        out[name] = _unit_length(x) if name == "normals" else x
     return out
 
 
@@ -156,17 +160,26 @@ def ignore_regions(sample: Mapping[str, np.ndarray]) -> Sample:
     return {name: _IGNORED[name](x) if name in _IGNORED else x for name, x in sample.items()}
 
 
-def normalise_image(image: np.ndarray) -> np.ndarray:
-    """[H, W, 3] in 0..255 -> float32 with ImageNet statistics.
+def as_bytes(image: np.ndarray) -> np.ndarray:
+    """[H, W, 3] in 0..255 -> uint8.
 
     Fractions are cut off, as in the published protocol; overshoots of the cubic interpolation saturate.
     """
-    image = np.clip(image, 0, 255).astype(np.uint8)
-    return cv2.LUT(image, _NORMALISED)
+    return image if image.dtype == np.uint8 else np.clip(image, 0, 255).astype(np.uint8)
+
+
+def normalise_image(image: np.ndarray) -> np.ndarray:
+    """[H, W, 3] in 0..255 -> float32 with ImageNet statistics, of what `as_bytes` makes of it."""
+    return cv2.LUT(as_bytes(image), _NORMALISED)
 
 
 def train_transform(
-    sample: Mapping[str, np.ndarray], drawn: Draw, recipe: str | Recipe, size: tuple[int, int], border: str = "zero"
+    sample: Mapping[str, np.ndarray],
+    drawn: Draw,
+    recipe: str | Recipe,
+    size: tuple[int, int],
+    border: str = "zero",
+    normalised: bool = True,
 ) -> Sample:
     """Flip, scale and rotation, resize, ignored regions, normalisation.
 
@@ -176,38 +189,43 @@ def train_transform(
         recipe: name or `Recipe`.
         size: height and width of what is returned.
         border: "zero" or "ignore", see `scale_and_rotate`.
+        normalised: False leaves the normalisation, for example to a device (`mtl_jax.images.normalise`).
 
     Returns:
-        `image` float32 [H, W, 3], and each label [H, W, C] in the task's `label_dtype`.
+        `image` [H, W, 3], float32 or without normalisation uint8, and each label [H, W, C] in the task's `label_dtype`.
     """
     recipe = get_recipe(recipe)
-    maps = _working_copy(sample)
-    if drawn.flip:
-        maps = flip(maps)
-    if recipe.warps or drawn.angle != 0 or drawn.scale != 1:
-        maps = scale_and_rotate(maps, drawn.angle, drawn.scale, recipe, border)
-    return _finish(maps, recipe, size)
+
+    def move(one: Sample) -> Sample:
+        one = flip(one) if drawn.flip else one
+        warps = recipe.warps or drawn.angle != 0 or drawn.scale != 1
+        return scale_and_rotate(one, drawn.angle, drawn.scale, recipe, border) if warps else one
+
+    return _each(sample, lambda one: _finish(move(one), recipe, size, normalised))
 
 
-def val_transform(sample: Mapping[str, np.ndarray], size: tuple[int, int], recipe: str | Recipe = "none") -> Sample:
-    """Resize, ignored regions and normalisation; of the recipe only the interpolation of depth is used."""
-    return _finish(_working_copy(sample), get_recipe(recipe), size)
+def val_transform(
+    sample: Mapping[str, np.ndarray], size: tuple[int, int], recipe: str | Recipe = "none", normalised: bool = True
+) -> Sample:
+    """Resize, ignored regions and normalisation, see `train_transform`; only depth's interpolation is the recipe's."""
+    recipe = get_recipe(recipe)
+    return _each(sample, lambda one: _finish(one, recipe, size, normalised))
 
 
-def _finish(maps: Sample, recipe: Recipe, size: tuple[int, int]) -> Sample:
-    maps = ignore_regions(resize(maps, size, recipe))
-    out = {name: x.astype(tasks.get(name).label_dtype, copy=False) for name, x in maps.items() if name != "image"}
-    return {"image": normalise_image(maps["image"]), **out}
-
-
-def _working_copy(sample: Mapping[str, np.ndarray]) -> Sample:
-    """The image and labels, without other entries, as float32 (float64 normals stay)."""
-    out = {}
-    for name, x in sample.items():
-        if name == "image" or name in tasks.TASKS:
-            keep = name == "normals" and x.dtype == np.float64
-            out[name] = x if keep else x.astype(np.float32, copy=False)
+def _each(sample: Mapping[str, np.ndarray], transform: Callable[[Sample], Sample]) -> Sample:
+    """Transforms the image and labels, one after another: a map stays in the cache. Other entries are left out."""
+    out: Sample = {}
+    for name in ("image", *(name for name in sample if name in tasks.TASKS)):
+        out |= transform({name: sample[name]})
     return out
+
+
+def _finish(maps: Sample, recipe: Recipe, size: tuple[int, int], normalised: bool) -> Sample:
+    image = normalise_image if normalised else as_bytes
+    return {
+        name: image(x) if name == "image" else x.astype(tasks.get(name).label_dtype, copy=False)
+        for name, x in ignore_regions(resize(maps, size, recipe)).items()
+    }
 
 
 def _mode(name: str, recipe: Recipe) -> int:
@@ -216,28 +234,34 @@ def _mode(name: str, recipe: Recipe) -> int:
     return _CV2_MODES[recipe.depth_interpolation if name == "depth" else tasks.get(name).label_interpolation]
 
 
+def _resampled_type(name: str, x: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """float32 instead of integers, between which interpolation would round; the nearest value is right in any type."""
+    if np.issubdtype(x.dtype, np.floating) or _mode(name, recipe) == cv2.INTER_NEAREST:
+        return x
+    return x.astype(np.float32)
+
+
 def _is_class_map(name: str) -> bool:
     return name in tasks.TASKS and np.issubdtype(np.dtype(tasks.get(name).label_dtype), np.integer)
 
 
 def _rotate_in_plane(normals: np.ndarray, angle: float) -> np.ndarray:
     """Turns (x, y) as the image turns; right for normals whose x points right and y down."""
-    radians = np.deg2rad(angle)
-    cos, sin = np.cos(radians), np.sin(radians)
-    x, y = normals[..., 0], normals[..., 1]
-    rotated = normals.copy()
-    rotated[..., 0] = x * cos + y * sin
-    rotated[..., 1] = y * cos - x * sin
-    return rotated
+    cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    return cv2.transform(normals, np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]]))
 
 
-def _ignore_normals(x: np.ndarray) -> np.ndarray:
-    zero = (x[..., 0] == 0) & (x[..., 1] == 0) & (x[..., 2] == 0)
-    return np.where(zero[..., None], x.dtype.type(tasks.IGNORE), x)
+def _unit_length(normals: np.ndarray) -> np.ndarray:
+    normals = normals.astype(np.float32, copy=False)
+    squared = cv2.transform(cv2.multiply(normals, normals), np.ones((1, 3), np.float32))
+    norm = cv2.sqrt(squared) + _NORM_EPS
+    return cv2.divide(normals, cv2.merge((norm, norm, norm)))
 
 
-def _ignore_depth(x: np.ndarray) -> np.ndarray:
-    return np.where(x == 0, x.dtype.type(tasks.IGNORE), x)
+def _ignore_zero(x: np.ndarray) -> np.ndarray:
+    """255 in all channels where all are zero."""
+    zero = cv2.inRange(x, (0,) * 4, (0,) * 4)
+    return cv2.copyTo(x, cv2.bitwise_not(zero), np.full_like(x, tasks.IGNORE)).reshape(x.shape)
 
 
 def _ignore_human_parts(x: np.ndarray) -> np.ndarray:
@@ -247,7 +271,7 @@ def _ignore_human_parts(x: np.ndarray) -> np.ndarray:
 
 
 _IGNORED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "normals": _ignore_normals,
-    "depth": _ignore_depth,
+    "normals": _ignore_zero,
+    "depth": _ignore_zero,
     "human_parts": _ignore_human_parts,
 }

@@ -1,6 +1,7 @@
 """Losses: pure functions of a prediction `[B, H, W, C]` and a label `[B, H, W, C']`; every one returns a scalar.
 
-With nothing valid in the whole batch a loss is 0 and so is its gradient.
+Elements whose label is 255 are ignored: an image without a label of a task adds nothing to its loss. With nothing valid
+in the whole batch a loss is 0 and so is its gradient.
 """
 
 from mtl_jax.losses.cross_entropy import balanced_cross_entropy, softmax_cross_entropy

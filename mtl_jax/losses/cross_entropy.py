@@ -22,19 +22,29 @@ def softmax_cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
 
 
 def balanced_cross_entropy(logits: jax.Array, label: jax.Array, positive_weight: float | None = None) -> jax.Array:
-    """Sigmoid cross-entropy with weight w on positives and 1 - w on negatives, divided by the number of elements.
+    """Sigmoid cross-entropy, weight w on positives and 1 - w on negatives, divided by the number of valid elements.
 
-    The loss of HED (arXiv 1504.06375, eq. 2), in the form of arXiv 1904.08918.
+    The loss of HED (arXiv 1504.06375, eq. 2), in the form of arXiv 1904.08918, which ignores nothing.
 
     Args:
         logits: `[B, H, W, C]`.
-        label: `[B, H, W, C]`; positive where >= 0.5. Nothing is ignored.
-        positive_weight: w; by default the fraction of negatives in the batch.
+        label: `[B, H, W, C]`; positive where >= 0.5; elements of 255 are ignored.
+        positive_weight: w; by default the fraction of negatives among the valid elements of the batch.
     """
+    valid = label != IGNORE
     positive = label >= 0.5
     if positive_weight is None:
-        weight = 1 - positive.mean(dtype=logits.dtype)
+        weight = 1 - _mean(positive.astype(logits.dtype), valid)
     else:
         weight = jnp.asarray(positive_weight, logits.dtype)
     values = jnp.where(positive, weight * jax.nn.softplus(-logits), (1 - weight) * jax.nn.softplus(logits))
-    return values.mean()
+    return _mean(values, valid)
+
+
+def _mean(values: jax.Array, valid: jax.Array) -> jax.Array:
+    """`masked_mean` to the last bit like `values.mean()` where all is valid.
+
+    XLA divides by a constant, there the number of elements, by multiplying with its reciprocal.
+    """
+    count = jnp.maximum(valid.sum(), 1).astype(values.dtype)
+    return jnp.where(valid, values, 0).sum() * (1 / count)

@@ -1,4 +1,7 @@
-"""Metrics of the tasks: statistics of each image on the device or the host, collected and scored on the host."""
+"""Metrics of the tasks: statistics of each image on the device or the host, collected and scored on the host.
+
+Pixels whose label is 255 do not count, so an image without a label changes no score; with none labelled it is NaN.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -6,17 +6,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mtl_jax.metrics.core import Result, Stats, check_shapes, image_sum, namespace, ratio, total
+from mtl_jax.tasks import IGNORE
 
 EPS = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
 class Edge:
-    """Balanced cross-entropy of edge probabilities, the mean over all pixels of the data set.
+    """Balanced cross-entropy of edge probabilities, the mean over the labelled pixels of the data set.
 
     `loss` = mean of -w y log(p) - (1 - w)(1 - y) log(1 - p) with y = label >= 0.5 and p = prediction / 255. The
     prediction is the sigmoid's output already, so none is applied here; p is clipped to [eps, 1 - eps] with the eps of
-    float32 (1.2e-7), because maps saturate at 0 and 255. The task has no ignore value.
+    float32 (1.2e-7), because maps saturate at 0 and 255. Pixels labelled 255 are ignored.
 
     Attributes:
         pos_weight: w, the weight of edge pixels.
@@ -30,14 +31,14 @@ class Edge:
         return {"pixels": np.zeros(0, np.int32), "loss": np.zeros(0)}
 
     def update(self, prediction: Any, label: Any) -> Stats:
-        """Maps in 0..255 `[B, H, W, 1]` against `[B, H, W, 1]` -> number of pixels and sum of the loss, `[B]`."""
+        """Maps in 0..255 `[B, H, W, 1]` against `[B, H, W, 1]` -> labelled pixels and sum of the loss, `[B]`."""
         check_shapes(prediction, label, 1)
         xp, dtype = namespace(prediction)
-        positive = xp.asarray(label) >= 0.5
+        label = xp.asarray(label)
+        mask, positive = label != IGNORE, label >= 0.5
         p = xp.clip(prediction.astype(dtype) / 255, EPS, 1 - EPS)
         loss = xp.where(positive, -self.pos_weight * xp.log(p), -(1 - self.pos_weight) * xp.log1p(-p))
-        everywhere = xp.ones_like(positive)
-        return {"pixels": image_sum(everywhere, everywhere), "loss": image_sum(loss, everywhere)}
+        return {"pixels": image_sum(mask, mask), "loss": image_sum(loss, mask)}
 
     def compute(self, stats: Stats) -> Result:
         return {"loss": float(ratio(total(stats["loss"]), stats["pixels"].sum()))}

@@ -6,18 +6,19 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mtl_jax.metrics.core import Result, Stats, check_shapes, image_sum, namespace, ratio, total
+from mtl_jax.tasks import IGNORE
 
 THRESHOLDS = tuple(float(t) for t in np.linspace(0.2, 0.9, 15))
 
 
 @dataclass(frozen=True)
 class Saliency:
-    """Overlap of the thresholded map with the labelled foreground, averaged over images.
+    """Overlap of the thresholded map with the labelled foreground, averaged over the images with a label.
 
     At each threshold t the foreground is prediction / 255 > t. For each image: Jaccard index (1 if prediction and
     label are both empty), precision and recall (0 where undefined). `mIoU` is the largest mean Jaccard index over
-    thresholds; `maxF` the largest F = 2PR / (P + R) of the mean precision P and mean recall R. The task has no ignore
-    value: any label other than 0 is foreground.
+    thresholds; `maxF` the largest F = 2PR / (P + R) of the mean precision P and mean recall R. Pixels labelled 255 are
+    ignored, as are images without another label; any other label than 0 is foreground.
 
     Attributes:
         thresholds: fractions of 255.
@@ -29,24 +30,34 @@ class Saliency:
 
     def empty(self) -> Stats:
         per_threshold = np.zeros((0, len(self.thresholds)), np.int32)
-        return {"intersection": per_threshold, "predicted": per_threshold, "labelled": np.zeros(0, np.int32)}
+        per_image = np.zeros(0, np.int32)
+        return {
+            "pixels": per_image,
+            "intersection": per_threshold,
+            "predicted": per_threshold,
+            "labelled": per_image,
+        }
 
     def update(self, prediction: Any, label: Any) -> Stats:
-        """Maps in 0..255 `[B, H, W, 1]` against `[B, H, W, 1]` -> pixel counts `[B, T]` and `[B]`."""
+        """Maps in 0..255 `[B, H, W, 1]` against `[B, H, W, 1]` -> counts of labelled pixels, `[B, T]` and `[B]`."""
         check_shapes(prediction, label, 1)
         xp, dtype = namespace(prediction)
-        prediction, label = prediction.astype(dtype), xp.asarray(label) != 0
+        prediction, label = prediction.astype(dtype), xp.asarray(label)
+        mask, foreground = label != IGNORE, label != 0
         # The limit in grey levels, where 255 * t has no rounding error: 153 is not above 0.6 in any precision.
         limits = [round(255 * t, 6) for t in self.thresholds]
         above = [prediction > limit for limit in limits]
         return {
-            "intersection": xp.stack([image_sum(a, label) for a in above], axis=1),
-            "predicted": xp.stack([image_sum(a, a) for a in above], axis=1),
-            "labelled": image_sum(label, label),
+            "pixels": image_sum(mask, mask),
+            "intersection": xp.stack([image_sum(a & foreground, mask) for a in above], axis=1),
+            "predicted": xp.stack([image_sum(a, mask) for a in above], axis=1),
+            "labelled": image_sum(foreground, mask),
         }
 
     def compute(self, stats: Stats) -> Result:
-        intersection, predicted, labelled = stats["intersection"], stats["predicted"], stats["labelled"][:, None]
+        counted = stats["pixels"] > 0
+        intersection, predicted = stats["intersection"][counted], stats["predicted"][counted]
+        labelled = stats["labelled"][counted, None]
         images = len(intersection)
         jaccard = ratio(total(ratio(intersection, predicted + labelled - intersection, empty=1.0)), images)
         precision = ratio(total(ratio(intersection, predicted, empty=0.0)), images)

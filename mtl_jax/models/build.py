@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.typing import Dtype
 
-from mtl_jax import backbones, heads, tasks
+from mtl_jax import backbones, heads
 from mtl_jax.backbones import Backbone, ResNet
-from mtl_jax.config import Config, aux_tasks, main_tasks
+from mtl_jax.config import Config, aux_tasks, main_tasks, num_channels
 from mtl_jax.models.base import MultiTaskModel
 from mtl_jax.models.cross_stitch import CrossStitch
 from mtl_jax.models.mtan import MTAN
@@ -31,13 +31,13 @@ class _Parts:
         return backbones.build(self.config.model.backbone, **self.options)
 
     def heads(self, backbone: Backbone) -> dict[str, nnx.Module]:
-        outputs = tasks.num_channels(self.tasks, self.config.data.dataset)
+        outputs = num_channels(self.config, self.tasks)
         name = self.config.model.head
         return {task: heads.build(name, backbone.channels, n, **self.options) for task, n in outputs.items()}
 
     def intermediate_outputs(self) -> dict[str, int]:
         """{auxiliary task: logit channels}"""
-        return tasks.num_channels(aux_tasks(self.config), self.config.data.dataset)
+        return num_channels(self.config, aux_tasks(self.config))
 
     def refuse_aux_tasks(self) -> None:
         if extra := set(aux_tasks(self.config)) - set(self.tasks):

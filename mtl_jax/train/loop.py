@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from mtl_jax import evaluate, experiment, initial, models, parallel
 from mtl_jax.config import Config, all_tasks, main_tasks, validate
-from mtl_jax.data import loader
+from mtl_jax.data import loader, prefetch
 from mtl_jax.train import checkpoint
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints
@@ -80,6 +80,9 @@ class _Run:
             self.eval_step = make_eval_step(self.state.graphdef, self.metrics, self.mesh)
             self.batches = self._train_batches()
             exits.callback(self.batches.close)
+            self.position = self.batches.get_state()  # after the last batch trained on
+            self.placed = prefetch.ahead(self._place_batch)
+            exits.callback(self.placed.close)
             self.writer = Writer(workdir, resume_step=self.step, active=jax.process_index() == 0)
             exits.callback(self.writer.close)
             self.exits = exits.pop_all()  # closed in reverse order, each even if another fails to
@@ -115,7 +118,8 @@ class _Run:
             self.exits.callback(bar.close)
             started, arrays = time.perf_counter(), self.state.arrays
             while self.step < self.total_steps:
-                arrays, scalars = self.train_step(arrays, parallel.shard_batch(next(self.batches), self.mesh))
+                batch, self.position = next(self.placed)
+                arrays, scalars = self.train_step(arrays, batch)
                 self.step += 1
                 bar.update()
                 pending.append((self.step, scalars))
@@ -152,6 +156,10 @@ class _Run:
         if self.progress["input"] is not None:
             batches.set_state(self.progress["input"])
         return batches
+
+    def _place_batch(self) -> tuple[dict[str, jax.Array], dict[str, int]]:
+        """The next batch, on its way to the devices, and the position in the data after it."""
+        return parallel.shard_batch(next(self.batches), self.mesh), self.batches.get_state()
 
     def _flush(self, pending: list[tuple[int, Scalars]], seconds: float) -> dict[str, float]:
         """Fetches what was logged since the last line, checks it and writes the means."""
@@ -197,5 +205,5 @@ class _Run:
         return results
 
     def _save(self, arrays: Any, score: float | None) -> None:
-        progress = {"step": self.step, "input": self.batches.get_state(), "reference": self.reference}
+        progress = {"step": self.step, "input": self.position, "reference": self.reference}
         self.checkpoints.save(self.step, arrays, progress, score)

@@ -10,6 +10,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from mtl_jax import parallel
+from mtl_jax.images import normalise
 from mtl_jax.losses import Objective
 from mtl_jax.metrics import Metric
 from mtl_jax.models import evaluation_view, training_view
@@ -24,7 +25,8 @@ def make_train_step(
 ) -> Callable[[Any, Batch], tuple[Any, Scalars]]:
     """step(arrays, batch) -> (arrays, {"loss/<name>", "gradient_norm"}); the old arrays' buffers are donated.
 
-    The batch holds "image" `[B, H, W, 3]` and a label `[B, H, W, C]` for every task the objective asks for.
+    The batch holds "image" `[B, H, W, 3]` (uint8, or float32 normalised) and a label `[B, H, W, C]` for every task that
+    the objective asks for.
 
     Args:
         seed: of the dropout masks, which depend on it and on the number of the step alone.
@@ -37,7 +39,7 @@ def make_train_step(
         trained = training_view(model, rngs)  # of the two only this one holds the generator
 
         def loss_fn(model: nnx.Module) -> tuple[jax.Array, Scalars]:
-            return objective(model(batch["image"]), batch)
+            return objective(model(normalise(batch["image"])), batch)
 
         (_, losses), grads = nnx.value_and_grad(loss_fn, has_aux=True)(trained)
         optimizer.update(model, grads)
@@ -61,7 +63,7 @@ def make_predict_step(
     @partial(jax.jit, out_shardings=parallel.replicated(mesh))
     def step(arrays: Any, batch: Batch) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
         model, _ = nnx.merge(graphdef, arrays)
-        outputs = evaluation_view(model)(batch["image"])
+        outputs = evaluation_view(model)(normalise(batch["image"]))
         return batch["index"], batch["valid"], postprocess(outputs, tasks)
 
     return step
@@ -75,7 +77,7 @@ def make_eval_step(
     @partial(jax.jit, out_shardings=parallel.replicated(mesh))
     def step(arrays: Any, batch: Batch) -> tuple[jax.Array, dict[str, dict[str, jax.Array]]]:
         model, _ = nnx.merge(graphdef, arrays)
-        predictions = postprocess(evaluation_view(model)(batch["image"]), tuple(metrics))
+        predictions = postprocess(evaluation_view(model)(normalise(batch["image"])), tuple(metrics))
         return batch["valid"], {task: metric.update(predictions[task], batch[task]) for task, metric in metrics.items()}
 
     return step

@@ -1,7 +1,7 @@
 """Losses and the training objective. Predictions and labels are `[B, C, H, W]`; 255 marks pixels without a label.
 
 Where nothing is valid the loss is 0 with zero gradient, as in `mtl_jax`; the recorded cross-entropy and depth losses
-are NaN there.
+are NaN there. In the balanced cross-entropy 255 is a positive label as in the recorded numbers; `mtl_jax` ignores it.
 """
 
 from collections.abc import Callable, Mapping, Sequence

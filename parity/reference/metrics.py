@@ -66,16 +66,20 @@ def segmentation(images: Images, num_classes: int, skip_empty: bool = False) -> 
 
 
 def saliency(images: Images, thresholds: Sequence[float] = tuple(np.linspace(0.2, 0.9, 15))) -> dict:
-    """Maps in 0..255 `[H, W, 1]` against `[H, W, 1]`, of which everything but 0 is foreground.
+    """Maps in 0..255 `[H, W, 1]` against `[H, W, 1]`, of which everything but 0 and 255 is foreground.
 
-    For each threshold the Jaccard index (1 where prediction and label are empty), precision and recall (0 where
-    undefined) of each image, then their means over images; `mIoU` and `maxF` are the best over thresholds.
+    Pixels labelled 255 and images without another label are left out. For each threshold the Jaccard index (1 where
+    prediction and label are empty), precision and recall (0 where undefined) of each image, then their means over
+    images; `mIoU` and `maxF` are the best over thresholds.
     """
     images, rows = list(images), []
     for threshold in thresholds:
         scores = []
         for prediction, label in images:
-            p, g = _double(prediction) / 255 > threshold, _double(label) != 0
+            labelled = _double(label) != IGNORE
+            if not labelled.any():
+                continue
+            p, g = (_double(prediction) / 255 > threshold)[labelled], (_double(label) != 0)[labelled]
             both = (p & g).sum()
             jaccard = _quotient(both, (p | g).sum(), empty=1.0)
             scores.append((jaccard, _quotient(both, p.sum(), empty=0.0), _quotient(both, g.sum(), empty=0.0)))
@@ -146,14 +150,15 @@ def depth(images: Images, protocol: str = "image") -> dict:
 
 
 def edge(images: Images, pos_weight: float = 0.95) -> dict:
-    """Balanced cross-entropy of probabilities in 0..255 `[H, W, 1]` against `[H, W, 1]`, the mean over all pixels.
+    """Balanced cross-entropy of probabilities in 0..255 `[H, W, 1]` against `[H, W, 1]`, the mean over labelled pixels.
 
     Probabilities keep a distance of float32's epsilon from 0 and 1.
     """
     losses, eps = [], torch.finfo(torch.float32).eps
     for prediction, label in images:
         p, positive = (_double(prediction) / 255).clamp(eps, 1 - eps), _double(label) >= 0.5
-        losses.append(torch.where(positive, -pos_weight * p.log(), -(1 - pos_weight) * (1 - p).log()).ravel())
+        loss = torch.where(positive, -pos_weight * p.log(), -(1 - pos_weight) * (1 - p).log())
+        losses.append(loss[_double(label) != IGNORE])
     return {"loss": float(torch.cat(losses).mean())}
 
 

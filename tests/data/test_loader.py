@@ -2,13 +2,15 @@
 
 import json
 import pickle
+import time
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import pytest
 
-from mtl_jax.data import loader
+from mtl_jax import tasks
+from mtl_jax.data import loader, shared
 
 H, W = 24, 32
 TASKS = ("semseg", "depth")
@@ -66,11 +68,48 @@ def assert_same(got, want):
 def test_batch():
     (batch,) = take(train(), 1)
     assert {key: (x.shape, x.dtype) for key, x in batch.items()} == {
-        "image": ((4, H, W, 3), np.float32),
-        "semseg": ((4, H, W, 1), np.int32),
+        "image": ((4, H, W, 3), np.uint8),
+        "semseg": ((4, H, W, 1), np.uint8),
         "depth": ((4, H, W, 1), np.float32),
         "index": ((4,), np.int32),
     }
+
+
+PASCAL = ("semseg", "human_parts", "sal", "normals", "edge")
+
+
+@dataclass
+class Partly:
+    """Stored records of which number i lacks the label i mod 5; what is stored in its place is no map."""
+
+    length: int
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng(int(index))
+        png = cv2.imencode(".png", rng.integers(1, 6, (H, W), dtype=np.uint8))[1].tobytes()
+        colours = cv2.imencode(".png", rng.integers(1, 256, (H, W, 3), dtype=np.uint8))[1].tobytes()
+        missing = PASCAL[index % 5]
+        labels = {name: colours if name == "normals" else png for name in PASCAL} | {missing: b""}
+        labelled = " ".join(name for name in PASCAL if name != missing)
+        return {"id": f"f{index}", "image": colours, **labels, "labelled": labelled.encode()}
+
+
+def test_missing_labels_are_ignored():
+    """Batches have one form: a map of 255 stands for a label that an image lacks."""
+    kwargs = {"source": Partly(5), "family": "pascal", "tasks": PASCAL, "batch_size": 5}
+    (batch,) = take(train(**kwargs), 1)
+    (same,) = take(train(**kwargs, num_workers=1), 1)
+    assert_same([same], [batch])
+    for got in (batch, *val(**kwargs)):
+        for name in PASCAL:
+            row = tasks.get(name)
+            assert got[name].shape == (5, H, W, row.label_channels)
+            assert got[name].dtype == row.label_dtype
+            lacking = (got[name] == tasks.IGNORE).all(axis=(1, 2, 3))
+            np.testing.assert_array_equal(lacking, got["index"] % 5 == PASCAL.index(name))
 
 
 def test_epochs():
@@ -207,6 +246,23 @@ def test_bad_arguments(change, message):
         train(**change)
 
 
+def test_too_little_shared_memory(monkeypatch):
+    monkeypatch.setattr(shared.shutil, "disk_usage", lambda path: shared.shutil._ntuple_diskusage(1, 1, 0))
+    monkeypatch.setattr(shared, "_MEMORY", shared.Path("/"))
+    with pytest.raises(OSError, match="need 0 MB of shared memory, / has 0 MB; use fewer worker processes"):
+        next(train(num_workers=1))
+
+
+def test_unused_workers_end():
+    """Closing does not wait for worker processes that wait for a free slot."""
+    batches = train(num_workers=2, prefetch=1)
+    next(batches)
+    time.sleep(1)  # the slots fill up
+    started = time.monotonic()
+    batches.close()
+    assert time.monotonic() - started < 10  # Grain kills after 25 seconds
+
+
 def test_missing_label():
     with pytest.raises(ValueError, match=r"no 'edge' in this data set; it has image, semseg, depth"):
         next(train(tasks=("semseg", "edge")))
@@ -222,5 +278,5 @@ def test_pickles():
         loader._Load(Frames(4), "nyud", TASKS, loader.transforms.RECIPES["astmt"], (H, W)), "zero"
     )
     again = pickle.loads(pickle.dumps(augment))
-    want, got = (f(2, np.random.default_rng(0)) for f in (augment, again))
+    want, got = (f(f.drawn(2, np.random.default_rng(0))) for f in (augment, again))
     assert_same([got], [want])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import types
 import zipfile
 from pathlib import Path
 
@@ -238,8 +239,10 @@ def test_all_faults_in_one_error(tmp_path):
 def test_long_lists_are_cut(tmp_path):
     folder = write(tmp_path / "raw", "astmt", {"train": [f"{i:04}" for i in range(25)], "val": ["0100"]})
     shutil.rmtree(folder / "depth")
-    with pytest.raises(ValueError, match=r"26 problem(?s:.)*0019.mat is missing\n  and 6 more$"):
+    with pytest.raises(ValueError, match=r"26 problem(?s:.)*0019.mat is missing\n  and 6 more, listed in ") as error:
         build("astmt", tmp_path / "tfds", tmp_path / "raw")
+    listed = Path(str(error.value).rpartition("listed in ")[2]).read_text().splitlines()
+    assert listed == [f"depth/{i:04}.mat is missing" for i in (*range(25), 100)]
 
 
 def test_full_release_checks_counts_and_size(tmp_path):
@@ -249,31 +252,68 @@ def test_full_release_checks_counts_and_size(tmp_path):
     assert "size 48x64, expected 480x640" in str(error.value)
 
 
-def test_killed_build_is_not_complete(tmp_path):
-    """A process that dies while writing leaves nothing that is read as the data set, and the next build works."""
-    write(tmp_path / "raw", "survey")
+def run_dying(tmp_path, module, function, at):
+    """Builds in a process that dies when it calls a function for the `at`-th time."""
     code = (
-        "import os; from mtl_jax.data import datasets, nyud\n"
-        "read, seen = nyud._read_record, []\n"
+        f"import os; from mtl_jax.data import datasets, nyud, {module} as module\n"
+        f"original, seen = module.{function}, []\n"
         "def dying(*args):\n"
         "    seen.append(args)\n"
-        "    if len(seen) == 5: os._exit(9)\n"
-        "    return read(*args)\n"
-        "nyud._read_record = dying\n"
-        f"datasets.prepare('nyud_mt/survey_subset', {str(tmp_path / 'tfds')!r}, {str(tmp_path / 'raw')!r})\n"
+        f"    if len(seen) == {at}: os._exit(9)\n"
+        "    return original(*args)\n"
+        f"module.{function} = dying\n"
+        f"datasets.prepare('nyud_mt/survey_subset', {str(tmp_path / 'tfds')!r}, {str(tmp_path / 'raw')!r}, 0)\n"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True)
     assert result.returncode == 9, result.stderr.decode()
-    assert any("incomplete" in name for name in os.listdir(tmp_path / "tfds" / "nyud_mt" / "survey_subset"))
     assert not tfds.builder("nyud_mt/survey_subset", data_dir=tmp_path / "tfds").is_prepared()
-    assert len(datasets.open_split(build("survey", tmp_path / "tfds", tmp_path / "raw"), "train")) == 3
+
+
+def test_killed_build_is_not_complete(tmp_path):
+    """A process that dies while writing leaves nothing that is read as the data set, and the next build works."""
+    write(tmp_path / "raw", "survey")
+    run_dying(tmp_path, "staging", "pickle.loads", 2)  # the second split is being written
+    folder = tmp_path / "tfds" / "nyud_mt" / "survey_subset"
+    assert any("incomplete" in name for name in os.listdir(folder))
+    builder = build("survey", tmp_path / "tfds", tmp_path / "raw")
+    assert len(datasets.open_split(builder, "train")) == 3
+    assert os.listdir(folder) == ["1.1.0"]
+    assert list((tmp_path / "tfds" / "staging").iterdir()) == []
+
+
+def test_killed_build_is_continued(tmp_path, monkeypatch):
+    """What was read before is not read again, unless its files have changed."""
+    ids = {"train": [f"{i:04}" for i in range(40)], "val": ["0100"]}
+    folder = write(tmp_path / "raw", "survey", ids)
+    run_dying(tmp_path, "nyud", "_read_record", 36)  # in the third chunk of 16
+    np.save(folder / "depth" / "0003.npy", np.ones((H, W), np.float32))
+    read, original = [], nyud._read_record
+    monkeypatch.setattr(nyud, "_read_record", lambda root, config, key: read.append(key) or original(root, config, key))
+    builder = datasets.prepare("nyud_mt/survey_subset", tmp_path / "tfds", tmp_path / "raw", num_workers=0)
+    assert read == ids["train"][:16] + ids["train"][32:] + ids["val"]
+    source = datasets.open_split(builder, "train", ("depth",))
+    assert [source.sample(i, (), "nyud")["id"] for i in range(40)] == ids["train"]
+    assert np.all(source[3]["depth"] == 1)
+
+
+def test_worker_processes_change_nothing(tmp_path):
+    write(tmp_path / "raw", "survey", {"train": [f"{i:04}" for i in range(20)], "val": ["0100"]})
+    sources = [
+        datasets.open_split(
+            datasets.prepare("nyud_mt/survey_subset", tmp_path / f"tfds{n}", tmp_path / "raw", num_workers=n), "train"
+        )
+        for n in (0, 2)
+    ]
+    for i in range(20):
+        one, other = (source[i] for source in sources)
+        assert {key: np.array_equal(one[key], other[key]) for key in one} == dict.fromkeys(one, True)
 
 
 def test_manual_dir_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere, given as manual_dir, is neither a folder nor an archive"):
         build("astmt", tmp_path / "tfds", tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"NYUD_MT\.tgz.*--config.data.manual_dir=DIR"):
+    with pytest.raises(FileNotFoundError, match=r"no NYUD_MT files in .*Download NYUD_MT\.tgz from https"):
         build("astmt", tmp_path / "tfds", tmp_path / "empty")
     (tmp_path / "empty" / "NYUD_MT.tgz").write_bytes(b"not an archive")
     with pytest.raises(ValueError, match=r"cannot unpack .*NYUD_MT\.tgz"):
@@ -323,6 +363,29 @@ def test_download(tmp_path, server, monkeypatch):
     shutil.rmtree(tmp_path / "tfds" / "nyud_mt")
     with pytest.raises(ValueError, match=r"has SHA-256 .* but NYUD_MT.tgz.json beside it records"):
         build("survey", tmp_path / "tfds", None)
+
+
+def test_published_checksum(tmp_path, server):
+    (tmp_path / "www" / "file.tgz").write_bytes(b"content")
+    source = fetch.Source("file.tgz", f"{server}/file.tgz", sha256="0" * 64)
+    with pytest.raises(ValueError, match=r"file.tgz has SHA-256 ed7002.*, published is 0000"):
+        fetch.download(source, tmp_path / "dl")
+
+
+def test_drive(tmp_path, monkeypatch):
+    source = fetch.Source.on_drive("NYUD_MT.tgz", "abc")
+    monkeypatch.setitem(sys.modules, "gdown", None)  # as if it were not installed
+    with pytest.raises(OSError, match=r"(?s)drive.google.com/file/d/abc.*'mtl-jax\[drive\]'.*--manual_dir=DIR"):
+        fetch.download(source, tmp_path / "dl")
+
+    def download(id, output, resume):
+        assert (id, resume) == ("abc", True)
+        Path(output).write_bytes(b"content")
+        return output
+
+    monkeypatch.setitem(sys.modules, "gdown", types.SimpleNamespace(download=download))
+    assert fetch.download(source, tmp_path / "dl").read_bytes() == b"content"
+    assert sorted(path.name for path in (tmp_path / "dl").iterdir()) == ["NYUD_MT.tgz", "NYUD_MT.tgz.json"]
 
 
 def test_failed_download(tmp_path, server):

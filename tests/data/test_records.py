@@ -117,6 +117,40 @@ def test_errors_say_where(change, message):
     error.match(r"^nyud_mt/astmt, split val, record 7 \(id '2008_000001'\): ")
 
 
+@pytest.mark.parametrize("labelled", ["semseg depth", b"depth semseg other", "", b""])
+def test_labelled(labelled):
+    """Only what is named counts: the other maps are not even decoded."""
+    record = stored() | {"labelled": labelled, "edge": b"no image"}
+    want = [name for name in ("semseg", "depth") if name in records.as_text(labelled).split()]
+    got = records.decode(record, ("semseg", "edge", "depth"))
+    assert list(got) == ["id", "image", *want]
+    for name in want:
+        np.testing.assert_array_equal(got[name], records.decode(stored(), (name,))[name])
+
+
+def test_labelled_but_not_there():
+    record = stored() | {"labelled": "edge"}
+    del record["edge"]
+    with pytest.raises(ValueError, match="no 'edge' in this data set"):
+        records.decode(record, ("edge",))
+
+
+@pytest.mark.parametrize("family", records.CONVENTIONS)
+def test_void_normals(family):
+    """The code (0, 0, 0) is no normal in PASCAL; in NYUD's JPEGs it is a colour like any other."""
+    conventions = records.CONVENTIONS[family]
+    assert conventions.normals_void == (family != "nyud")
+    code = np.full((H, W, 3), 200, np.uint8)
+    code[3, 4], code[5, 6] = 0, (0, 0, 1)
+    record = stored() | {"normals": png(code)}
+    normals = records.decode(record, ("normals",), family=family)["normals"]
+    assert normals.dtype == conventions.normals_dtype
+    assert normals[3, 4].tolist() == ([0, 0, 0] if conventions.normals_void else [-1, -1, -1])
+    want = code[..., ::-1] * 2.0 / 255 - 1
+    want[3, 4] = normals[3, 4]
+    np.testing.assert_allclose(normals, want, atol=1e-6 if normals.dtype == np.float32 else 1e-15)
+
+
 def test_missing_label():
     record = stored()
     del record["edge"]
@@ -142,12 +176,10 @@ def test_registry():
 
 
 def test_prepare_errors(tmp_path):
-    with pytest.raises(ValueError, match="unknown builder 'cityscapes'; the builders are nyud_mt, rendered_scenes"):
+    with pytest.raises(ValueError, match="unknown builder 'cityscapes'; the builders are nyud_mt, pascal_mt, folder"):
         data.prepare("cityscapes", tmp_path)
     with pytest.raises(ValueError, match="no config 'v3'; there are nyud_mt/astmt, nyud_mt/survey"):
         data.prepare("nyud_mt/v3", tmp_path)
-    with pytest.raises(ValueError, match="no builder for the PASCAL-Context files yet"):
-        data.prepare(datasets.get("pascal").builder("astmt"), tmp_path)
     with pytest.raises(FileNotFoundError, match=r"the data folder .* cannot be made"):
         data.prepare("nyud_mt/astmt", tmp_path / "a" / "b")
 

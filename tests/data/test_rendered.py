@@ -1,6 +1,5 @@
 """The rendered data set: geometry of the ray caster, content of the labels, and the way through tfds."""
 
-import pickle
 import subprocess
 import sys
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from mtl_jax.data import workers
 from mtl_jax.data.rendered import RenderedConfig, RenderedScenes, builder, draw, people, rooms
 from mtl_jax.data.rendered.raycast import MISS, Camera, Scene, Shape, along, boundaries, render, yaw
 from mtl_jax.data.rendered.textures import PATTERNS, Material, albedo
@@ -251,13 +251,10 @@ def test_wrong_settings_are_named(field, value, allowed):
         RenderedConfig(name="wrong", **{field: value})
 
 
-def test_several_processes_draw_the_same_in_order(monkeypatch):
+def test_several_processes_draw_the_same_in_order():
     job = builder.partial(builder._encoded, "nyud", 32, 32, 0, "train")
-    alone = [job(index=i) for i in range(6)]
-    monkeypatch.setattr(builder, "_FEWEST_FOR_POOL", 2)
-    monkeypatch.setattr(builder, "_cpus", lambda: 2)
-    pickle.dumps(job)
-    together = list(builder._render_all(job, 6))
+    alone = [job(i) for i in range(6)]
+    together = list(workers.map_ordered(job, range(6), num_workers=2))
     assert [e["id"] for e in together] == [f"train_{i:05d}" for i in range(6)]
     for a, b in zip(alone, together, strict=True):
         assert a["image"] == b["image"]

@@ -39,13 +39,62 @@ def test_zero_normals_have_a_finite_gradient():
     assert np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("name", ["softmax_cross_entropy", "depth_l1", "normals_l1"])
+def pair(name, images, seed=0):
+    """Prediction and label of a loss, with some elements ignored."""
+    rng = np.random.default_rng(seed)
+    channels = 3 if name in ("softmax_cross_entropy", "normals_l1") else 1
+    label = {
+        "softmax_cross_entropy": lambda: rng.integers(0, 3, (images, 5, 7, 1)),
+        "depth_l1": lambda: rng.uniform(1, 9, (images, 5, 7, 1)),
+        "normals_l1": lambda: rng.uniform(-1, 1, (images, 5, 7, 3)),
+    }.get(name, lambda: rng.random((images, 5, 7, 1)) < 0.2)()
+    label = np.where(rng.random((images, 5, 7, 1)) < 0.1, 255, label)
+    return jnp.asarray(rng.standard_normal((images, 5, 7, channels)), jnp.float32), jnp.asarray(label, jnp.float32)
+
+
+@pytest.mark.parametrize("name", LOSSES)
 def test_nothing_valid_gives_zero_and_no_gradient(name):
-    prediction = jax.random.normal(jax.random.key(0), (1, 2, 2, 3 if name != "depth_l1" else 1))
-    label = jnp.full((1, 2, 2, 1 if name == "softmax_cross_entropy" else prediction.shape[-1]), 255.0)
-    value, gradient = jax.value_and_grad(LOSSES[name])(prediction, label)
+    prediction, label = pair(name, 2)
+    value, gradient = jax.value_and_grad(LOSSES[name])(prediction, jnp.full_like(label, 255))
     assert value == 0
     np.testing.assert_array_equal(gradient, jnp.zeros_like(gradient))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_an_unlabelled_image_changes_neither_loss_nor_gradients(name):
+    prediction, label = pair(name, 4)
+    rest = np.array([0, 2, 3])
+    value, gradient = jax.value_and_grad(LOSSES[name])(prediction, label.at[1].set(255))
+    alone, gradient_alone = jax.value_and_grad(LOSSES[name])(prediction[rest], label[rest])
+    np.testing.assert_allclose(value, alone, rtol=1e-6)  # the order of a sum in float32
+    np.testing.assert_allclose(gradient[rest], gradient_alone, rtol=1e-6, atol=1e-9)
+    np.testing.assert_array_equal(gradient[1], np.zeros_like(gradient[1]))
+
+
+def test_balanced_cross_entropy_weighs_by_the_valid_elements():
+    logits = jnp.array([0.0, 1.0, 2.0, -1.0, 3.0]).reshape(1, 1, 5, 1)
+    label = jnp.array([1.0, 0.0, 0.0, 255.0, 0.0]).reshape(1, 1, 5, 1)
+    terms = [0.75 * np.log(2), *(0.25 * np.log1p(np.exp(x)) for x in (1, 2, 3))]
+    np.testing.assert_allclose(balanced_cross_entropy(logits, label), np.mean(terms), rtol=1e-6)
+    fixed = [0.95 * np.log(2), *(0.05 * np.log1p(np.exp(x)) for x in (1, 2, 3))]
+    np.testing.assert_allclose(balanced_cross_entropy(logits, label, 0.95), np.mean(fixed), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 9, 1), (3, 31, 43, 1), (2, 64, 48, 1)])
+def test_balanced_cross_entropy_is_the_plain_mean_where_all_is_valid(shape):
+    """To the last bit, gradients too: numbers without 255 are those of before it was ignored."""
+
+    def plain(logits, label):
+        positive = label >= 0.5
+        weight = 1 - positive.mean(dtype=logits.dtype)
+        return jnp.where(positive, weight * jax.nn.softplus(-logits), (1 - weight) * jax.nn.softplus(logits)).mean()
+
+    rng = np.random.default_rng(0)
+    logits, label = jnp.asarray(rng.standard_normal(shape), jnp.float32), jnp.asarray(rng.random(shape) < 0.3)
+    label = label.astype(jnp.float32)
+    got = jax.jit(jax.value_and_grad(balanced_cross_entropy))(logits, label)
+    wanted = jax.jit(jax.value_and_grad(plain))(logits, label)
+    jax.tree.map(np.testing.assert_array_equal, got, wanted)
 
 
 def test_every_task_has_its_loss():

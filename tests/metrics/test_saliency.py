@@ -30,3 +30,13 @@ def test_thresholds_are_strict_for_every_grey_level():
     grey = np.arange(256, dtype=np.uint8).reshape(1, 1, 256, 1)
     stats = Saliency().update(grey, np.ones_like(grey))
     assert stats["predicted"].tolist() == [[int((np.arange(256) / 255 > t).sum()) for t in THRESHOLDS]]
+
+
+def test_unlabelled_images_and_ignored_pixels_do_not_count():
+    """An image without a label is not one whose label is empty."""
+    prediction, label = [[[200, 200, 0, 0]], [[0, 0, 0, 0]]], [[[1, 255, 1, 0]], [[255, 255, 255, 255]]]
+    result = score(prediction, label)
+    assert result["mIoU"] == 1 / 2
+    assert result["precision_per_threshold"] == [1]
+    assert result["recall_per_threshold"] == [1 / 2]
+    assert score(prediction, [label[0], [[0, 0, 0, 0]]])["mIoU"] == (1 / 2 + 1) / 2

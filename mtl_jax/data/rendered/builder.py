@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import multiprocessing
-import os
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any
 
@@ -17,12 +11,12 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
+from mtl_jax.data import workers
 from mtl_jax.data.rendered import people, rooms
 
 _SAMPLERS = {"nyud": rooms.sample, "pascal": people.sample}
 _SPLITS = ("train", "val")
 _FEWEST_FOR_POOL = 32  # starting worker processes costs about as much as drawing this many images
-_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -79,37 +73,6 @@ def _encoded(kind: str, height: int, width: int, seed: int, split: str, index: i
     return {"id": f"{split}_{index:05d}", **example}
 
 
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _render_all(job: partial, count: int) -> Iterator[dict[str, Any]]:
-    """job(index=0), job(index=1), ... in this order, from several processes if that pays."""
-    done = 0
-    workers = min(_cpus(), 16)
-    # JAX may be running in this process, which a fork would not survive: workers are started afresh.
-    if workers > 1 and count >= _FEWEST_FOR_POOL and not multiprocessing.current_process().daemon:
-        context = multiprocessing.get_context("spawn")
-        try:
-            with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-                pending: deque[Future] = deque()
-                for index in range(count):
-                    pending.append(pool.submit(job, index=index))
-                    if len(pending) >= 4 * workers:  # bounds the memory when writing is the slower side
-                        yield pending.popleft().result()
-                        done += 1
-                while pending:
-                    yield pending.popleft().result()
-                    done += 1
-        except BrokenProcessPool:
-            _log.warning(
-                "the rendering processes died; rendering continues in this one. "
-                "A script that builds the data set at its top level needs `if __name__ == '__main__':`"
-            )
-    for index in range(done, count):
-        yield job(index=index)
-
-
 class RenderedScenes(tfds.core.GeneratorBasedBuilder):
     """Rendered scenes with dense labels: a stand-in for NYUD and PASCAL that is there without a download.
 
@@ -130,7 +93,8 @@ class RenderedScenes(tfds.core.GeneratorBasedBuilder):
         RenderedConfig(name="pascal_tiny", kind="pascal", height=96, width=96, num_train=12, num_val=5),
     ]
 
-    def __init__(self, *, file_format: Any = None, **kwargs: Any):
+    def __init__(self, *, num_workers: int | None = None, file_format: Any = None, **kwargs: Any):
+        self._num_workers = num_workers
         super().__init__(file_format=file_format or tfds.core.FileFormat.ARRAY_RECORD, **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -177,4 +141,6 @@ class RenderedScenes(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
         config = self.builder_config
         job = partial(_encoded, config.kind, config.height, config.width, config.seed, split)
-        yield from enumerate(_render_all(job, count))
+        yield from enumerate(
+            workers.map_ordered(job, range(count), num_workers=self._num_workers, fewest=_FEWEST_FOR_POOL)
+        )

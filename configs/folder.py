@@ -1,0 +1,21 @@
+"""Training on images and labels of one's own: a folder with a `dataset.toml` (README, "Your own data").
+
+    python scripts/train.py --config configs/folder.py:root=DIR --workdir runs/own
+    python scripts/train.py --config configs/folder.py:root=DIR,model=baseline,tasks=semseg+depth --workdir runs/own_two
+
+Options: root (the folder), model (mti_net, pad_net, baseline, single_task, ...), backbone, tasks (joined by +; by
+default all that the folder describes).
+Recipe: that of the NYUD experiments. Image size, classes and tasks are read from the folder.
+"""
+
+from mtl_jax.config import Config, Data, Model, Optim, Train, parse_arg
+
+
+def get_config(arg=None):
+    arg = parse_arg(arg, root="", model="mti_net", backbone="hrnet_w18", tasks="")
+    return Config(
+        data=Data("folder", tuple(filter(None, arg.tasks.split("+"))), manual_dir=arg.root),
+        model=Model(arg.model, arg.backbone, pretrained="imagenet"),
+        optim=Optim("adam", lr=1e-4, weight_decay=1e-4),
+        train=Train(batch_size=8, epochs=100),
+    )

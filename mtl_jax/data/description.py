@@ -1,0 +1,196 @@
+"""The description of a user's own data: a file `dataset.toml` beside the images.
+
+    name = "kitchen"              # by default the folder's name
+    image_size = [480, 640]       # height and width the network works at, in pixels
+    images = "images"             # folder with ID.jpg, ID.jpeg or ID.png
+
+    [splits]                      # files with one id a line
+    train = "splits/train.txt"
+    val = "splits/val.txt"
+
+    [tasks.semseg]                # any of the tasks; a label is the file FOLDER/ID.SUFFIX, or missing
+    folder = "semseg"             # by default the task's name
+    suffix = ".png"               # or ".npy"
+    classes = ["floor", "wall"]   # of semseg and human_parts: names in order, or how many there are
+    first_id = 0                  # pixel value of the first class
+    ignore = [255]                # pixel values that are no class
+
+    [tasks.depth]
+    unit = 0.001                  # metres of one step in integer files; files with fractions hold metres
+
+Only `image_size` and, for semseg and human_parts, `classes` have to be there.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtl_jax import tasks as task_table
+
+FILE = "dataset.toml"
+SPLITS = ("train", "val")
+SUFFIXES = (".png", ".npy")
+_MOST_CLASSES = 255
+
+
+@dataclass(frozen=True)
+class Label:
+    """Where the labels of a task are and how they are coded; see the module's docstring."""
+
+    folder: str
+    suffix: str = ".png"
+    classes: tuple[str, ...] = ()
+    first_id: int = 0
+    ignore: tuple[int, ...] = (task_table.IGNORE,)
+    unit: float = 0.001
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a user's folder holds; see the module's docstring."""
+
+    name: str
+    image_size: tuple[int, int]
+    images: str
+    splits: Mapping[str, str]
+    labels: Mapping[str, Label]
+
+    @property
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        """{task: names of its classes} of the tasks that have classes."""
+        return {task: label.classes for task, label in self.labels.items() if label.classes}
+
+
+def read(folder: str | Path) -> Description:
+    """Reads `dataset.toml` in a folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it cannot be understood; the message lists everything that is wrong.
+    """
+    folder = Path(folder).expanduser().resolve()
+    path = folder / FILE
+    try:
+        with path.open("rb") as file:
+            content = tomllib.load(file)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(
+            f"{path} does not exist; a folder with data of your own needs one, the README shows what stands in it"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no TOML: {error}") from error
+    problems: list[str] = []
+    description = _description(content, folder.name, problems)
+    if problems:
+        raise ValueError(f"{path} does not work: " + "; ".join(problems))
+    return description
+
+
+class _Table:
+    """Takes entries from a TOML table, noting what is wrong with them."""
+
+    def __init__(self, content: Any, where: str, problems: list[str]):
+        self._content = dict(content) if isinstance(content, dict) else {}
+        self._where, self._problems = where, problems
+        if not isinstance(content, dict):
+            self.wrong(where, content, "a table")
+
+    def wrong(self, name: str, found: Any, expected: str) -> None:
+        state = "is missing" if found in (None, (), {}) else f"is {found!r}"
+        self._problems.append(f"{name} {state}, expected {expected}")
+
+    def take(self, name: str, default: Any, expected: str, fits: Any) -> Any:
+        """The entry, or the default where there is none or it does not fit."""
+        value = self._content.pop(name, default)
+        if not fits(value):
+            self.wrong(f"{self._where}{name}", value, expected)
+            return default
+        return value
+
+    def finish(self, known: str) -> None:
+        for name in self._content:
+            self._problems.append(f"{self._where}{name} is not known; there are {known}")
+
+
+def _description(content: dict[str, Any], folder: str, problems: list[str]) -> Description:
+    table = _Table(content, "", problems)
+    name = table.take(
+        "name", folder, "letters, digits, '_', '-' and '.'", lambda x: _text(x) and re.fullmatch(r"[\w.-]+", x)
+    )
+    size = table.take(
+        "image_size", None, "[height, width], each at least 32", lambda x: _list(x, _whole, 2) and min(x) >= 32
+    )
+    images = table.take("images", "images", "the name of a folder", _text)
+    splits = _Table(table.take("splits", {}, "a table", lambda x: isinstance(x, dict)), "splits.", problems)
+    lists = {split: splits.take(split, f"splits/{split}.txt", "the name of a file", _text) for split in SPLITS}
+    splits.finish(" and ".join(SPLITS))
+    labels = {}
+    named = table.take("tasks", {}, "a table for each task, for example [tasks.depth]", _tables)
+    for task, options in named.items():
+        if task in task_table.TASKS:
+            labels[task] = _label(task, options, problems)
+        else:
+            problems.append(f"tasks.{task} is no task; the tasks are {', '.join(task_table.TASKS)}")
+    table.finish("name, image_size, images, splits and tasks")
+    ordered = {task: labels[task] for task in task_table.TASKS if task in labels}
+    return Description(name, tuple(size or (0, 0)), images, lists, ordered)
+
+
+def _label(task: str, options: Any, problems: list[str]) -> Label:
+    table = _Table(options, f"tasks.{task}.", problems)
+    found: dict[str, Any] = {"folder": table.take("folder", task, "the name of a folder", _text)}
+    found["suffix"] = table.take("suffix", ".png", " or ".join(map(repr, SUFFIXES)), lambda x: x in SUFFIXES)
+    known = ["folder", "suffix"]
+    if has_classes(task):
+        known += ["classes", "first_id", "ignore"]
+        classes = table.take(
+            "classes",
+            (),
+            f"a list of names without repetition, or how many there are, from 2 to {_MOST_CLASSES}",
+            _fits_classes,
+        )
+        found["classes"] = tuple(classes) if isinstance(classes, list | tuple) else tuple(map(str, range(classes)))
+        found["first_id"] = table.take("first_id", 0, "a whole number of at least 0", lambda x: _whole(x) and x >= 0)
+        ids = range(found["first_id"], found["first_id"] + len(found["classes"]))
+        default = [raw for raw in (task_table.IGNORE,) if raw not in ids]
+        ignored = table.take("ignore", default, "a list of whole numbers", lambda x: _list(x, _whole))
+        found["ignore"] = tuple(ignored)
+        if both := [raw for raw in ignored if raw in ids]:
+            problems.append(f"tasks.{task}.ignore names {both}, which are pixel values of classes")
+    if task == "depth":
+        known.append("unit")
+        found["unit"] = table.take(
+            "unit", 0.001, "metres, above 0", lambda x: isinstance(x, int | float) and not isinstance(x, bool) and x > 0
+        )
+    table.finish(", ".join(known))
+    return Label(**found)
+
+
+def has_classes(task: str) -> bool:
+    """Whether a task's labels are class ids, whose number the data says."""
+    return task_table.get(task).channels.get("folder") == task_table.FROM_DATA
+
+
+def _tables(x: Any) -> bool:
+    return isinstance(x, dict) and len(x) > 0
+
+
+def _text(x: Any) -> bool:
+    return isinstance(x, str) and bool(x)
+
+
+def _whole(x: Any) -> bool:
+    return isinstance(x, int) and not isinstance(x, bool)
+
+
+def _list(x: Any, fits: Any, length: int | None = None) -> bool:
+    return isinstance(x, list) and all(map(fits, x)) and length in (None, len(x))
+
+
+def _fits_classes(x: Any) -> bool:
+    if _list(x, _text):
+        return 2 <= len(x) <= _MOST_CLASSES and len(set(x)) == len(x)
+    return _whole(x) and 2 <= x <= _MOST_CLASSES

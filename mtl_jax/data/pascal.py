@@ -1,0 +1,164 @@
+"""PASCAL-Context for multi-task learning (semantic segmentation, human parts, saliency, normals, edges) for tfds.
+
+The data set PASCAL_MT (arXiv 1904.08918), 4998 / 5105 images of many sizes, in files:
+
+* `JPEGImages/ID.jpg`;
+* `semseg/VOC12/ID.png` where there is one, else `semseg/pascal-context/ID.png`: VOC's 20 classes and background;
+* `pascal-context/trainval/ID.mat` (key `LabelMap`): 459 classes, from which edges are made;
+* `human_parts/ID.mat` (key `anno`): the annotation of PASCAL-Part;
+* `normals_distill/ID.png`, `sal_distill/ID.png`: predictions of networks.
+
+`pascal_mt/context` is all of it; `pascal_mt/context_subset` takes any number of images: samples, tests, smoke runs.
+
+    builder = tfds.builder("pascal_mt/context", data_dir=...)
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=...))
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+
+from mtl_jax.data import building, fetch, files, pascal_labels, records
+
+COUNTS = {"train": 4998, "val": 5105}
+CLASSES = 21  # with the background
+
+_ETH = fetch.Source("PASCAL_MT.tgz", "https://data.vision.ee.ethz.ch/kmaninis/share/MTL/PASCAL_MT.tgz")
+_LABELS = ("semseg", "human_parts", "sal", "normals", "edge")
+_FILES = {
+    "image": "JPEGImages/{}.jpg",
+    "voc": "semseg/VOC12/{}.png",
+    "semseg": "semseg/pascal-context/{}.png",
+    "context": "pascal-context/trainval/{}.mat",
+    "parts": "human_parts/{}.mat",
+    "normals": "normals_distill/{}.png",
+    "sal": "sal_distill/{}.png",
+}
+_semseg = files.class_ids(
+    files.picture, {255: 255} | {i: i for i in range(CLASSES)}, f"0 (background) to {CLASSES - 1}, and 255 (void)"
+)
+
+
+class PascalMt(building.FilesBuilder):
+    """tfds builder `pascal_mt`, see the module's docstring.
+
+    Labels may have another size than their image; `records.decode` resizes them. Normals are coded 2x/255 - 1, with
+    (0, 0, 0) where there is none.
+    """
+
+    name = "pascal_mt"
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (as tfds declares it)
+    BUILDER_CONFIGS = [  # noqa: RUF012
+        building.FilesConfig(name="context", description="the whole data set", counts=COUNTS, source=_ETH),
+        building.FilesConfig(name="context_subset", description="any number of its images", source=_ETH),
+    ]
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "manual_dir holds the folder PASCAL_MT or an archive of it (PASCAL_MT.tgz, .tar, .tar.gz or .zip)."
+    )
+    FOLDER = "PASCAL_MT"
+    MARKER = "ImageSets/Context"
+    DESCRIPTION = (
+        "PASCAL-Context with labels for semantic segmentation, human parts, saliency, surface normals and edges."
+    )
+
+    def lists(self) -> Mapping[str, str]:
+        return {split: f"ImageSets/Context/{split}.txt" for split in COUNTS}
+
+    def labels(self) -> Mapping[str, tfds.features.FeatureConnector]:
+        coded = tfds.features.Image(shape=(None, None, 3), encoding_format="png")
+        return {
+            **{task: coded if task == "normals" else building.png_feature() for task in _LABELS},
+            building.LABELLED: tfds.features.Text(),
+        }
+
+    def read_record(self, root: Path) -> Callable[[str], files.Reading]:
+        return partial(_read_record, root)
+
+    def candidates(self, root: Path) -> Callable[[str], Sequence[Path]]:
+        return lambda key: [root / name.format(key) for name in _FILES.values()]
+
+
+def _read_record(root: Path, key: str) -> files.Reading:
+    names = {kind: name.format(key) for kind, name in _FILES.items()}
+    names["semseg"] = names["voc"] if (root / names["voc"]).is_file() else names["semseg"]
+    problems: list[str] = []
+    sizes: dict[str, files.Size] = {}
+
+    def read(kind: str, reader: files.Reader) -> Any:
+        """What the reader makes of the file, or None."""
+        found = files.read(root, names[kind], reader, problems)
+        if found is None:
+            return None
+        sizes[names[kind]] = found[1]
+        return found[0]
+
+    record = {"id": key, "image": read("image", files.encoded(3))}
+    record["semseg"] = read("semseg", _semseg)
+    record["sal"] = read("sal", files.grey)
+    size = sizes.get(names["image"], (1, 1))  # a faulty image is a problem already
+    parts = read("parts", partial(_human_parts, size))
+    context = read("context", _label_map)
+    normals = read("normals", _colours)
+    image = sizes.pop(names["image"], None)
+    for name, found in sizes.items():
+        if image and not _same_shape(found, image):
+            problems.append(
+                f"{name}: size {files.size_text(found)}, the image is {files.size_text(image)}: not of the same shape"
+            )
+    if normals is not None and context is not None:
+        try:
+            record["normals"] = files.png(_trusted(normals, context))
+        except ValueError as error:
+            problems.append(f"{names['normals']}: {error}")
+    if not problems:
+        record["human_parts"] = files.png(parts[..., None])
+        record["edge"] = files.png(255 * pascal_labels.edges(context)[..., None])
+        labelled = [task for task in _LABELS if task != "human_parts" or parts.any()]
+        record[building.LABELLED] = " ".join(labelled)
+    return record, problems
+
+
+def _human_parts(size: files.Size, data: bytes) -> tuple[np.ndarray, files.Size]:
+    parts = pascal_labels.human_parts(files.mat("anno")(data), size)
+    return parts, parts.shape[:2]
+
+
+def _label_map(data: bytes) -> tuple[np.ndarray, files.Size]:
+    labels = pascal_labels.label_map(files.mat("LabelMap")(data))
+    return labels, labels.shape[:2]
+
+
+def _colours(data: bytes) -> tuple[np.ndarray, files.Size]:
+    colours = records.decode_image(data, 3)
+    if (colours == colours[..., :1]).all():
+        raise ValueError("a grey picture, expected 3 channels")
+    return colours, colours.shape[:2]
+
+
+def _same_shape(size: files.Size, other: files.Size) -> bool:
+    """Whether the sizes have the same aspect ratio, but for the rounding of a resize."""
+    (height, width), (other_height, other_width) = size, other
+    expected = height * other_width / other_height
+    return abs(width - expected) <= max(2.0, 0.02 * expected)
+
+
+def _trusted(normals: np.ndarray, context: np.ndarray) -> np.ndarray:
+    """Coded normals [H, W, 3] with (0, 0, 0), which is no unit vector, where they are not to be trusted.
+
+    Raises:
+        ValueError: these are no unit vectors.
+    """
+    height, width = normals.shape[:2]
+    labels = cv2.resize(context, (width, height), interpolation=cv2.INTER_NEAREST)
+    keep = pascal_labels.normals_mask(labels)
+    lengths = np.linalg.norm(normals[keep].astype(np.float32) * (2 / 255) - 1, axis=1)
+    lengths = lengths[(lengths > 0.1) & (lengths < 1.6)]  # black and middle grey are ways to say that there is none
+    if lengths.size and (share := float(np.mean(np.abs(lengths - 1) < 0.1))) < 0.5:
+        raise ValueError(f"only {share:.0%} of the vectors have length 1: are these surface normals, coded 2x/255 - 1?")
+    return normals * keep[..., None].astype(np.uint8)

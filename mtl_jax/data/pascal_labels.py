@@ -1,0 +1,154 @@
+"""Labels that PASCAL_MT does not store but that follow from what it stores: human parts, edges, trusted normals.
+
+Sources: the person parts of PASCAL-Part (arXiv 1406.2031) in the six groups of Xia et al. (arXiv 1708.03383), the 459
+classes of PASCAL-Context (Mottaghi et al., CVPR 2014), edges and normals as in ASTMT (arXiv 1904.08918).
+"""
+
+import importlib.resources
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import cv2
+import numpy as np
+from skimage.morphology import thin
+
+PERSON = 15  # VOC's number of the class
+CONTEXT_CLASSES = 459
+PARTS = {  # a person's parts in PASCAL-Part: group
+    **dict.fromkeys(("hair", "head", "lear", "rear", "lebrow", "rebrow", "leye", "reye", "mouth", "nose"), 1),
+    **dict.fromkeys(("neck", "torso"), 2),
+    **dict.fromkeys(("luarm", "ruarm"), 3),
+    **dict.fromkeys(("llarm", "rlarm", "lhand", "rhand"), 4),
+    **dict.fromkeys(("luleg", "ruleg"), 5),
+    **dict.fromkeys(("llleg", "rlleg", "lfoot", "rfoot"), 6),
+}
+
+
+def human_parts(anno: Any, size: tuple[int, int]) -> np.ndarray:
+    """The body parts of all people: uint8 [H, W], 0 elsewhere and everywhere without people, groups as in `PARTS`.
+
+    Later objects cover earlier ones, and later parts of an object earlier ones.
+
+    Args:
+        anno: the struct `anno` of a PASCAL-Part file, as `scipy.io.loadmat` returns it, squeezed or not.
+        size: (H, W) of the image, for an annotation without any mask; otherwise the masks' size is the result's.
+
+    Raises:
+        ValueError: not such a struct, unknown parts of a person, masks of different sizes.
+    """
+    masks: list[tuple[str, np.ndarray]] = []  # what each belongs to, for errors
+    painted: list[tuple[int, np.ndarray]] = []
+    unknown: set[str] = set()
+    for index, thing in enumerate(_rows(_only(anno, "anno"), "objects", "anno")):
+        where = f"object {index + 1}"
+        masks.append((where, _mask(thing, where)))
+        if _number(thing, "class_ind", where) != PERSON:
+            continue
+        for part in _rows(thing, "parts", where):
+            name = _text(part, "part_name", where)
+            mask = _mask(part, f"{where}, part {name!r}")
+            masks.append((f"{where}, part {name!r}", mask))
+            if name in PARTS:
+                painted.append((PARTS[name], mask))
+            else:
+                unknown.add(name)
+    if unknown:
+        raise ValueError(
+            f"unknown parts of a person: {', '.join(map(repr, sorted(unknown)))}; the parts are {', '.join(PARTS)}"
+        )
+    out = np.zeros(masks[0][1].shape if masks else size, np.uint8)
+    for where, mask in masks:
+        if mask.shape != out.shape:
+            raise ValueError(f"the mask of {where} has shape {mask.shape}, the first mask {out.shape}")
+    for group, mask in painted:
+        out[mask] = group
+    return out
+
+
+def label_map(value: np.ndarray) -> np.ndarray:
+    """The `LabelMap` of a PASCAL-Context file, checked: uint16 [H, W], classes 1..459, 0 where there is none.
+
+    Raises:
+        ValueError: another shape, or values that are no class.
+    """
+    if value.ndim != 2 or 0 in value.shape:
+        raise ValueError(f"shape {value.shape}, expected [H, W]")
+    if value.dtype.kind not in "biuf":
+        raise ValueError(f"values of type {value.dtype}, expected numbers")
+    if value.dtype.kind == "f" and not np.array_equal(value, np.rint(value)):  # unequal where NaN, too
+        wrong = value[value != np.rint(value)]
+        raise ValueError(f"{wrong.size} values are no whole numbers, the first is {wrong[0]:g}")
+    if value.min() < 0 or value.max() > CONTEXT_CLASSES:
+        raise ValueError(f"class ids from {value.min():g} to {value.max():g}, expected 0 to {CONTEXT_CLASSES}")
+    return value.astype(np.uint16)
+
+
+def edges(labels: np.ndarray) -> np.ndarray:
+    """Thin boundaries between the classes of a label map [H, W]: uint8 [H, W], 0 or 1.
+
+    Where the Laplacian (4 neighbours, mirrored at the border) is not zero, thinned as by Guo and Hall (1989).
+    """
+    return thin(cv2.Laplacian(labels, cv2.CV_64F, ksize=1) != 0).astype(np.uint8)
+
+
+def normals_mask(labels: np.ndarray) -> np.ndarray:
+    """Where distilled normals can be trusted, bool: at classes that also occur indoors, where the teacher learned.
+
+    Args:
+        labels: ids of the 459 classes, any shape.
+    """
+    return _normals_classes()[labels]
+
+
+@cache
+def _normals_classes() -> np.ndarray:
+    text = importlib.resources.files("mtl_jax.data").joinpath("pascal_normals_classes.txt").read_text("utf-8")
+    listed = np.zeros(CONTEXT_CLASSES + 1, bool)
+    listed[[int(line.split()[0]) for line in text.splitlines() if not line.startswith("#")]] = True
+    return listed
+
+
+# MATLAB structs: scipy hands over arrays of records, whose fields hold arrays again, of any size and emptiness.
+
+
+def _only(value: Any, what: str) -> Any:
+    values = np.asarray(value).ravel()
+    if values.size != 1 or not values.dtype.names:
+        raise ValueError(f"{what} is no struct but {values.size} value(s) of type {values.dtype}")
+    return values[0]
+
+
+def _field(record: Any, name: str, where: str) -> np.ndarray:
+    if name not in (record.dtype.names or ()):
+        raise ValueError(f"{where} has no field {name!r}; it has {', '.join(record.dtype.names or ()) or 'none'}")
+    return np.asarray(record[name])
+
+
+def _rows(record: Any, name: str, where: str) -> Sequence[Any]:
+    """The elements of a field that is a struct array, however empty."""
+    rows = _field(record, name, where).ravel()
+    if rows.size and not rows.dtype.names:
+        raise ValueError(f"{name} of {where} is no struct but {rows.size} value(s) of type {rows.dtype}")
+    return list(rows)
+
+
+def _mask(record: Any, where: str) -> np.ndarray:
+    mask = _field(record, "mask", where)
+    if mask.ndim != 2 or 0 in mask.shape or mask.dtype.kind not in "biuf":
+        raise ValueError(f"the mask of {where} has shape {mask.shape} and type {mask.dtype}, expected numbers [H, W]")
+    return mask != 0
+
+
+def _number(record: Any, name: str, where: str) -> float:
+    value = _field(record, name, where)
+    if value.size != 1 or value.dtype.kind not in "biuf":
+        raise ValueError(f"{name} of {where} is {value!r}, expected a number")
+    return float(value.item())
+
+
+def _text(record: Any, name: str, where: str) -> str:
+    value = _field(record, name, where)
+    if value.size != 1 or value.dtype.kind != "U":
+        raise ValueError(f"{name} of {where} is {value!r}, expected a text")
+    return str(value.item())

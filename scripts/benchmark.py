@@ -1,0 +1,320 @@
+"""Measures parts of the library beside the same work done plainly in PyTorch.
+
+    python scripts/benchmark.py input
+    python scripts/benchmark.py input --recipe pascal --workers 0,1,2,4 --images 64 --json input.json
+
+`input` measures the input pipeline: rendered scenes at full size in the original file formats, read and augmented by
+`mtl_jax.data.train_batches` from the prepared data set, and by a `torch.utils.data.DataLoader` from the files
+(parity/reference/input.py), alternately. PASCAL's files leave edges, human parts and trusted normals to be derived,
+which the DataLoader does for every sample and building the data set does once; so a third row shows the DataLoader with
+every label stored as it is used (.npy). Images come normalised from the DataLoader, and as bytes from mtl_jax, whose
+training step normalises them on the device. Processor time is that of all processes together; "per core" are images per
+second of it. Linux only.
+"""
+
+import contextlib
+import importlib.util
+import itertools
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from absl import flags
+
+from mtl_jax import cli
+from mtl_jax.data import datasets, loader, transforms
+from mtl_jax.data.rendered import export
+from mtl_jax.tasks import IGNORE
+
+ROOT = Path(__file__).parents[1]
+# Of the delivered maps: the roundings of the image's normalisation and of the normals' rotation; the others are equal.
+TOLERANCE = {"image": 1e-6, "normals": 1e-5}
+OURS, TORCH, TORCH_STORED = "mtl_jax", "DataLoader, original files", "DataLoader, labels as .npy"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A data set with its augmentation.
+
+    Attributes:
+        family: row of `datasets.DATASETS`.
+        builder: tfds name.
+        recipe: key of `transforms.RECIPES`.
+        reader: function of parity.reference.input that reads the original files.
+        write: (folder, {split: ids}, height=, width=) writes those files.
+        size: height and width of the images written.
+    """
+
+    family: str
+    builder: str
+    recipe: str
+    reader: str
+    write: Callable[..., Path]
+    size: tuple[int, int]
+
+
+CASES = {
+    "nyud_astmt": Case(
+        "nyud",
+        "nyud_mt/astmt_subset",
+        "astmt",
+        "nyud_astmt",
+        lambda folder, ids, **size: export.write_nyud(folder, "astmt", ids, **size),
+        (480, 640),
+    ),
+    "nyud_survey": Case(
+        "nyud",
+        "nyud_mt/survey_subset",
+        "survey",
+        "nyud_survey",
+        lambda folder, ids, **size: export.write_nyud(folder, "survey", ids, **size),
+        (480, 640),
+    ),
+    "pascal": Case("pascal", "pascal_mt/context_subset", "astmt", "pascal", export.write_pascal, (375, 500)),
+}
+
+_RECIPES = flags.DEFINE_multi_enum("recipe", list(CASES), list(CASES), "what to measure (repeatable)")
+_WORKERS = flags.DEFINE_list("workers", ["0", "1", "2"], "numbers of worker processes")
+_IMAGES = flags.DEFINE_integer("images", 32, "images in each data set", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "images in a batch", lower_bound=1)
+_BATCHES = flags.DEFINE_integer("batches", 12, "batches timed in each repeat", lower_bound=1)
+_REPEATS = flags.DEFINE_integer("repeats", 3, "repeats, of which the median is reported", lower_bound=1)
+_SCALE = flags.DEFINE_float("scale", 1.0, "of the sides of the images, for trying out", lower_bound=0.1)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "keeps the files for the next time; by default they are temporary")
+_JSON = flags.DEFINE_string("json", None, "file that receives the numbers")
+
+
+@dataclass
+class Row:
+    """What one loader did in the repeats: images a second and processor seconds an image."""
+
+    recipe: str
+    loader: str
+    workers: int
+    rates: list[float]
+    seconds: list[float]
+    cores: list[float]
+
+    def summary(self) -> dict[str, Any]:
+        rate, seconds, cores = map(statistics.median, (self.rates, self.seconds, self.cores))
+        return {**asdict(self), "rate": rate, "cpu_ms": 1e3 * seconds, "used_cores": cores, "per_core": 1 / seconds}
+
+
+def main(what: str) -> None:
+    if what != "input":
+        raise ValueError(f"unknown benchmark {what!r}; there is: input")
+    if not Path("/proc/self/stat").exists():
+        raise OSError("the processor time of other processes is read from /proc, which this system does not have")
+    workers = [_number(text) for text in _WORKERS.value]
+    reference = _reference()
+    with contextlib.ExitStack() as exits:
+        folder = Path(_DATA_DIR.value or exits.enter_context(tempfile.TemporaryDirectory())).expanduser()
+        rows, deviations = [], {}
+        for name in dict.fromkeys(_RECIPES.value):
+            prepared = _Prepared(name, folder / f"{name}_{_IMAGES.value}_{_SCALE.value:g}", reference)
+            deviations[name] = prepared.deviations()
+            rows += prepared.measure(workers)
+    summaries = [row.summary() for row in rows]
+    print(_table(summaries))
+    for name, found in deviations.items():
+        print(f"\n{name}, largest deviation: " + ", ".join(f"{task} {value:.1e}" for task, value in found.items()))
+    if _JSON.value:
+        settings = {"batch_size": _BATCH_SIZE.value, "batches": _BATCHES.value, "images": _IMAGES.value}
+        content = {"cpus": os.cpu_count(), "settings": settings, "deviations": deviations, "rows": summaries}
+        Path(_JSON.value).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _number(text: str) -> int:
+    if not text.isdigit():
+        raise ValueError(f"--workers is {','.join(_WORKERS.value)}, expected numbers from 0, separated by commas")
+    return int(text)
+
+
+def _reference() -> Any:
+    """The module with the PyTorch side, or None where it cannot run."""
+    for name in ("torch", "skimage"):
+        if importlib.util.find_spec(name) is None:
+            print(f"{name} is not installed: only mtl_jax is measured")
+            return None
+    sys.path.insert(0, str(ROOT))  # worker processes get the path, too
+    import torch
+
+    from parity.reference import input as reference
+
+    torch.set_num_threads(1)
+    return reference
+
+
+class _Prepared:
+    """The files of a case, built, with what loads them."""
+
+    def __init__(self, name: str, folder: Path, reference: Any):
+        self.name, self.case, self.reference = name, CASES[name], reference
+        folder.mkdir(parents=True, exist_ok=True)
+        height, width = (round(side * _SCALE.value) for side in self.case.size)
+        self.ids = {"train": [f"{i:06d}" for i in range(_IMAGES.value)], "val": [f"{_IMAGES.value:06d}"]}
+        written = folder / "written"
+        if not written.exists():
+            self.case.write(folder, self.ids, height=height, width=width)
+            written.touch()
+        (self.root,) = folder.glob("*_MT")
+        builder = datasets.prepare(self.case.builder, folder / "tfds", self.root)
+        self.source = datasets.open_split(builder, "train")
+        dataset = datasets.get(self.case.family)
+        self.tasks = dataset.tasks
+        delivered_height, delivered_width = (round(side * _SCALE.value) for side in dataset.image_size)
+        self.size = (delivered_height, delivered_width)
+        self.datasets: dict[str, Any] = {}
+        if reference is not None:
+            read, survey = getattr(reference, self.case.reader), self.case.recipe == "survey"
+            stored = folder / "stored"
+            if not stored.exists():
+                reference.store_decoded(read, self.root, self.ids["train"], stored)
+            ids = self.ids["train"]
+            self.datasets = {
+                TORCH: reference.Files(read, self.root, ids, self.size, survey),
+                TORCH_STORED: reference.Files(reference.decoded, stored, ids, self.size, survey),
+            }
+
+    def deviations(self) -> dict[str, float]:
+        """{map: largest difference between the two sides under equal draws}
+
+        Raises:
+            ValueError: a map differs more than roundings explain.
+        """
+        worst: dict[str, float] = {}
+        rng = np.random.default_rng(1)
+        for position in range(min(8, len(self.source))) if self.datasets else ():
+            drawn = transforms.draw(self.case.recipe, rng)
+            sample = self.source.sample(position, self.tasks, self.case.family)
+            ours = transforms.train_transform(sample, drawn, self.case.recipe, self.size)
+            for dataset in self.datasets.values():
+                for task, value in dataset[self._item(position, drawn)].items():
+                    theirs = value.numpy().transpose(1, 2, 0)
+                    mine = ours.get(task, np.full_like(theirs, IGNORE))  # images without people have no such label
+                    worst[task] = max(worst.get(task, 0.0), float(np.abs(mine - theirs).max()))
+        if wrong := {task: value for task, value in worst.items() if value > TOLERANCE.get(task, 0)}:
+            raise ValueError(f"{self.name}: mtl_jax and PyTorch differ: {wrong}; allowed are {TOLERANCE}, else nothing")
+        return worst
+
+    def measure(self, workers: Sequence[int]) -> list[Row]:
+        rows = [Row(self.name, kind, count, [], [], []) for count in workers for kind in (OURS, *self.datasets)]
+        for _ in range(_REPEATS.value):
+            for row in rows:
+                open_batches = self._ours if row.loader == OURS else self._torch
+                with open_batches(row) as batches:
+                    seconds, processor = _timed(batches, row.workers)
+                images = _BATCHES.value * _BATCH_SIZE.value
+                row.rates.append(images / seconds)
+                row.seconds.append(processor / images)
+                row.cores.append(processor / seconds)
+        return rows
+
+    @contextlib.contextmanager
+    def _ours(self, row: Row) -> Iterator[Iterator[Any]]:
+        batches = loader.train_batches(
+            self.source,
+            family=self.case.family,
+            tasks=self.tasks,
+            recipe=self.case.recipe,
+            size=self.size,
+            batch_size=_BATCH_SIZE.value,
+            seed=0,
+            num_workers=row.workers,
+        )
+        try:
+            yield batches
+        finally:
+            batches.close()
+
+    @contextlib.contextmanager
+    def _torch(self, row: Row) -> Iterator[Iterator[Any]]:
+        from torch.utils.data import DataLoader
+
+        rng = np.random.default_rng(0)
+        count = (_BATCHES.value + _warm_up(row.workers)) * _BATCH_SIZE.value
+        order = itertools.islice(itertools.cycle(rng.permutation(len(self.source)).tolist()), count)
+        items = [self._item(position, transforms.draw(self.case.recipe, rng)) for position in order]
+        before = cv2.getNumThreads()
+        cv2.setNumThreads(1)  # as usual with a DataLoader: it is the workers that share the cores
+        batches = iter(
+            DataLoader(
+                self.datasets[row.loader],
+                _BATCH_SIZE.value,
+                sampler=items,
+                num_workers=row.workers,
+                worker_init_fn=_one_thread,
+                multiprocessing_context="spawn" if row.workers else None,
+            )
+        )
+        try:
+            yield batches
+        finally:
+            del batches  # ends the workers
+            cv2.setNumThreads(before)
+
+    def _item(self, position: int, drawn: transforms.Draw) -> Any:
+        return self.reference.Item(position, drawn.flip, drawn.angle, drawn.scale)
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(1)
+
+
+def _warm_up(workers: int) -> int:
+    """Batches until all workers have started and filled what they keep ready."""
+    return 1 + 4 * workers
+
+
+def _timed(batches: Iterator[Any], workers: int) -> tuple[float, float]:
+    """Seconds, and processor seconds of all processes, for the batches to be timed."""
+    for _ in range(_warm_up(workers)):
+        next(batches)
+    started, processor = time.perf_counter(), _processor_seconds()
+    for _ in range(_BATCHES.value):
+        next(batches)
+    return time.perf_counter() - started, _processor_seconds() - processor
+
+
+def _processor_seconds() -> float:
+    """Of this process and the worker processes that run."""
+    ticks = 0
+    for child in multiprocessing.active_children():
+        with contextlib.suppress(FileNotFoundError):
+            fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown; ratios are those of images per core, and of images a second with one worker process."""
+    lines = [
+        "| recipe | loader | workers | images/s (spread) | cores | CPU ms/image | per core | mtl_jax is | scaling |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    find = {(row["recipe"], row["loader"], row["workers"]): row for row in rows}
+    for row in rows:
+        ours = find[row["recipe"], OURS, row["workers"]]
+        single = find.get((row["recipe"], row["loader"], 1))
+        scaling = f"{row['rate'] / single['rate']:.2f}x" if single and row["workers"] > 1 else ""
+        ratio = f"{ours['per_core'] / row['per_core']:.1f}x" if row is not ours else ""
+        spread = f"{row['rate']:.1f} ({min(row['rates']):.1f} to {max(row['rates']):.1f})"
+        numbers = f"{row['used_cores']:.2f} | {row['cpu_ms']:.1f} | {row['per_core']:.1f}"
+        lines.append(
+            f"| {row['recipe']} | {row['loader']} | {row['workers']} | {spread} | {numbers} | {ratio} | {scaling} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli.run(main, "what")

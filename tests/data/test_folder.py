@@ -1,0 +1,221 @@
+"""Data sets made from a user's own folder."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from mtl_jax import experiment
+from mtl_jax.config import Config, Data, from_json, num_channels, to_json, validate
+from mtl_jax.data import datasets, files
+from mtl_jax.data.loader import train_batches, val_batches
+from mtl_jax.tasks import IGNORE
+
+H, W = 40, 56
+IDS = {"train": ["a", "b", "c"], "val": ["d", "e"]}
+TASKS = ("semseg", "sal", "normals", "edge", "depth")
+TOML = """
+name = "own"
+image_size = [32, 48]
+[tasks.semseg]
+classes = ["floor", "wall", "cup"]
+first_id = 1
+ignore = [0]
+[tasks.sal]
+[tasks.normals]
+suffix = "NORMALS"
+[tasks.edge]
+[tasks.depth]
+unit = 0.01
+"""
+
+
+def maps(key):
+    """Raw labels of an image."""
+    rng = np.random.default_rng(ord(key))
+    normals = rng.normal(size=(H, W, 3)).astype(np.float32)
+    return {
+        "image": cv2.resize(rng.integers(0, 256, (5, 7, 3), dtype=np.uint8), (W, H)),
+        "semseg": rng.integers(0, 4, (H, W, 1), dtype=np.uint8),
+        "sal": rng.integers(0, 2, (H, W, 1), dtype=np.uint8) * 255,
+        "normals": normals / np.linalg.norm(normals, axis=2, keepdims=True),
+        "edge": rng.integers(0, 2, (H, W, 1), dtype=np.uint8) * 255,
+        "depth": rng.integers(0, 900, (H, W, 1), dtype=np.uint16),
+    }
+
+
+def write(root, normals=".png", ids=IDS, text=TOML):
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "dataset.toml").write_text(text.replace("NORMALS", normals))
+    for folder in ("images", "splits", *TASKS):
+        (root / folder).mkdir()
+    for split, keys in ids.items():
+        (root / "splits" / f"{split}.txt").write_text("\n".join(keys))
+        for key in keys:
+            for name, value in maps(key).items():
+                if name == "normals" and normals == ".npy":
+                    np.save(root / name / f"{key}.npy", value)
+                    continue
+                if name == "normals":
+                    value = np.rint((value + 1) * 127.5).astype(np.uint8)
+                    value[:2] = 127  # no vector
+                folder = "images" if name == "image" else name
+                (root / folder / f"{key}.png").write_bytes(files.png(value))
+    return root
+
+
+def build(root, data_dir):
+    return datasets.prepare("folder_mt/own", data_dir, root)
+
+
+@pytest.mark.parametrize("normals", [".png", ".npy"])
+def test_values(tmp_path, normals):
+    root = write(tmp_path / "raw", normals)
+    builder = build(root, tmp_path / "tfds")
+    for split, keys in IDS.items():
+        source = datasets.open_split(builder, split)
+        assert source.tasks == TASKS
+        for i, key in enumerate(keys):
+            got, want = source.sample(i, TASKS, "folder"), maps(key)
+            assert got["id"] == key
+            np.testing.assert_array_equal(got["image"], want["image"])
+            semseg = want["semseg"].astype(int)
+            np.testing.assert_array_equal(got["semseg"], np.where(semseg == 0, IGNORE, semseg - 1))
+            np.testing.assert_allclose(got["depth"], want["depth"] * 0.01, rtol=1e-6)
+            np.testing.assert_array_equal(got["sal"] * 255, want["sal"])
+            np.testing.assert_array_equal(got["edge"] * 255, want["edge"])
+            if normals == ".npy":
+                np.testing.assert_array_equal(got["normals"], want["normals"])
+            else:
+                np.testing.assert_allclose(got["normals"][2:], want["normals"][2:], atol=1 / 127)
+                assert not got["normals"][:2].any()
+
+
+def test_unlabelled_images_are_kept(tmp_path):
+    root = write(tmp_path / "raw")
+    for name in ("semseg/a", "sal/a", "normals/a", "edge/a", "depth/b", "depth/d"):
+        (root / f"{name}.png").unlink()
+    builder = build(root, tmp_path / "tfds")
+    assert datasets.labelled(builder) == {
+        **{task: {"train": [1, 2], "val": [0, 1]} for task in ("semseg", "sal", "normals", "edge")},
+        "depth": {"train": [0, 2], "val": [1]},
+    }
+    train = datasets.open_split(builder, "train")
+    assert set(train.sample(0, TASKS, "folder")) == {"id", "image", "depth"}
+    options = {"family": "folder", "tasks": TASKS, "size": (32, 48), "batch_size": 3}
+    batch = next(train_batches(train, recipe="astmt", seed=0, **options))
+    first = int(np.flatnonzero(batch["index"] == 0)[0])
+    for task in TASKS:
+        assert (batch[task][first] == IGNORE).all() == (task != "depth"), task
+    (batch,) = val_batches(datasets.open_split(builder, "val"), **options)
+    assert (batch["depth"][0] == IGNORE).all()
+    assert not (batch["depth"][1] == IGNORE).all()
+    plain = tfds.builder_from_directory(str(builder.data_path)).as_data_source(split="train")
+    assert plain[0]["semseg"].shape == (H, W, 1)
+    assert (plain[0]["semseg"] == IGNORE).all()
+
+    alone = datasets.open_split(builder, "train", ("depth",), only_labelled=True)
+    assert [alone.sample(i, ("depth",), "folder")["id"] for i in range(len(alone))] == ["a", "c"]
+    both = datasets.open_split(builder, "train", ("depth", "edge"), only_labelled=True)
+    assert len(both) == 3
+
+
+def replace(name, value):
+    def edit(root):
+        path = root / name
+        path.write_bytes(value) if value is not None else path.unlink()
+
+    return edit
+
+
+def both_images(root):
+    shutil.copy(root / "images" / "a.png", root / "images" / "a.jpg")
+
+
+def no_label(root):
+    for task in TASKS:
+        (root / task / "c.png").unlink()
+
+
+FAULTS = {
+    "no image": (replace("images/a.png", None), r"images/a.jpg \(or .jpeg, .png\) is missing"),
+    "two images": (both_images, "images/a.jpg and images/a.png are both there"),
+    "truncated": (replace("images/a.png", b"\x89PNG\r\n\x1a\n123"), "images/a.png: the PNG ends early"),
+    "no label": (no_label, "id 'c' has no label of any task"),
+    "class": (
+        replace("semseg/b.png", files.png(np.full((H, W, 1), 7, np.uint8))),
+        r"semseg/b.png: class ids 7, expected 1 to 3 \(3 classes\), 0 \(ignored\)",
+    ),
+    "size": (
+        replace("depth/b.png", files.png(np.ones((H, W + 1, 1), np.uint16))),
+        "depth/b.png: size 40x57, the image images/b.png is 40x56",
+    ),
+    "depth": (
+        replace("depth/b.png", files.png(np.full((H, W, 1), 60000, np.uint16))),
+        "values from 600 to 600, expected 0 to 254",
+    ),
+    "channels": (replace("normals/b.png", files.png(np.ones((H, W, 1), np.uint16))[:-20]), "normals/b.png: the PNG"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults(tmp_path, fault):
+    edit, message = FAULTS[fault]
+    root = write(tmp_path / "raw")
+    edit(root)
+    with pytest.raises(ValueError, match=message):
+        build(root, tmp_path / "tfds")
+
+
+def test_missing_folder(tmp_path):
+    root = write(tmp_path / "raw")
+    shutil.rmtree(root / "depth")
+    with pytest.raises(FileNotFoundError, match=r"has no folder depth; make it, or correct dataset.toml there"):
+        build(root, tmp_path / "tfds")
+
+
+def test_changed_folder_is_noticed(tmp_path):
+    root = write(tmp_path / "raw")
+    builder = build(root, tmp_path / "tfds")
+    build(root, tmp_path / "tfds")
+    (root / "depth" / "a.png").write_bytes(files.png(np.ones((H, W, 1), np.uint16)))
+    with pytest.raises(ValueError, match="has changed since it was built in"):
+        build(root, tmp_path / "tfds")
+    shutil.rmtree(builder.data_path)
+    source = datasets.open_split(build(root, tmp_path / "tfds"), "train")
+    np.testing.assert_allclose(source.sample(0, ("depth",), "folder")["depth"], 0.01)
+
+
+def test_built_data_needs_no_folder(tmp_path):
+    root = write(tmp_path / "raw")
+    build(root, tmp_path / "tfds")
+    shutil.rmtree(root)
+    assert len(datasets.open_split(datasets.prepare("folder_mt/own", tmp_path / "tfds"), "train")) == 3
+    with pytest.raises(FileNotFoundError, match=r"folder_mt/other is not built in .*--config.data.manual_dir=DIR"):
+        datasets.prepare("folder_mt/other", tmp_path / "tfds")
+
+
+def test_resolved_configuration(tmp_path):
+    root = write(tmp_path / "raw")
+    config = validate(experiment.resolve(Config(Data("folder", manual_dir=str(root)))))
+    assert config.data.tasks == TASKS
+    assert experiment.builder_name(config) == "folder_mt/own"
+    assert experiment.image_size(config) == (32, 48)
+    assert num_channels(config, TASKS) == {"semseg": 3, "sal": 1, "normals": 3, "edge": 1, "depth": 1}
+    assert from_json(to_json(config), "here") == config
+    assert json.loads(to_json(config))["data"]["class_names"] == {"semseg": ["floor", "wall", "cup"]}
+    fewer = experiment.resolve(Config(Data("folder", ("depth",), manual_dir=str(root), image_size=(64, 64))))
+    assert (fewer.data.tasks, fewer.data.class_names, fewer.data.image_size) == (("depth",), {}, (64, 64))
+
+
+def test_configurations_that_do_not_fit(tmp_path):
+    root = write(tmp_path / "raw")
+    with pytest.raises(ValueError, match=r"data.manual_dir is empty; give the folder that has dataset.toml"):
+        experiment.resolve(Config(Data("folder")))
+    with pytest.raises(ValueError, match=r"name human_parts, but .* describes semseg, sal, normals, edge, depth"):
+        experiment.resolve(Config(Data("folder", ("human_parts",), manual_dir=str(root))))
+    with pytest.raises(ValueError, match="number of classes of semseg is not known"):
+        validate(Config(Data("folder", ("semseg",), builder="folder_mt/own", image_size=(64, 64))))

@@ -1,0 +1,61 @@
+"""A run on a user's own folder in which labels are missing: train, evaluate, predict."""
+
+import math
+import shutil
+
+import numpy as np
+import pytest
+
+from mtl_jax import evaluate, experiment
+from mtl_jax.config import Config, Data, Model, Optim, Train, num_channels, validate
+from mtl_jax.predict import predict, split_samples
+from mtl_jax.restore import Restored
+from mtl_jax.train.loop import fit
+from tests import tiny
+from tests.data import test_folder
+
+IDS = {"train": ["a", "b", "c", "f"], "val": ["d", "e"]}
+
+
+@pytest.fixture
+def workdir(tmp_path, monkeypatch):
+    """Of a run of one epoch; train images a and b lack most labels, val image d lacks two, and no val image has sal."""
+    tiny.register_backbones(monkeypatch)
+    root = test_folder.write(tmp_path / "raw", ids=IDS)
+    for name in ("semseg/a", "sal/a", "edge/a", "normals/a", "depth/b", "sal/b", "edge/d", "depth/d", "sal/d", "sal/e"):
+        (root / f"{name}.png").unlink()
+    data = Data("folder", manual_dir=str(root), data_dir=str(tmp_path / "tfds"), num_workers=0)
+    train = Train(batch_size=2, epochs=1, log_every=1)
+    config = validate(experiment.resolve(Config(data, Model("baseline", "tiny"), Optim(lr=1e-3), train)))
+    fit(config, tmp_path / "run")
+    shutil.rmtree(root)  # built and described in the run: the folder is not needed any more
+    return tmp_path / "run"
+
+
+def test_run(workdir, tmp_path):
+    config = experiment.load_config(workdir)
+    config.data.manual_dir = ""
+    assert num_channels(config, ("semseg",)) == {"semseg": 3}
+    run = Restored(config, workdir, "latest")
+    source = experiment.open_split(config, "val", run.tasks)
+    results = evaluate.final(
+        run.predict_split(source), source, experiment.build_metrics(config, final=True), "folder", tmp_path / "saved"
+    )
+    assert math.isnan(results["sal"]["mIoU"])  # no image of the split has this label
+    assert all(math.isfinite(results[task][name]) for task, name in (("semseg", "mIoU"), ("edge", "loss")))
+    assert all(math.isfinite(results[task][name]) for task, name in (("depth", "rmse"), ("normals", "mean")))
+    for task in run.tasks:
+        assert len(list((tmp_path / "saved" / task).iterdir())) == 2
+    report = evaluate.report(results, None, step=run.step, protocol=experiment.protocol(config))
+    assert report["protocol"]["data"] == "folder_mt/own"
+    assert "sal" in evaluate.readable(report)
+
+    # The unlabelled image changes nothing: the same numbers from the labelled one alone.
+    (index,) = (i for i in range(2) if source.sample(i, (), "folder")["id"] == "e")
+    images = [(i, maps) for i, maps in run.predict_split(source) if i == index]
+    alone = evaluate.final(images, source, experiment.build_metrics(config, final=True), "folder")
+    for task in ("edge", "depth"):
+        np.testing.assert_equal(alone[task], results[task])
+
+    assert predict(run, split_samples(source, "folder", run.tasks), tmp_path / "out") == 2
+    assert len(list((tmp_path / "out" / "panels").iterdir())) == 2
