@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import optax
+from tensorflow_datasets.core import DatasetBuilder
 
 from mtl_jax import metrics, models, optim, tasks
 from mtl_jax.config import Config, all_tasks, from_json, main_tasks, num_channels, to_json
@@ -45,25 +46,27 @@ def resolve(config: Config) -> Config:
     data = config.data
     if not dataset(config).described:
         return config
-    if not data.manual_dir:
-        if not data.builder:
-            raise ValueError(
-                f"data.dataset is {data.dataset!r} and data.manual_dir is empty; give the folder that has "
-                f"{description.FILE} in it: --config.data.manual_dir=DIR"
-            )
-        return config
-    found = description.read(data.manual_dir)
-    names = tasks.ordered((*data.tasks, *data.aux_tasks))
+    if data.manual_dir:
+        found = description.read(data.manual_dir)
+    elif data.builder:
+        found = _described(datasets.make_builder(data.builder, data_dir(config)))
+    else:
+        raise ValueError(
+            f"data.dataset is {data.dataset!r} and data.manual_dir is empty; give the folder that has "
+            f"{description.FILE} in it: --config.data.manual_dir=DIR"
+        )
+    main = data.tasks or tuple(found.labels)
+    names = tasks.ordered((*main, *data.aux_tasks))
     if lost := [task for task in names if task not in found.labels]:
         raise ValueError(
-            f"data.tasks / data.aux_tasks name {', '.join(lost)}, but {data.manual_dir} describes "
+            f"data.tasks / data.aux_tasks name {', '.join(lost)}, but {data.manual_dir or data.builder} has "
             f"{', '.join(found.labels)}; change the tasks, or describe them there"
         )
     filled = dataclasses.replace(
         data,
         builder=f"folder_mt/{found.name}",
-        class_names={task: listed for task, listed in found.class_names.items() if not names or task in names},
-        tasks=data.tasks or tuple(found.labels),
+        class_names={task: listed for task, listed in found.class_names.items() if task in names},
+        tasks=main,
         image_size=found.image_size if tuple(data.image_size) == (0, 0) else data.image_size,
     )
     return dataclasses.replace(config, data=filled)
@@ -96,7 +99,20 @@ def open_split(config: Config, split: str, names: Sequence[str]) -> Split:
     A single-task run sees only the images that have its label.
     """
     builder = datasets.prepare(builder_name(config), data_dir(config), config.data.manual_dir or None)
+    if dataset(config).described:
+        built = _described(builder).class_names
+        for task, wanted in config.data.class_names.items():
+            if built.get(task) != tuple(wanted):
+                raise ValueError(
+                    f"the classes of {task} in {builder.data_path} are {built.get(task)}, those of the configuration "
+                    f"{tuple(wanted)}; train anew, or build the data set as it was"
+                )
     return datasets.open_split(builder, split, names, only_labelled=len(all_tasks(config)) == 1)
+
+
+def _described(builder: DatasetBuilder) -> description.Description:
+    """What a built data set keeps of its folder's description."""
+    return description.from_dict(dict(builder.info.metadata)["description"])
 
 
 def build_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
@@ -173,6 +189,8 @@ def claim_workdir(config: Config, workdir: str | Path, *, resumes: bool) -> None
 def load_config(workdir: str | Path) -> Config:
     """The configuration stored in a work directory.
 
+    What a described folder says is part of it, so the folder itself is not asked for any more.
+
     Raises:
         FileNotFoundError: there is none.
         ValueError: it cannot be understood.
@@ -182,7 +200,10 @@ def load_config(workdir: str | Path) -> Config:
         raise FileNotFoundError(
             f"{workdir} is no work directory of a run: it has no {CONFIG}. Give the --workdir of a training run"
         )
-    return from_json(path.read_text(encoding="utf-8"), str(path))
+    config = from_json(path.read_text(encoding="utf-8"), str(path))
+    if dataset(config).described:
+        config.data.manual_dir = ""
+    return config
 
 
 def _flat(config: Config) -> dict[str, object]:

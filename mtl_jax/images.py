@@ -15,4 +15,5 @@ def normalise(image: Any) -> Any:
     """
     if image.dtype != np.uint8:
         return image
-    return (image.astype(np.float32) / np.float32(255) - MEAN) / STD
+    channels = (1,) * (image.ndim - 1) + (3,)
+    return (image.astype(np.float32) / np.float32(255) - MEAN.reshape(channels)) / STD.reshape(channels)

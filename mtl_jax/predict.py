@@ -83,7 +83,9 @@ def predict(run: Restored, samples: Iterable[Sample], out: Path) -> int:
             predictions.save(task, value, predictions.file_path(out, task, sample["id"]))
         labels = {task: sample[task] for task in run.tasks if task in sample}
         panel = visualize.panel(sample["image"], resized, labels or None)
-        if not cv2.imwrite(str(out / "panels" / f"{sample['id']}.png"), panel[..., ::-1]):
-            raise OSError(f"cannot write to {out / 'panels'}")
+        path = out / "panels" / f"{sample['id']}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)  # an id may name a folder
+        if not cv2.imwrite(str(path), panel[..., ::-1]):
+            raise OSError(f"cannot write {path}")
         written += 1
     return written

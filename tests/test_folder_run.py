@@ -34,7 +34,6 @@ def workdir(tmp_path, monkeypatch):
 
 def test_run(workdir, tmp_path):
     config = experiment.load_config(workdir)
-    config.data.manual_dir = ""
     assert num_channels(config, ("semseg",)) == {"semseg": 3}
     run = Restored(config, workdir, "latest")
     source = experiment.open_split(config, "val", run.tasks)

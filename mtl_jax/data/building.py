@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import numpy as np
@@ -44,7 +44,7 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
         `lists`, `labels`, `read_record` and `candidates`.
 
     Args:
-        num_workers: processes that read files; None = one for each core.
+        num_workers: processes that read files, see `workers.map_ordered`.
         file_format: of the stored records, as tfds knows it.
         kwargs: as of `tfds.core.DatasetBuilder`.
     """
@@ -73,6 +73,10 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
         """A function: id -> the files `read_record` looks at, whether they exist or not."""
         raise NotImplementedError
 
+    def identity(self) -> list[str]:
+        """What the records depend on besides the files."""
+        return [self.name, self.builder_config.name, str(self.version)]
+
     def find(self, dl_manager: tfds.download.DownloadManager) -> Path:
         """The folder with the files: given, unpacked from an archive, or downloaded; see `fetch.locate`."""
         config = self.builder_config
@@ -80,7 +84,7 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
             self.FOLDER,
             config.source,
             marker=self.MARKER,
-            manual_dir=fetch.given_manual_dir(dl_manager),
+            manual_dir=fetch.given_manual_dir(dl_manager, self.FOLDER),
             download_dir=Path(dl_manager.download_dir) / self.name / config.name.removesuffix("_subset"),
         )
 
@@ -129,14 +133,15 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
         staging = Staging(
             self._staging_folder,
             root,
-            (self.name, config.name, str(self.version)),
+            self.identity(),
             self.read_record(root),
             self.candidates(root),
         )
         problems += staging.fill(list(ids.values()), num_workers=self._num_workers)
+        if not problems:
+            problems += self._note_labelled(staging, ids)
         if problems:
             self._raise(problems, root)
-        self._note_labelled(staging, ids)
         return {split: self._generate_examples(staging, names) for split, names in ids.items()}
 
     def _generate_examples(self, staging: Staging, ids: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -145,10 +150,14 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
     def _subset(self) -> str:
         return f"{self.builder_config.name}_subset"
 
-    def _note_labelled(self, staging: Staging, ids: Mapping[str, Sequence[str]]) -> None:
-        """Metadata `labelled`: {task: {split: positions of the images with this label}}, where some have none."""
+    def _note_labelled(self, staging: Staging, ids: Mapping[str, Sequence[str]]) -> list[str]:
+        """Metadata `labelled`: {task: {split: positions of the images with this label}}, where some have none.
+
+        Returns:
+            The problem that not a single image has a label of some task.
+        """
         if LABELLED not in self.labels():
-            return
+            return []
         positions: dict[str, dict[str, list[int]]] = {
             task: {split: [] for split in ids} for task in self.labels() if task != LABELLED
         }
@@ -160,6 +169,11 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
         self.info.metadata[LABELLED] = {
             task: found for task, found in positions.items() if sum(map(len, found.values())) < everything
         }
+        return [
+            f"no image has a label of {task}; leave the task out, or correct where its files are"
+            for task, found in positions.items()
+            if not any(found.values())
+        ]
 
     def _raise(self, problems: Sequence[str], root: Path) -> None:
         report = self._staging_folder / "problems.txt"
@@ -186,13 +200,21 @@ def float_feature(channels: int) -> tfds.features.Tensor:
 def read_list(root: Path, name: str, problems: list[str]) -> list[str]:
     """The ids in a file below `root`; adds to `problems` what is wrong with it."""
     try:
-        ids = (root / name).read_text(encoding="utf-8").split()
+        lines = (root / name).read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         problems.append(f"{name} is missing")
         return []
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"{name} is no list of ids: {error}")
         return []
+    ids = [line.strip() for line in lines if line.strip()]
     if not ids:
         problems.append(f"{name} lists no image")
+    problems += [f"{name}: id {key!r} is no name of a file below a folder" for key in ids if not _is_plain(key)]
     return ids
+
+
+def _is_plain(key: str) -> bool:
+    """Whether an id stays where it is put, and has no other spelling."""
+    path = PurePosixPath(key)
+    return not path.is_absolute() and ".." not in path.parts and str(path) == key

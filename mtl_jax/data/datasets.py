@@ -117,7 +117,7 @@ def make_builder(
         builder_name: for example "nyud_mt/astmt".
         data_dir: holds prepared data sets.
         manual_dir: only of use to a data set that is described in its folder.
-        num_workers: processes that read original files; None = one for each core.
+        num_workers: processes that read original files, see `workers.map_ordered`.
 
     Raises:
         ValueError: no such builder or config; the message lists those there are. Or a faulty description.
@@ -151,7 +151,7 @@ def prepare(
         builder_name: for example "nyud_mt/astmt" or "rendered_scenes/nyud_tiny".
         data_dir: holds prepared data sets and downloads; must exist unless its parent does.
         manual_dir: folder with files obtained by hand; only used while building.
-        num_workers: processes that read original files; None = one for each core.
+        num_workers: processes that read original files, see `workers.map_ordered`.
 
     Raises:
         ValueError: no such builder or config, or faulty source files.
@@ -165,7 +165,11 @@ def prepare(
     builder = make_builder(builder_name, *options)
     if builder.is_prepared():
         return builder
-    lock = data_dir / f".{builder_name.replace('/', '-')}.lock"
+    # Named after the data set, not after one of the ways to spell it: "pascal_mt" is "pascal_mt/context".
+    lock = (
+        data_dir
+        / f".{'-'.join(filter(None, (builder.name, builder.builder_config and builder.builder_config.name)))}.lock"
+    )
     data_dir.mkdir(exist_ok=True)
     with FileLock(lock):
         builder = make_builder(builder_name, *options)  # by now another process may have built it

@@ -25,7 +25,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mtl_jax import tasks as task_table
@@ -34,6 +34,7 @@ FILE = "dataset.toml"
 SPLITS = ("train", "val")
 SUFFIXES = (".png", ".npy")
 _MOST_CLASSES = 255
+_FOLDER = "the name of a folder below this one"
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,15 @@ class Description:
     def class_names(self) -> dict[str, tuple[str, ...]]:
         """{task: names of its classes} of the tasks that have classes."""
         return {task: label.classes for task, label in self.labels.items() if label.classes}
+
+
+def from_dict(stored: Mapping[str, Any]) -> Description:
+    """The inverse of `dataclasses.asdict`, after a way through JSON."""
+    labels = {
+        task: Label(**{**row, "classes": tuple(row["classes"]), "ignore": tuple(row["ignore"])})
+        for task, row in stored["labels"].items()
+    }
+    return Description(**{**stored, "image_size": tuple(stored["image_size"]), "labels": labels})
 
 
 def read(folder: str | Path) -> Description:
@@ -118,14 +128,20 @@ class _Table:
 def _description(content: dict[str, Any], folder: str, problems: list[str]) -> Description:
     table = _Table(content, "", problems)
     name = table.take(
-        "name", folder, "letters, digits, '_', '-' and '.'", lambda x: _text(x) and re.fullmatch(r"[\w.-]+", x)
+        "name",
+        folder,
+        "letters, digits, '_', '-' and '.', a letter or digit first",
+        lambda x: _text(x) and re.fullmatch(r"\w[\w.-]*", x),
     )
     size = table.take(
         "image_size", None, "[height, width], each at least 32", lambda x: _list(x, _whole, 2) and min(x) >= 32
     )
-    images = table.take("images", "images", "the name of a folder", _text)
+    images = table.take("images", "images", _FOLDER, _path)
     splits = _Table(table.take("splits", {}, "a table", lambda x: isinstance(x, dict)), "splits.", problems)
-    lists = {split: splits.take(split, f"splits/{split}.txt", "the name of a file", _text) for split in SPLITS}
+    lists = {
+        split: splits.take(split, f"splits/{split}.txt", "the name of a file below this folder", _path)
+        for split in SPLITS
+    }
     splits.finish(" and ".join(SPLITS))
     labels = {}
     named = table.take("tasks", {}, "a table for each task, for example [tasks.depth]", _tables)
@@ -141,7 +157,7 @@ def _description(content: dict[str, Any], folder: str, problems: list[str]) -> D
 
 def _label(task: str, options: Any, problems: list[str]) -> Label:
     table = _Table(options, f"tasks.{task}.", problems)
-    found: dict[str, Any] = {"folder": table.take("folder", task, "the name of a folder", _text)}
+    found: dict[str, Any] = {"folder": table.take("folder", task, _FOLDER, _path)}
     found["suffix"] = table.take("suffix", ".png", " or ".join(map(repr, SUFFIXES)), lambda x: x in SUFFIXES)
     known = ["folder", "suffix"]
     if has_classes(task):
@@ -180,6 +196,10 @@ def _tables(x: Any) -> bool:
 
 def _text(x: Any) -> bool:
     return isinstance(x, str) and bool(x)
+
+
+def _path(x: Any) -> bool:
+    return _text(x) and not PurePosixPath(x).is_absolute() and ".." not in PurePosixPath(x).parts
 
 
 def _whole(x: Any) -> bool:

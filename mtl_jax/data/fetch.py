@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from mtl_jax.download import DownloadError, retrieve, sha256
 
 ARCHIVES = (".tgz", ".tar.gz", ".tar", ".zip")
@@ -44,8 +46,10 @@ class Source:
         return cls(file, f"https://drive.google.com/file/d/{drive_id}/view", drive_id)
 
 
-def given_manual_dir(dl_manager: Any) -> Path | None:
-    """The folder or archive given as `DownloadConfig(manual_dir=...)`, or tfds' default where that exists, else None.
+def given_manual_dir(dl_manager: Any, folder: str) -> Path | None:
+    """The folder or archive given as `DownloadConfig(manual_dir=...)`; None where there is none.
+
+    The folder that tfds takes by default counts where it holds the data set's folder or archive.
 
     Raises:
         FileNotFoundError: what was given does not exist.
@@ -54,10 +58,10 @@ def given_manual_dir(dl_manager: Any) -> Path | None:
     if path is None:
         return None
     path = Path(path)
+    if path == Path(dl_manager.download_dir) / "manual":
+        return path if any((path / f"{folder}{suffix}").exists() for suffix in ("", *ARCHIVES)) else None
     if path.is_dir() or (path.is_file() and path.name.endswith(ARCHIVES)):
         return path
-    if path == Path(dl_manager.download_dir) / "manual":
-        return None
     raise FileNotFoundError(
         f"{path}, given as manual_dir, is neither a folder nor an archive ({', '.join(ARCHIVES)}); correct the path"
     )
@@ -98,11 +102,17 @@ def locate(folder: str, source: Source, *, marker: str, manual_dir: Path | None,
                 "put it there"
             )
         archive = found[0]
-    extracted = extract(archive, download_dir / "extracted")
+    download_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(download_dir / ".lock"):  # a release and its subset share the archive
+        extracted = extract(archive, download_dir / "extracted")
     for candidate in (extracted / folder, extracted):
         if (candidate / marker).exists():
             return candidate
-    raise FileNotFoundError(f"the archive {archive} holds no {folder}/{marker}; is it the right archive?")
+    held = ", ".join(sorted(path.name for path in extracted.iterdir())[:5])
+    raise FileNotFoundError(
+        f"the archive {archive} holds {held or 'nothing'}, expected {folder} with {marker} in it; give the folder that "
+        "has it as manual_dir, or another archive"
+    )
 
 
 def extract(archive: Path, into: Path) -> Path:

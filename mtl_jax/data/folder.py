@@ -61,8 +61,8 @@ class FolderMt(building.FilesBuilder):
             built = data_dir / cls.name / name / str(cls.VERSION)
             if not built.is_dir():
                 raise FileNotFoundError(
-                    f"data set {cls.name}/{name} is not built in {data_dir}; give its folder with "
-                    "--config.data.manual_dir=DIR"
+                    f"data set {cls.name}/{name} is not built in {data_dir}; give its folder: "
+                    "--config.data.manual_dir=DIR to scripts/train.py, or --dataset DIR to scripts/build_data.py"
                 )
             return tfds.builder_from_directory(str(built))
         root = Path(manual_dir).expanduser().resolve()
@@ -86,6 +86,17 @@ class FolderMt(building.FilesBuilder):
         described = dataclasses.asdict(config.content)
         stats = [staging.file_state(path, config.root) for path in chain.from_iterable(map(paths, ids))]
         return hashlib.sha256(json.dumps([described, ids, stats]).encode()).hexdigest()
+
+    def __init__(self, *, config: Any = None, **kwargs: Any):
+        if not isinstance(config, FolderConfig):
+            raise ValueError(
+                "folder_mt is made from a folder that describes itself: mtl_jax.data.prepare('folder_mt/NAME', "
+                "data_dir, manual_dir=FOLDER), or with what is built tfds.builder_from_directory"
+            )
+        super().__init__(config=config, **kwargs)
+
+    def identity(self) -> list[str]:
+        return [*super().identity(), json.dumps(dataclasses.asdict(self.builder_config.content))]
 
     def lists(self) -> Mapping[str, str]:
         return self.builder_config.content.splits
@@ -114,6 +125,7 @@ class FolderMt(building.FilesBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         self.info.metadata["source"] = self.source()
+        self.info.metadata["description"] = dataclasses.asdict(self.builder_config.content)
         return super()._split_generators(dl_manager)
 
 
@@ -196,7 +208,15 @@ def _class_ids(label: Label) -> files.Reader:
 
 
 def _foreground(label: Label) -> files.Reader:
-    return files.probabilities(files.npy) if label.suffix == ".npy" else files.grey
+    return files.probabilities(files.npy) if label.suffix == ".npy" else _grey
+
+
+def _grey(data: bytes) -> tuple[bytes, files.Size]:
+    if records.has_palette(data):
+        raise ValueError("its values are indices into a palette, expected grey levels, 255 for the foreground")
+    if records.grey_step(data) == 1 and records.decode_image(data, 1).max() == 1:
+        raise ValueError("its values are 0 and 1, expected grey levels, 255 for the foreground")
+    return files.grey(data)
 
 
 def _depth(label: Label) -> files.Reader:
@@ -208,12 +228,20 @@ def _depth(label: Label) -> files.Reader:
 
 
 def _normals(label: Label) -> files.Reader:
-    return files.floats(files.npy, 3, -1.01, 1.01) if label.suffix == ".npy" else _coded_normals
+    return _float_normals if label.suffix == ".npy" else _coded_normals
+
+
+def _float_normals(data: bytes) -> tuple[np.ndarray, files.Size]:
+    vectors, size = files.floats(files.npy, 3, -1.01, 1.01)(data)
+    files.check_unit_length(vectors)
+    return vectors, size
 
 
 def _coded_normals(data: bytes) -> tuple[bytes, files.Size]:
     coded = records.decode_image(data, 3)
-    length = np.linalg.norm(coded * (2 / 255) - 1, axis=2)
+    vectors = coded * np.float32(2 / 255) - 1
+    files.check_unit_length(vectors)
+    length = np.linalg.norm(vectors, axis=2)
     coded[(length < _NO_VECTOR[0]) | (length > _NO_VECTOR[1])] = 0
     return files.png(coded), (coded.shape[0], coded.shape[1])
 

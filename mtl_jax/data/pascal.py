@@ -157,8 +157,5 @@ def _trusted(normals: np.ndarray, context: np.ndarray) -> np.ndarray:
     height, width = normals.shape[:2]
     labels = cv2.resize(context, (width, height), interpolation=cv2.INTER_NEAREST)
     keep = pascal_labels.normals_mask(labels)
-    lengths = np.linalg.norm(normals[keep].astype(np.float32) * (2 / 255) - 1, axis=1)
-    lengths = lengths[(lengths > 0.1) & (lengths < 1.6)]  # black and middle grey are ways to say that there is none
-    if lengths.size and (share := float(np.mean(np.abs(lengths - 1) < 0.1))) < 0.5:
-        raise ValueError(f"only {share:.0%} of the vectors have length 1: are these surface normals, coded 2x/255 - 1?")
+    files.check_unit_length(normals[keep].astype(np.float32) * (2 / 255) - 1)
     return normals * keep[..., None].astype(np.uint8)

@@ -27,6 +27,7 @@ import numpy as np
 from mtl_jax import tasks as task_table
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_GREY_STEPS = {1: 255, 2: 85, 4: 17}  # {bits: ...}
 _RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # labels do not follow the camera's orientation tag
 
 
@@ -102,7 +103,8 @@ def decode_image(data: bytes, channels: int) -> np.ndarray:
         raise ValueError("it is empty")
     if reason := _truncated(data):
         raise ValueError(reason)
-    if channels == 1 and has_palette(data):
+    palette = channels == 1 and has_palette(data)
+    if palette:
         data = _without_palette(data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), _RGB if channels == 3 else cv2.IMREAD_UNCHANGED)
@@ -114,12 +116,17 @@ def decode_image(data: bytes, channels: int) -> np.ndarray:
         return image
     if image.ndim != 2:
         raise ValueError(f"it has {image.shape[2]} channels, expected {channels}")
-    return image[..., None]
+    return (image // grey_step(data) if palette else image)[..., None]
 
 
 def has_palette(data: bytes) -> bool:
-    """Whether the bytes are a PNG of 8-bit indices into a palette."""
-    return data[:8] == _PNG and data[24:26] == b"\x08\x03"
+    """Whether the bytes are a PNG of indices into a palette."""
+    return data[:8] == _PNG and data[25:26] == b"\x03"
+
+
+def grey_step(data: bytes) -> int:
+    """By how much neighbouring values of a PNG differ when decoded: those of fewer than 8 bits are stretched to 255."""
+    return _GREY_STEPS.get(data[24], 1) if data[:8] == _PNG and len(data) > 24 else 1
 
 
 def _labelled(record: Mapping[str, Any], tasks: Iterable[str]) -> list[str]:

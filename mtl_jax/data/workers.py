@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -39,7 +40,7 @@ def map_ordered(
     if workers > 1 and len(items) >= fewest and not multiprocessing.current_process().daemon:
         # JAX may be running in this process, which a fork would not survive: workers are started afresh.
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,))
+        pool = ProcessPoolExecutor(workers, context, initializer=_init_worker)
         try:
             pending: deque[Future[Result]] = deque()
             for item in items:
@@ -59,3 +60,16 @@ def map_ordered(
             pool.shutdown(cancel_futures=True)
     for item in items[done:]:
         yield function(item)
+
+
+def _init_worker() -> None:
+    cv2.setNumThreads(1)  # the workers share the cores already
+    # Nothing else ends the workers of a process that is killed.
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -157,7 +157,12 @@ FAULTS = {
         replace("depth/b.png", files.png(np.full((H, W, 1), 60000, np.uint16))),
         "values from 600 to 600, expected 0 to 254",
     ),
-    "channels": (replace("normals/b.png", files.png(np.ones((H, W, 1), np.uint16))[:-20]), "normals/b.png: the PNG"),
+    "normals": (
+        replace("normals/b.png", files.png(np.full((H, W, 3), 230, np.uint8))),
+        "normals/b.png: only 0% of the vectors have length 1",
+    ),
+    "foreground": (replace("sal/b.png", files.png(np.eye(H, W, dtype=np.uint8))), "sal/b.png: its values are 0 and 1"),
+    "archive": (replace("normals/b.png", b"PK\x03\x04"), "normals/b.png: it is no image"),
 }
 
 
@@ -215,7 +220,82 @@ def test_configurations_that_do_not_fit(tmp_path):
     root = write(tmp_path / "raw")
     with pytest.raises(ValueError, match=r"data.manual_dir is empty; give the folder that has dataset.toml"):
         experiment.resolve(Config(Data("folder")))
-    with pytest.raises(ValueError, match=r"name human_parts, but .* describes semseg, sal, normals, edge, depth"):
+    with pytest.raises(ValueError, match=r"name human_parts, but .* has semseg, sal, normals, edge, depth"):
         experiment.resolve(Config(Data("folder", ("human_parts",), manual_dir=str(root))))
     with pytest.raises(ValueError, match="number of classes of semseg is not known"):
         validate(Config(Data("folder", ("semseg",), builder="folder_mt/own", image_size=(64, 64))))
+
+
+def test_corrected_description_is_used(tmp_path):
+    """What an earlier build read under another description is not used."""
+    ids = {"train": [chr(ord("A") + i) for i in range(16)], "val": ["d"]}
+    text = TOML.replace("first_id = 1\nignore = [0]", "first_id = 0")
+    root = write(tmp_path / "raw", ids=ids, text=text)
+    with pytest.raises(ValueError, match=r"class ids 3, expected 0 to 2"):
+        build(root, tmp_path / "tfds")
+    for key in ids["train"]:  # these are read and kept
+        (root / "semseg" / f"{key}.png").write_bytes(files.png(np.minimum(maps(key)["semseg"], 2)))
+    with pytest.raises(ValueError, match=r"1 problem"):
+        build(root, tmp_path / "tfds")
+    (root / "dataset.toml").write_text(TOML.replace("NORMALS", ".png"))
+    source = datasets.open_split(build(root, tmp_path / "tfds"), "train")
+    for i, key in enumerate(ids["train"]):
+        raw = np.minimum(maps(key)["semseg"], 2).astype(int)
+        np.testing.assert_array_equal(
+            source.sample(i, ("semseg",), "folder")["semseg"], np.where(raw == 0, IGNORE, raw - 1)
+        )
+
+
+def test_task_without_any_label(tmp_path):
+    root = write(tmp_path / "raw")
+    for path in (root / "depth").iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match="no image has a label of depth; leave the task out, or correct where"):
+        build(root, tmp_path / "tfds")
+
+
+def test_lists(tmp_path):
+    root = write(tmp_path / "raw")
+    (root / "splits" / "train.txt").write_bytes("\ufeffa\r\n\r\nb\r\n".encode())
+    assert len(datasets.open_split(build(root, tmp_path / "tfds"), "train")) == 2
+    (root / "splits" / "train.txt").write_text("a\n../b\n/c\nx y\na\n")
+    (root / "splits" / "val.txt").write_text("\n")
+    with pytest.raises(ValueError, match="problem") as error:
+        build(root, tmp_path / "other")
+    for part in ("id '../b' is no name", "id '/c' is no name", "images/x y.jpg", "id 'a' is listed more than once"):
+        assert part in str(error.value)
+    assert "splits/val.txt lists no image" in str(error.value)
+
+
+def test_ids_in_folders(tmp_path):
+    root = write(tmp_path / "raw")
+    for folder in ("images", *TASKS):
+        (root / folder / "s1").mkdir()
+        (root / folder / "a.png").rename(root / folder / "s1" / "a.png")
+    (root / "splits" / "train.txt").write_text("s1/a\nb\n")
+    source = datasets.open_split(build(root, tmp_path / "tfds"), "train")
+    assert source.sample(0, (), "folder")["id"] == "s1/a"
+
+
+def test_built_data_is_enough_to_train_on(tmp_path):
+    root = write(tmp_path / "raw")
+    build(root, tmp_path / "tfds")
+    shutil.rmtree(root)
+    data = Data("folder", ("semseg",), builder="folder_mt/own", data_dir=str(tmp_path / "tfds"))
+    config = validate(experiment.resolve(Config(data)))
+    assert (config.data.class_names, config.data.image_size) == ({"semseg": ("floor", "wall", "cup")}, (32, 48))
+    config.data.class_names["semseg"] = ("floor", "wall", "mug")
+    with pytest.raises(ValueError, match=r"the classes of semseg in .* are \('floor', 'wall', 'cup'\), those of the"):
+        experiment.open_split(config, "train", ("semseg",))
+
+
+def test_auxiliary_tasks_alone(tmp_path):
+    root = write(tmp_path / "raw")
+    config = validate(experiment.resolve(Config(Data("folder", (), ("depth",), manual_dir=str(root)))))
+    assert config.data.tasks == TASKS
+    assert num_channels(config, TASKS)["semseg"] == 3
+
+
+def test_no_description_no_builder(tmp_path):
+    with pytest.raises(ValueError, match="folder_mt is made from a folder that describes itself"):
+        tfds.builder("folder_mt", data_dir=tmp_path)

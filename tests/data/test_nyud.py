@@ -421,3 +421,39 @@ def test_real_frame(tmp_path):
     np.testing.assert_array_equal(got["edge"][..., 0], edge)
     assert np.median(np.abs(got["normals"] - normals)) < 0.03  # JPEG
     assert 0.5 < np.median(got["depth"][got["depth"] > 0]) < 10
+
+
+def test_default_manual_folder_of_others_is_no_matter(tmp_path, server, monkeypatch):
+    """tfds' own folder for files by hand may be there for another data set; then the archive is downloaded."""
+    (tmp_path / "tfds" / "downloads" / "manual").mkdir(parents=True)
+    folder = write(tmp_path / "raw", "survey")
+    with tarfile.open(tmp_path / "www" / "NYUD_MT.tgz", "w:gz") as archive:
+        archive.add(folder, "NYUD_MT")
+    config = next(c for c in nyud.NyudMt.BUILDER_CONFIGS if c.name == "survey_subset")
+    monkeypatch.setattr(config, "source", fetch.Source("NYUD_MT.tgz", f"{server}/NYUD_MT.tgz"))
+    assert len(datasets.open_split(build("survey", tmp_path / "tfds", None), "train")) == 3
+
+
+def test_archive_of_something_else(tmp_path):
+    with tarfile.open(tmp_path / "NYUD_MT.tgz", "w:gz") as archive:
+        archive.add(write(tmp_path / "raw", "survey"), "nyu")
+    with pytest.raises(
+        FileNotFoundError, match=r"NYUD_MT.tgz holds nyu, expected NYUD_MT with gt_sets in it; give the"
+    ):
+        build("survey", tmp_path / "tfds", tmp_path / "NYUD_MT.tgz")
+
+
+def test_two_processes_build_at_once(tmp_path):
+    """The second waits for the first, and then finds the data set built."""
+    write(tmp_path / "raw", "survey", {"train": [f"{i:04}" for i in range(40)], "val": ["0100"]})
+    code = (
+        "from mtl_jax.data import datasets\n"
+        "if __name__ == '__main__':\n"
+        f"    b = datasets.prepare('nyud_mt/survey_subset', {str(tmp_path / 'tfds')!r}, {str(tmp_path / 'raw')!r}, 0)\n"
+        "    assert len(datasets.open_split(b, 'train')) == 40\n"
+    )
+    command = [sys.executable, "-c", code]
+    running = [subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE) for _ in range(2)]
+    for process in running:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors.decode()

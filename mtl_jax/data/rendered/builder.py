@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mtl_jax.data import workers
+from mtl_jax.data import files, workers
 from mtl_jax.data.rendered import people, rooms
 
 _SAMPLERS = {"nyud": rooms.sample, "pascal": people.sample}
@@ -56,10 +56,6 @@ def draw(kind: str, height: int, width: int, seed: int, split: str, index: int) 
     return _SAMPLERS[kind](np.random.default_rng([seed, _SPLITS.index(split), index]), height, width)
 
 
-def _png(array: np.ndarray) -> bytes:
-    return cv2.imencode(".png", array)[1].tobytes()
-
-
 def _jpeg(array: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", array[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
@@ -68,7 +64,7 @@ def _encoded(kind: str, height: int, width: int, seed: int, split: str, index: i
     """What tfds writes: images and class maps as compressed bytes (so that tfds leaves TensorFlow alone)."""
     example: dict[str, Any] = {}
     for key, value in draw(kind, height, width, seed, split, index).items():
-        encode = _jpeg if key == "image" else _png if value.dtype == np.uint8 else np.ascontiguousarray
+        encode = _jpeg if key == "image" else files.png if value.dtype == np.uint8 else np.ascontiguousarray
         example[key] = encode(value)
     return {"id": f"{split}_{index:05d}", **example}
 
