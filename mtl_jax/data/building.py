@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tqdm import tqdm
 
 from mtl_jax.data import fetch
 from mtl_jax.data.files import Reading
@@ -142,10 +143,13 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
             problems += self._note_labelled(staging, ids)
         if problems:
             self._raise(problems, root)
-        return {split: self._generate_examples(staging, names) for split, names in ids.items()}
+        return {split: self._generate_examples(split, staging, names) for split, names in ids.items()}
 
-    def _generate_examples(self, staging: Staging, ids: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-        yield from enumerate(staging.records(ids))
+    def _generate_examples(
+        self, split: str, staging: Staging, ids: Sequence[str]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        records = tqdm(staging.records(ids), f"writing {split}", len(ids), unit="image")
+        yield from enumerate(records)
 
     def _subset(self) -> str:
         return f"{self.builder_config.name}_subset"

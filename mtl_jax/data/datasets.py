@@ -1,9 +1,11 @@
 """The data sets by name, and opening prepared ones."""
 
+import contextlib
 import importlib
+import io
 import shutil
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,10 +168,7 @@ def prepare(
     if builder.is_prepared():
         return builder
     # Named after the data set, not after one of the ways to spell it: "pascal_mt" is "pascal_mt/context".
-    lock = (
-        data_dir
-        / f".{'-'.join(filter(None, (builder.name, builder.builder_config and builder.builder_config.name)))}.lock"
-    )
+    lock = data_dir / f".{_full_name(builder).replace('/', '-')}.lock"
     data_dir.mkdir(exist_ok=True)
     with FileLock(lock):
         builder = make_builder(builder_name, *options)  # by now another process may have built it
@@ -177,9 +176,9 @@ def prepare(
             for abandoned in Path(builder.data_path).parent.glob("incomplete.*"):  # by a build that was killed
                 shutil.rmtree(abandoned, ignore_errors=True)
             manual = str(Path(manual_dir).expanduser()) if manual_dir is not None else None
-            builder.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
-            )
+            config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
+            with _quiet():
+                builder.download_and_prepare(download_config=config)
     return builder
 
 
@@ -199,7 +198,7 @@ def open_split(
         FileNotFoundError: the data set is not built, or some of its files are gone.
         ValueError: no such split, no labels for one of the tasks, or no image left.
     """
-    name = "/".join(filter(None, (builder.name, builder.builder_config and builder.builder_config.name)))
+    name = _full_name(builder)
     if not builder.is_prepared():
         raise FileNotFoundError(
             f"data set {name} is not built in {builder.data_path}; build it with "
@@ -225,6 +224,21 @@ def open_split(
         if not positions:
             raise ValueError(f"data set {name} has no image with labels for {', '.join(wanted)} in split {split!r}")
     return Split(name, split, str(builder.data_path), positions, wanted, LABELLED in builder.info.features)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what tfds prints, and its bars without a total: our builders show their own."""
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        tfds.enable_progress_bar()
+
+
+def _full_name(builder: tfds.core.DatasetBuilder) -> str:
+    return "/".join(filter(None, (builder.name, builder.builder_config and builder.builder_config.name)))
 
 
 def labelled(builder: tfds.core.DatasetBuilder) -> Mapping[str, Mapping[str, Sequence[int]]]:

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
+from tqdm import tqdm
 
 from mtl_jax.data import files, workers
 from mtl_jax.data.rendered import people, rooms
@@ -137,6 +138,5 @@ class RenderedScenes(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
         config = self.builder_config
         job = partial(_encoded, config.kind, config.height, config.width, config.seed, split)
-        yield from enumerate(
-            workers.map_ordered(job, range(count), num_workers=self._num_workers, fewest=_FEWEST_FOR_POOL)
-        )
+        drawn = workers.map_ordered(job, range(count), num_workers=self._num_workers, fewest=_FEWEST_FOR_POOL)
+        yield from enumerate(tqdm(drawn, f"drawing {split}", count, unit="image"))
