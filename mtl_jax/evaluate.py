@@ -5,9 +5,10 @@ final protocol resizes every prediction to its image's original size, quantises 
 compares it with the untouched labels.
 """
 
+import contextlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,11 @@ def streaming(
         batches: from `data.loader.val_batches`, with "valid" marking the images that do not merely pad.
     """
     accumulators = {task: Accumulator(metric) for task, metric in metrics.items()}
-    for batch in _placed(batches, mesh):
-        valid, stats = step(arrays, batch)
-        for task, accumulator in accumulators.items():
-            accumulator.update({name: np.asarray(value) for name, value in stats[task].items()}, np.asarray(valid))
+    with contextlib.closing(_placed(batches, mesh)) as placed:
+        for batch in placed:
+            valid, stats = step(arrays, batch)
+            for task, accumulator in accumulators.items():
+                accumulator.update({name: np.asarray(value) for name, value in stats[task].items()}, np.asarray(valid))
     return {task: accumulator.compute() for task, accumulator in accumulators.items()}
 
 
@@ -58,16 +60,17 @@ def predict_images(
     Args:
         step: from `train.step.make_predict_step`.
     """
-    for batch in _placed(batches, mesh, ("image", "index", "valid")):
-        index, valid, maps = step(arrays, batch)
-        maps = {task: np.asarray(value) for task, value in maps.items()}
-        for row in np.flatnonzero(np.asarray(valid)):
-            yield int(index[row]), {task: value[row] for task, value in maps.items()}
+    with contextlib.closing(_placed(batches, mesh, ("image", "index", "valid"))) as placed:
+        for batch in placed:
+            index, valid, maps = step(arrays, batch)
+            maps = {task: np.asarray(value) for task, value in maps.items()}
+            for row in np.flatnonzero(np.asarray(valid)):
+                yield int(index[row]), {task: value[row] for task, value in maps.items()}
 
 
 def _placed(
     batches: Iterable[Mapping[str, np.ndarray]], mesh: Mesh, names: Sequence[str] | None = None
-) -> Iterator[dict[str, jax.Array]]:
+) -> Generator[dict[str, jax.Array], None, None]:
     """The batches on the devices, or these entries of them; the next is on its way while one is being used."""
     source = iter(batches)
 
@@ -75,7 +78,10 @@ def _placed(
         batch = next(source)
         return parallel.shard_batch({name: batch[name] for name in names or batch}, mesh)
 
-    return prefetch.ahead(place)
+    with contextlib.ExitStack() as exits:
+        if (close := getattr(source, "close", None)) is not None:
+            exits.callback(close)  # ends the worker processes, also where the caller fails
+        yield from prefetch.ahead(place)
 
 
 def final(

@@ -9,7 +9,7 @@
 which the DataLoader does for every sample and building the data set does once; so a third row shows the DataLoader with
 every label stored as it is used (.npy). Images come normalised from the DataLoader, and as bytes from mtl_jax, whose
 training step normalises them on the device. Processor time is that of all processes together; "per core" are images per
-second of it. Linux only.
+second of it. Without worker processes mtl_jax works in two threads and the DataLoader in one. Linux only.
 """
 
 import contextlib
@@ -31,10 +31,9 @@ import cv2
 import numpy as np
 from absl import flags
 
-from mtl_jax import cli
+from mtl_jax import cli, images
 from mtl_jax.data import datasets, loader, transforms
 from mtl_jax.data.rendered import export
-from mtl_jax.tasks import IGNORE
 
 ROOT = Path(__file__).parents[1]
 # Of the delivered maps: the roundings of the image's normalisation and of the normals' rotation; the others are equal.
@@ -193,16 +192,14 @@ class _Prepared:
             ValueError: a map differs more than roundings explain.
         """
         worst: dict[str, float] = {}
-        rng = np.random.default_rng(1)
-        for position in range(min(8, len(self.source))) if self.datasets else ():
-            drawn = transforms.draw(self.case.recipe, rng)
-            sample = self.source.sample(position, self.tasks, self.case.family)
-            ours = transforms.train_transform(sample, drawn, self.case.recipe, self.size)
+        with self._batches(num_workers=0) as batches:
+            batch, draws = next(batches), batches.draws(0)
+        batch["image"] = images.normalise(batch["image"])
+        for row, (position, drawn) in enumerate(draws):
             for dataset in self.datasets.values():
                 for task, value in dataset[self._item(position, drawn)].items():
-                    theirs = value.numpy().transpose(1, 2, 0)
-                    mine = ours.get(task, np.full_like(theirs, IGNORE))  # images without people have no such label
-                    worst[task] = max(worst.get(task, 0.0), float(np.abs(mine - theirs).max()))
+                    difference = np.abs(batch[task][row] - value.numpy().transpose(1, 2, 0))
+                    worst[task] = max(worst.get(task, 0.0), float(difference.max()))
         if wrong := {task: value for task, value in worst.items() if value > TOLERANCE.get(task, 0)}:
             raise ValueError(f"{self.name}: mtl_jax and PyTorch differ: {wrong}; allowed are {TOLERANCE}, else nothing")
         return worst
@@ -211,17 +208,17 @@ class _Prepared:
         rows = [Row(self.name, kind, count, [], [], []) for count in workers for kind in (OURS, *self.datasets)]
         for _ in range(_REPEATS.value):
             for row in rows:
-                open_batches = self._ours if row.loader == OURS else self._torch
-                with open_batches(row) as batches:
+                opened = self._batches(row.workers) if row.loader == OURS else self._torch(row)
+                with opened as batches:
                     seconds, processor = _timed(batches, row.workers)
-                images = _BATCHES.value * _BATCH_SIZE.value
-                row.rates.append(images / seconds)
-                row.seconds.append(processor / images)
+                del batches  # ends the DataLoader's worker processes
+                count = _BATCHES.value * _BATCH_SIZE.value
+                row.rates.append(count / seconds)
+                row.seconds.append(processor / count)
                 row.cores.append(processor / seconds)
         return rows
 
-    @contextlib.contextmanager
-    def _ours(self, row: Row) -> Iterator[Iterator[Any]]:
+    def _batches(self, num_workers: int) -> contextlib.closing[loader.TrainBatches]:
         batches = loader.train_batches(
             self.source,
             family=self.case.family,
@@ -230,19 +227,17 @@ class _Prepared:
             size=self.size,
             batch_size=_BATCH_SIZE.value,
             seed=0,
-            num_workers=row.workers,
+            num_workers=num_workers,
         )
-        try:
-            yield batches
-        finally:
-            batches.close()
+        return contextlib.closing(batches)
 
     @contextlib.contextmanager
     def _torch(self, row: Row) -> Iterator[Iterator[Any]]:
         from torch.utils.data import DataLoader
 
         rng = np.random.default_rng(0)
-        count = (_BATCHES.value + _warm_up(row.workers)) * _BATCH_SIZE.value
+        # More than are taken, so that the workers have as much to do at the end as in between.
+        count = (_warm_up(row.workers) + _BATCHES.value + 2 + 4 * row.workers) * _BATCH_SIZE.value
         order = itertools.islice(itertools.cycle(rng.permutation(len(self.source)).tolist()), count)
         items = [self._item(position, transforms.draw(self.case.recipe, rng)) for position in order]
         before = cv2.getNumThreads()
@@ -260,7 +255,6 @@ class _Prepared:
         try:
             yield batches
         finally:
-            del batches  # ends the workers
             cv2.setNumThreads(before)
 
     def _item(self, position: int, drawn: transforms.Draw) -> Any:
@@ -290,7 +284,7 @@ def _processor_seconds() -> float:
     """Of this process and the worker processes that run."""
     ticks = 0
     for child in multiprocessing.active_children():
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
     return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")

@@ -1,10 +1,11 @@
 import json
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
 import pytest
 
-from mtl_jax import backbones, constant, evaluate, experiment, metrics, predict, predictions
+from mtl_jax import backbones, constant, evaluate, experiment, metrics, parallel, predict, predictions
 from mtl_jax.restore import Restored
 from mtl_jax.train.loop import fit
 from tests import tiny
@@ -214,3 +215,29 @@ def test_unusable_images_are_named(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(ValueError, match="several images are named a"):
         predict.find_images(str(tmp_path / "a.*"))
+
+
+@pytest.mark.parametrize("how", ["streaming", "predict_images"])
+def test_batches_are_closed_where_the_step_fails(how):
+    """Worker processes end with them."""
+
+    class Batches(Iterator):
+        closed = False
+
+        def __next__(self):
+            return {"image": np.zeros((1, 2, 2, 3)), "index": np.zeros(1), "valid": np.ones(1, bool)}
+
+        def close(self):
+            self.closed = True
+
+    def step(arrays, batch):
+        raise FloatingPointError("in the step")
+
+    batches, mesh = Batches(), parallel.make_mesh()
+    use = {
+        "streaming": lambda: evaluate.streaming(step, None, batches, {}, mesh),
+        "predict_images": lambda: next(evaluate.predict_images(step, None, batches, mesh)),
+    }
+    with pytest.raises(FloatingPointError, match="in the step"):
+        use[how]()
+    assert batches.closed

@@ -8,14 +8,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import cv2
 import grain
 import numpy as np
 from absl import flags
 
 from mtl_jax import tasks as task_table
-from mtl_jax.data import records, shared, transforms
+from mtl_jax.data import records, shared, transforms, workers
 from mtl_jax.data.shared import Batch
+
+_DIED = (
+    "{where}: a worker process died ({what}). Exit code -9 means that memory was short, -7 that shared memory was: use "
+    "fewer worker processes (config.data.num_workers) or smaller batches"
+)
 
 
 class Source(Protocol):
@@ -126,7 +130,11 @@ class TrainBatches(Iterator[Batch]):
     def __next__(self) -> Batch:
         if self._iterator is None:
             self._iterator = _Batches(self._dataset[self._position :], self._delivery)
-        batch = next(self._iterator)
+        try:
+            batch = next(self._iterator)
+        except BaseException:
+            self.close()  # what was being made belongs to other positions than the next call's
+            raise
         self._position += 1
         return batch
 
@@ -149,6 +157,10 @@ class TrainBatches(Iterator[Batch]):
                     "the setting and data of the saved run, or start a new run"
                 )
         self._move(state["position"])
+
+    def draws(self, position: int) -> list[tuple[int, transforms.Draw]]:
+        """(record, its augmentation) for each image of this process's part of a global batch, counted from 0."""
+        return self._dataset[position]
 
     def close(self) -> None:
         """Stops reading ahead; the next batch starts it again."""
@@ -290,29 +302,42 @@ class _Delivery:
 
 
 class _Batches(Iterator[Batch]):
-    """The batches of a data set, read ahead by threads or worker processes until `close`."""
+    """The batches of a data set, read ahead by threads or worker processes until the last, an error or `close`."""
 
     def __init__(self, jobs: grain.MapDataset, delivery: _Delivery):
-        workers, prefetch = delivery.num_workers, delivery.prefetch
+        num_workers, prefetch = delivery.num_workers, delivery.prefetch
+        self._source = delivery.make.load.source
         self._slots: shared.Slots | None = None
-        if not workers:
+        self._open = True
+        if not num_workers:
             read = grain.ReadOptions(num_threads=prefetch, prefetch_buffer_size=prefetch)
             self._iterator = iter(jobs.map(delivery.batch).to_iter_dataset(read))
             return
         if not flags.FLAGS.is_parsed():  # Grain reads flags before it starts processes
             flags.FLAGS.mark_as_parsed()
         waiting = max(1, prefetch)
-        self._slots = shared.Slots(delivery.form, waiting + 2, workers)  # one is being filled, one taken
-        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=waiting)
+        self._slots = shared.Slots(delivery.form, waiting + 2, num_workers)  # one is being filled, one taken
+        options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=waiting)
         read = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)  # the process is busy without
         batches = jobs.to_iter_dataset(read).map(self._slots.filler(delivery.fill))
         self._iterator = iter(batches.mp_prefetch(options, worker_init_fn=_init_worker))
 
     def __next__(self) -> Batch:
-        batch = next(self._iterator)
-        return batch if self._slots is None else self._slots.take(batch)
+        if not self._open:
+            raise StopIteration
+        try:
+            batch = next(self._iterator)
+            return batch if self._slots is None else self._slots.take(batch)
+        except BaseException as error:
+            self.close()
+            if "terminated unexpectedly" in str(error):
+                raise RuntimeError(_DIED.format(where=_where(self._source), what=error)) from error
+            raise
 
     def close(self) -> None:
+        if not self._open:
+            return
+        self._open = False
         if self._slots is not None:
             self._slots.stop()
         if hasattr(self._iterator, "close"):
@@ -322,7 +347,7 @@ class _Batches(Iterator[Batch]):
 
 
 def _init_worker(index: int, count: int) -> None:
-    cv2.setNumThreads(1)  # the workers share the cores already
+    workers.init_worker()
     shared.init_worker(index)
 
 

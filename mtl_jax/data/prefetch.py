@@ -14,7 +14,7 @@ def ahead(produce: Callable[[], Item], depth: int = 2) -> Generator[Item, None, 
     Args:
         produce: for example takes the next batch and starts its copy to the devices; errors are raised to the user of
             the result they belong to.
-        depth: results that wait at most.
+        depth: results that wait at most, at least 1.
 
     Returns:
         An iterator; closing it waits for the call that is under way.

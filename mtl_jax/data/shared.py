@@ -6,7 +6,9 @@ as the batch has been copied out of it.
 """
 
 import ctypes
+import errno
 import math
+import os
 import shutil
 import time
 import weakref
@@ -25,6 +27,7 @@ Fill = Callable[[Any, Batch], None]
 _ALIGNMENT = 64  # bytes, of the arrays; the first so many hold the slot's state
 _FULL, _CLOSED = 0, 1  # bytes of the state
 _POLL_SECONDS = 0.0005
+_SMALL = 4096  # bytes
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _MEMORY = Path("/dev/shm")  # where Linux limits shared memory
 _worker = 0
@@ -56,13 +59,23 @@ class Slots:
     _memory: dict[str, shared_memory.SharedMemory] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        size = _offsets(self.form)[-1]
-        _check_free(size * self.count * self.workers)
+        size, count = _offsets(self.form)[-1], self.count * self.workers
         # Without a call of `release`, memory goes with this object, or at the latest with the process.
         self._release = weakref.finalize(self, _release, self._memory)
-        for _ in range(self.count * self.workers):
-            memory = shared_memory.SharedMemory(create=True, size=size)
-            self._memory[memory.name] = memory
+        try:
+            for _ in range(count):
+                memory = shared_memory.SharedMemory(create=True, size=size)
+                self._memory[memory.name] = memory
+                _reserve(memory)
+        except OSError as error:
+            self.release()
+            if error.errno != errno.ENOSPC:
+                raise
+            raise OSError(
+                f"the worker processes need {size * count >> 20} MB of shared memory, {_MEMORY} has "
+                f"{shutil.disk_usage(_MEMORY).free >> 20} MB; use fewer worker processes (config.data.num_workers) or "
+                "smaller batches, or allow more (docker run --shm-size)"
+            ) from error
 
     def filler(self, fill: Fill) -> "Filler":
         """What fills the slots in the worker processes: a callable that can be sent to them.
@@ -79,12 +92,13 @@ class Slots:
         content = _content(memory)
         copy = content.copy()  # as one, because large blocks get large pages
         content[_FULL] = 0
-        return _arrays(copy, self.form)
+        arrays = _arrays(copy, self.form)
+        # Whoever keeps a batch's indices should not keep its images with them.
+        return {name: x.copy() if x.nbytes < _SMALL else x for name, x in arrays.items()}
 
     def stop(self) -> None:
         """Ends the waiting of worker processes for a free slot; they must be about to be ended."""
-        for memory in self._memory.values():
-            _content(memory)[_CLOSED] = 1
+        _close(self._memory)
 
     def release(self) -> None:
         """Gives the memory back."""
@@ -130,20 +144,27 @@ def init_worker(index: int) -> None:
         mallopt(_M_TRIM_THRESHOLD, 1 << 29)
 
 
+def _close(slots: Mapping[str, shared_memory.SharedMemory]) -> None:
+    for memory in slots.values():
+        _content(memory)[_CLOSED] = 1
+
+
 def _release(slots: dict[str, shared_memory.SharedMemory]) -> None:
+    _close(slots)  # worker processes may still wait if nobody called `stop`
     while slots:
         _, memory = slots.popitem()
         memory.close()
         memory.unlink()
 
 
-def _check_free(size: int) -> None:
-    """Memory beyond the limit could be had, and would end the process that first writes to it."""
-    if _MEMORY.is_dir() and size > (free := shutil.disk_usage(_MEMORY).free):
-        raise OSError(
-            f"the worker processes need {size >> 20} MB of shared memory, {_MEMORY} has {free >> 20} MB; use fewer "
-            "worker processes (config.data.num_workers) or smaller batches, or allow more (docker run --shm-size)"
-        )
+def _reserve(memory: shared_memory.SharedMemory) -> None:
+    """Fetches the memory now: more than there is can be had, and would end the process that first writes to it."""
+    if (path := _MEMORY / memory.name).exists():  # on Linux
+        file = os.open(path, os.O_RDWR)
+        try:
+            os.posix_fallocate(file, 0, memory.size)
+        finally:
+            os.close(file)
 
 
 def _offsets(form: Form) -> list[int]:

@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +41,7 @@ def map_ordered(
     if workers > 1 and len(items) >= fewest and not multiprocessing.current_process().daemon:
         # JAX may be running in this process, which a fork would not survive: workers are started afresh.
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, context, initializer=_init_worker)
+        pool = ProcessPoolExecutor(workers, context, initializer=init_worker)
         try:
             pending: deque[Future[Result]] = deque()
             for item in items:
@@ -62,8 +63,10 @@ def map_ordered(
         yield function(item)
 
 
-def _init_worker() -> None:
-    cv2.setNumThreads(1)  # the workers share the cores already
+def init_worker() -> None:
+    """Readies a worker process: one thread, since the workers share the cores, and no life without its parent."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, too, which ends its workers
     # Nothing else ends the workers of a process that is killed.
     threading.Thread(target=_die_with_parent, daemon=True).start()
 

@@ -1,9 +1,18 @@
 """Batches: order, coverage, independence of workers and processes, resuming, errors."""
 
+import errno
+import gc
+import itertools
 import json
+import multiprocessing
+import os
 import pickle
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +20,7 @@ import pytest
 
 from mtl_jax import tasks
 from mtl_jax.data import loader, shared
+from tests.processes import ROOT, alive, needs_proc, shared_memory
 
 H, W = 24, 32
 TASKS = ("semseg", "depth")
@@ -246,11 +256,18 @@ def test_bad_arguments(change, message):
         train(**change)
 
 
+@needs_proc
 def test_too_little_shared_memory(monkeypatch):
-    monkeypatch.setattr(shared.shutil, "disk_usage", lambda path: shared.shutil._ntuple_diskusage(1, 1, 0))
-    monkeypatch.setattr(shared, "_MEMORY", shared.Path("/"))
-    with pytest.raises(OSError, match="need 0 MB of shared memory, / has 0 MB; use fewer worker processes"):
+    gc.collect()
+    before = shared_memory(os.getpid())
+
+    def fallocate(file, offset, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shared.os, "posix_fallocate", fallocate)
+    with pytest.raises(OSError, match=r"need 0 MB of shared memory, /dev/shm has \d+ MB; use fewer worker processes"):
         next(train(num_workers=1))
+    assert shared_memory(os.getpid()) == before
 
 
 def test_unused_workers_end():
@@ -261,6 +278,94 @@ def test_unused_workers_end():
     started = time.monotonic()
     batches.close()
     assert time.monotonic() - started < 10  # Grain kills after 25 seconds
+
+
+def test_unused_workers_end_without_close():
+    batches = train(num_workers=2, prefetch=1)
+    next(batches)
+    time.sleep(1)
+    started = time.monotonic()
+    del batches
+    gc.collect()
+    assert time.monotonic() - started < 10
+
+
+@needs_proc
+@pytest.mark.parametrize("end", ["return", "kill"])
+def test_nothing_is_left_of_a_process(end):
+    """Neither workers nor memory of a process that returns with an open iterator or is killed."""
+    code = (
+        "import sys, time\n"
+        "from tests.data.test_loader import train\n"
+        "if __name__ == '__main__':\n"
+        "    batches = train(num_workers=2, prefetch=1)\n"
+        "    next(batches)\n"
+        "    time.sleep(1)\n"
+        "    print('ready', flush=True)\n"
+        "    sys.stdin.readline()\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, **pipes) as process:
+        assert process.stdout.readline() == "ready\n"
+        tasks_of = Path(f"/proc/{process.pid}/task").glob("*/children")
+        children = [child for path in tasks_of for child in path.read_text().split()]
+        memory = shared_memory(process.pid)
+        if end == "kill":
+            process.kill()
+        else:
+            print(file=process.stdin, flush=True)
+        assert process.wait(20) == (0 if end == "return" else -signal.SIGKILL)
+    assert len(children) >= 2
+    assert len(memory) >= 2
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and (any(map(alive, children)) or any(map(Path.exists, memory))):
+        time.sleep(0.1)
+    assert not any(map(alive, children))
+    assert not any(map(Path.exists, memory))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_error_does_not_move_on(num_workers):
+    """Who tries again gets the same batch, or its error; never the next one under its number."""
+    source = Frames(12, broken=5)
+    batches = train(source=source, num_workers=num_workers)
+    at = [any(index == 5 for index, _ in batches.draws(i)) for i in range(3)].index(True)
+    delivered = [next(batches) for _ in range(at)]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="record 5"):
+            next(batches)
+        assert batches.get_state()["position"] == at
+    assert_same(delivered, take(train(12), at))
+
+
+@needs_proc
+def test_a_killed_worker_is_reported_and_replaced():
+    batches = train(num_workers=2, prefetch=1)
+    got = [next(batches)]
+    children = multiprocessing.active_children()
+    os.kill(children[0].pid, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match=r"frames, split train: a worker process died .*-9 means that memory"):
+        got.extend(itertools.islice(batches, 1000))
+    assert batches.get_state()["position"] == len(got)
+    got += take(batches, 3)
+    assert_same(got, take(train(), len(got)))
+
+
+@needs_proc
+def test_nothing_waits_after_the_last_batch():
+    gc.collect()
+    before = shared_memory(os.getpid())
+    batches = loader.val_batches(
+        Frames(5), family="nyud", tasks=TASKS, size=(H, W), batch_size=4, num_workers=2, prefetch=1
+    )
+    assert len(list(batches)) == 2
+    assert shared_memory(os.getpid()) == before
+    assert list(batches) == []
+
+
+def test_keeping_the_indices_does_not_keep_the_images():
+    (batch,) = take(train(num_workers=1), 1)
+    assert batch["index"].base is None
 
 
 def test_missing_label():

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from mtl_jax.data import workers
-
-ROOT = Path(__file__).parents[2]
+from tests.processes import ROOT, alive, needs_proc
 
 
 def test_results_come_in_order():
@@ -24,14 +23,7 @@ def test_errors_arrive():
         list(workers.map_ordered(int, ["1", "x", "2"], num_workers=2))
 
 
-def _alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except OSError:
-        return False
-
-
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks processes up in /proc")
+@needs_proc
 def test_workers_of_a_killed_process_end():
     code = (
         "import time\n"
@@ -46,6 +38,6 @@ def test_workers_of_a_killed_process_end():
         assert len(children) >= 2
         os.kill(process.pid, signal.SIGKILL)
     deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and any(map(_alive, children)):
+    while time.monotonic() < deadline and any(map(alive, children)):
         time.sleep(0.1)
-    assert not any(map(_alive, children))
+    assert not any(map(alive, children))
