@@ -211,7 +211,7 @@ class _Prepared:
                 opened = self._batches(row.workers) if row.loader == OURS else self._torch(row)
                 with opened as batches:
                     seconds, processor = _timed(batches, row.workers)
-                del batches  # ends the DataLoader's worker processes
+                del batches  # with it end the DataLoader's worker processes
                 count = _BATCHES.value * _BATCH_SIZE.value
                 row.rates.append(count / seconds)
                 row.seconds.append(processor / count)
@@ -254,6 +254,8 @@ class _Prepared:
         )
         try:
             yield batches
+            for _ in batches:  # a worker process of a DataLoader that is ended at work may abort
+                pass
         finally:
             cv2.setNumThreads(before)
 
