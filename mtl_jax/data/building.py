@@ -66,6 +66,10 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
         """{task: feature}, and a text `labelled` where not every image has every label."""
         raise NotImplementedError
 
+    def extra(self) -> Mapping[str, tfds.features.FeatureConnector]:
+        """{name: feature} of what records hold besides image and labels."""
+        return {}
+
     def read_record(self, root: Path) -> Callable[[str], Reading]:
         """A function that pickles: id -> (record, what is wrong with its files)."""
         raise NotImplementedError
@@ -108,10 +112,11 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
 
     def _info(self) -> tfds.core.DatasetInfo:
         image = tfds.features.Image(shape=(None, None, 3))
+        features = {"id": tfds.features.Text(), "image": image, **self.labels(), **self.extra()}
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.DESCRIPTION,
-            features=tfds.features.FeaturesDict({"id": tfds.features.Text(), "image": image, **self.labels()}),
+            features=tfds.features.FeaturesDict(features),
             disable_shuffling=True,  # the loader shuffles
             metadata=tfds.core.MetadataDict(),
         )

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 from filelock import FileLock
 
 from mtl_jax import tasks as task_table
+from mtl_jax.boundaries.labels import label_boundary
 from mtl_jax.data import records, transforms
 from mtl_jax.data.building import LABELLED
 
@@ -282,6 +284,18 @@ class Split:
         """The record decoded by `records.decode`, whose errors then name this split and the position."""
         where = f"{self.name}, split {self.split}, record {index}"
         return records.decode(self[index], tasks, family=family, where=where)
+
+    def boundary(self, index: int, family: str) -> np.ndarray | None:
+        """The thin boundary that predicted edges are scored against, bool `[H, W]`; None for an image without edges.
+
+        Where the data set does not store it, it is that of the edge map read as a map of two regions, edge and no edge:
+        both sides of every line, thinned, as in the published scores of NYUD.
+        """
+        record = self._opened()[int(self._positions[index])]
+        if records.BOUNDARY in record:
+            return records.decode_image(bytes(record[records.BOUNDARY]), 1)[..., 0] > 0
+        edge = self.sample(index, ("edge",), family).get("edge")
+        return None if edge is None else label_boundary(edge[..., 0] >= 0.5)
 
     def _opened(self) -> Any:
         with self._lock:

@@ -13,7 +13,8 @@ import numpy as np
 from absl import flags
 
 from mtl_jax import tasks as task_table
-from mtl_jax.data import records, shared, transforms, workers
+from mtl_jax import workers
+from mtl_jax.data import records, shared, transforms
 from mtl_jax.data.shared import Batch
 
 _DIED = (

@@ -4,7 +4,8 @@ The data set PASCAL_MT (arXiv 1904.08918), 4998 / 5105 images of many sizes, in 
 
 * `JPEGImages/ID.jpg`;
 * `semseg/VOC12/ID.png` where there is one, else `semseg/pascal-context/ID.png`: VOC's 20 classes and background;
-* `pascal-context/trainval/ID.mat` (key `LabelMap`): 459 classes, from which edges are made;
+* `pascal-context/trainval/ID.mat` (key `LabelMap`): 459 classes, from which edges are made: those to learn, and the
+  boundaries that predicted edges are scored against, which are not the same;
 * `human_parts/ID.mat` (key `anno`): the annotation of PASCAL-Part;
 * `normals_distill/ID.png`, `sal_distill/ID.png`: predictions of networks.
 
@@ -23,6 +24,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
+from mtl_jax.boundaries.labels import label_boundary
 from mtl_jax.data import building, fetch, files, pascal_labels, records
 
 COUNTS = {"train": 4998, "val": 5105}
@@ -52,8 +54,11 @@ class PascalMt(building.FilesBuilder):
     """
 
     name = "pascal_mt"
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (as tfds declares it)
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {  # noqa: RUF012 (as tfds declares it)
+        "1.0.0": "First release.",
+        "1.1.0": "The boundaries that edges are scored against.",
+    }
     BUILDER_CONFIGS = [  # noqa: RUF012
         building.FilesConfig(name="context", description="the whole data set", counts=COUNTS, source=_ETH),
         building.FilesConfig(name="context_subset", description="any number of its images", source=_ETH),
@@ -76,6 +81,9 @@ class PascalMt(building.FilesBuilder):
             **{task: coded if task == "normals" else building.png_feature() for task in _LABELS},
             building.LABELLED: tfds.features.Text(),
         }
+
+    def extra(self) -> Mapping[str, tfds.features.FeatureConnector]:
+        return {records.BOUNDARY: building.png_feature()}
 
     def read_record(self, root: Path) -> Callable[[str], files.Reading]:
         return partial(_read_record, root)
@@ -119,6 +127,7 @@ def _read_record(root: Path, key: str) -> files.Reading:
     if not problems:
         record["human_parts"] = files.png(parts[..., None])
         record["edge"] = files.png(255 * pascal_labels.edges(context)[..., None])
+        record[records.BOUNDARY] = files.png(255 * label_boundary(context)[..., None].astype(np.uint8))
         labelled = [task for task in _LABELS if task != "human_parts" or parts.any()]
         record[building.LABELLED] = " ".join(labelled)
     return record, problems

@@ -11,7 +11,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from skimage.morphology import thin
+
+from mtl_jax.boundaries.thinning import thin
 
 PERSON = 15  # VOC's number of the class
 CONTEXT_CLASSES = 459

@@ -28,6 +28,7 @@ from mtl_jax import tasks as task_table
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GREY_STEPS = {1: 255, 2: 85, 4: 17}  # {bits: ...}
+BOUNDARY = "boundary"  # a record's map of the boundaries that edges are scored against, where those are others
 _RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # labels do not follow the camera's orientation tag
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mtl_jax.data import workers
+from mtl_jax import workers
 from mtl_jax.data.files import Reading
 
 CHUNK = 16  # images; also what an interruption costs each worker process at most

@@ -19,6 +19,7 @@ import pytest
 import scipy.io
 import tensorflow_datasets as tfds
 
+from mtl_jax.boundaries import label_boundary
 from mtl_jax.data import datasets, fetch, nyud, records
 
 H, W = 48, 64
@@ -120,6 +121,9 @@ def test_values(tmp_path, release):
             else:
                 coded = records.decode_image(files_of(release, want)["normals.jpg"], 3)
                 np.testing.assert_allclose(got["normals"], coded * (2 / 255) - 1, atol=1e-6)
+            both_sides = label_boundary(want["edge"])
+            np.testing.assert_array_equal(source.boundary(i, "nyud"), both_sides)
+            assert (both_sides != want["edge"]).any()
         assert seen == set(names)
 
 

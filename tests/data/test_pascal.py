@@ -11,6 +11,7 @@ import pytest
 import scipy.io
 import tensorflow_datasets as tfds
 
+from mtl_jax.boundaries import label_boundary
 from mtl_jax.data import datasets, files, pascal, pascal_labels, records
 from mtl_jax.data.rendered import export, people
 
@@ -86,6 +87,16 @@ def test_values(built, written):
     assert trusted == people_seen == {False, True}
 
 
+def test_boundaries_to_score_edges_against(built):
+    """Those between the 459 classes, which are not the edges to learn."""
+    for split, names in IDS.items():
+        source = datasets.open_split(built, split, ("edge",))
+        for i, key in enumerate(names):
+            boundary = source.boundary(i, "pascal")
+            np.testing.assert_array_equal(boundary, label_boundary(export.label_map(truth(key))))
+            assert (boundary != source.sample(i, ("edge",), "pascal")["edge"][..., 0]).any()
+
+
 def test_images_with_people(built):
     people_in = {
         split: [i for i, key in enumerate(names) if truth(key)["human_parts"].any()] for split, names in IDS.items()
@@ -115,7 +126,7 @@ def test_features_and_names():
     assert default.builder_config.counts == {"train": 4998, "val": 5105}
     assert list(tfds.builder_cls("pascal_mt").builder_configs) == ["context", "context_subset"]
     assert default.info.file_format.value == "array_record"
-    assert list(default.info.features) == ["id", "image", *TASKS, "labelled"]
+    assert list(default.info.features) == ["id", "image", *TASKS, "labelled", "boundary"]
     assert datasets.get("pascal").builder("astmt").split("/")[0] == "pascal_mt"
 
 

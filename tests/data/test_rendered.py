@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from mtl_jax.data import workers
+from mtl_jax import workers
 from mtl_jax.data.rendered import RenderedConfig, RenderedScenes, builder, draw, people, rooms
 from mtl_jax.data.rendered.raycast import MISS, Camera, Scene, Shape, along, boundaries, render, yaw
 from mtl_jax.data.rendered.textures import PATTERNS, Material, albedo

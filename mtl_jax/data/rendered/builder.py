@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from mtl_jax.data import files, workers
+from mtl_jax import workers
+from mtl_jax.data import files
 from mtl_jax.data.rendered import people, rooms
 
 _SAMPLERS = {"nyud": rooms.sample, "pascal": people.sample}

@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 import scipy.io
 
-from mtl_jax.data import files, workers
+from mtl_jax import workers
+from mtl_jax.data import files
 from mtl_jax.data.rendered import people, rooms
 from mtl_jax.data.rendered.raycast import VOID
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mtl_jax.data import workers
+from mtl_jax import workers
 from tests.processes import ROOT, alive, needs_proc
 
 
@@ -27,7 +27,7 @@ def test_errors_arrive():
 def test_workers_of_a_killed_process_end():
     code = (
         "import time\n"
-        "from mtl_jax.data import workers\n"
+        "from mtl_jax import workers\n"
         "if __name__ == '__main__':\n"
         "    for _ in workers.map_ordered(time.sleep, [0.01] * 10 + [1] * 1000, num_workers=2):\n"
         "        print('done', flush=True)\n"

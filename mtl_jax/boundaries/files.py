@@ -1,0 +1,180 @@
+"""Scoring many images in parallel; what is finished stays finished."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from mtl_jax import workers
+from mtl_jax.boundaries.counts import FIELDS, Counts, count
+from mtl_jax.boundaries.protocols import Protocol
+from mtl_jax.boundaries.truth import read_truth
+
+_LISTED = 20
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image to score: its prediction, a grey PNG of 8 bits, and its true boundary, as files or their content.
+
+    Attributes:
+        kind: what the truth is, see `truth.read_truth`.
+    """
+
+    id: str
+    prediction: Path | bytes
+    truth: Path | bytes
+    kind: str = "labels"
+
+
+def count_images(
+    images: Sequence[Image], protocol: Protocol, *, store: Path | None = None, num_workers: int | None = None
+) -> Counts:
+    """The counts of all images, in their order.
+
+    Args:
+        images: what to score.
+        protocol: thresholds, suppression and tolerance.
+        store: file that receives each image's counts as soon as they are known, and from which they are taken where
+            prediction, truth and protocol are the same.
+        num_workers: processes; None = one for each core.
+
+    Raises:
+        ValueError: faulty files; the message lists them all. What was counted is in the store.
+    """
+    known = _read_store(store) if store is not None else {}
+    problems: list[str] = []
+    keys: dict[str, str] = {}
+    for image in images:
+        try:
+            keys[image.id] = _key(image, protocol)
+        except OSError as error:
+            problems.append(f"{image.id}: {error}")
+    left = [image for image in images if image.id in keys and keys[image.id] not in known]
+    results = workers.map_ordered(partial(_count, protocol=protocol), left, num_workers=num_workers)
+    with _Store(store) as write:
+        for image, result in tqdm(zip(left, results, strict=True), "edges", len(left), unit="image"):
+            if isinstance(result, str):
+                problems.append(f"{image.id}: {result}")
+            else:
+                known[keys[image.id]] = result
+                write(image.id, keys[image.id], result)
+    if problems:
+        rest = len(problems) - _LISTED
+        more = f"\n  and {rest} more" if rest > 0 else ""
+        raise ValueError(
+            f"{len(problems)} of {len(images)} images cannot be scored:\n  " + "\n  ".join(problems[:_LISTED]) + more
+        )
+    return Counts.stack([known[keys[image.id]] for image in images])
+
+
+def find_images(predictions: Path, truths: Path, ids: Iterable[str] | None = None, kind: str = "labels") -> list[Image]:
+    """The images of two folders with files of the same names: ID.png, and ID.png or ID.mat.
+
+    Args:
+        ids: which; by default all that have a truth. Predictions of others are ignored, and their number is logged.
+
+    Raises:
+        FileNotFoundError: a folder, a prediction or a truth is missing; the message lists what is.
+        ValueError: there is nothing to score, or an id has two truths.
+    """
+    for folder in (predictions, truths):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"there is no folder {folder}")
+    true: dict[str, Path] = {}
+    for path in sorted(path for suffix in ("png", "mat") for path in truths.glob(f"**/*.{suffix}")):
+        name = path.relative_to(truths).with_suffix("").as_posix()
+        if name in true:
+            raise ValueError(f"both {true[name]} and {path} are the truth of {name}; keep one")
+        true[name] = path
+    names = sorted(true) if ids is None else list(ids)
+    if not names:
+        raise ValueError(f"there is nothing to score: {truths} has neither .png nor .mat files")
+    predicted = {
+        path.relative_to(predictions).with_suffix("").as_posix(): path for path in predictions.glob("**/*.png")
+    }
+    missing = [f"{predictions / name}.png" for name in names if name not in predicted]
+    missing += [f"{truths / name}.png or .mat" for name in names if name not in true]
+    if missing:
+        rest = len(missing) - _LISTED
+        raise FileNotFoundError(
+            f"{len(missing)} files are missing: {', '.join(missing[:_LISTED])}" + (f", and {rest} more" * (rest > 0))
+        )
+    if extra := len(predicted.keys() - set(names)):
+        _logger.warning("%d predictions in %s are of other images and are ignored", extra, predictions)
+    return [Image(name, predicted[name], true[name], kind) for name in names]
+
+
+def pascal_context_ids() -> list[str]:
+    """The 2498 images of PASCAL-Context's 5105 for validation whose boundaries the published numbers score."""
+    return files("mtl_jax.boundaries").joinpath("pascal_context_ids.txt").read_text("utf-8").split()
+
+
+def _content(data: Path | bytes) -> bytes:
+    return data if isinstance(data, bytes) else data.read_bytes()
+
+
+def _key(image: Image, protocol: Protocol) -> str:
+    """What an image's counts follow from."""
+    parts = [repr((protocol, image.kind)).encode(), _content(image.prediction), _content(image.truth)]
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:32]
+
+
+def _count(image: Image, protocol: Protocol) -> Counts | str:
+    """The counts, or what is wrong with the files."""
+    try:
+        data = np.frombuffer(_content(image.prediction), np.uint8)
+        strength = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+        if strength is None:
+            return "the prediction is no readable image"
+        return count(strength, read_truth(_content(image.truth), image.kind), protocol)
+    except (OSError, ValueError) as error:
+        return str(error)
+
+
+class _Store:
+    """Appends to the store's file, a line for each image; does nothing without one."""
+
+    def __init__(self, path: Path | None):
+        self._path = path
+
+    def __enter__(self) -> Callable[[str, str, Counts], None]:
+        self._file = None
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            content = self._path.read_bytes() if self._path.exists() else b""
+            self._file = self._path.open("ab")
+            if content and not content.endswith(b"\n"):
+                self._file.write(b"\n")  # a killed run may have left half a line
+        return self._write
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _write(self, image_id: str, key: str, counts: Counts) -> None:
+        if self._file is not None:
+            line = {"id": image_id, "key": key, **{name: getattr(counts, name).tolist() for name in FIELDS}}
+            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.flush()
+
+
+def _read_store(path: Path) -> dict[str, Counts]:
+    """{key: counts}, without what a killed run left unfinished."""
+    known: dict[str, Counts] = {}
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            content = json.loads(line)
+            known[content["key"]] = Counts(*(np.array(content[name], np.int64) for name in FIELDS))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return known
