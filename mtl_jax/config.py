@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from mtl_jax import tasks as task_table
+from mtl_jax.protocol import PROTOCOLS
 
 Recipe = TypeVar("Recipe")
 
@@ -110,7 +111,9 @@ class Train:
         seed: of the initial weights, the order of the images, the augmentation and dropout.
         eval_final_epochs: evaluate after each of the last so many epochs; 0 = after every epoch.
         eval_batch_size: global batch size of evaluation; 0 = the training batch size.
-        depth_protocol: "image" (mean over images of each one's RMSE) or "pixel" (over all pixels).
+        eval_protocol: how predictions are scored, a key of `mtl_jax.protocol.PROTOCOLS`: survey, astmt or invpt.
+        depth_protocol: "image" (mean over images of each one's RMSE) or "pixel" (over all pixels); "" = that of
+            `eval_protocol`.
         log_every: steps between two lines of the log.
         checkpoint_every: steps between checkpoints, besides the one after every epoch; 0 = only that one.
     """
@@ -120,7 +123,8 @@ class Train:
     seed: int = 0
     eval_final_epochs: int = 10
     eval_batch_size: int = 0
-    depth_protocol: str = "image"
+    eval_protocol: str = "survey"
+    depth_protocol: str = ""
     log_every: int = 20
     checkpoint_every: int = 0
 
@@ -166,7 +170,8 @@ _CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
     "optim.name": ("adam", "sgd"),
     "optim.schedule": ("poly", "step", "constant"),
-    "train.depth_protocol": ("image", "pixel"),
+    "train.eval_protocol": tuple(PROTOCOLS),
+    "train.depth_protocol": ("", "image", "pixel"),
 }
 _MINIMUM = {
     "data.num_workers": 0,

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -19,8 +19,12 @@ from jax.sharding import Mesh
 from mtl_jax import parallel, predictions
 from mtl_jax.data import prefetch
 from mtl_jax.data.datasets import Split
-from mtl_jax.metrics import Accumulator, Metric, Result, delta_m
-from mtl_jax.tasks import TASKS
+from mtl_jax.data.records import as_text
+from mtl_jax.metrics import Accumulator, Metric, Result, deciding, delta_m
+from mtl_jax.tasks import Criterion
+
+if TYPE_CHECKING:  # it loads a compiler, which training does not need
+    from mtl_jax.edge_scores import EdgeScores
 
 RESULTS = "results.json"
 Results = dict[str, Result]  # {task: {metric: value}}
@@ -89,62 +93,124 @@ def final(
     source: Split,
     metrics: Mapping[str, Metric],
     family: str,
-    save_to: Path | None = None,
-) -> Results:
+    edges: "EdgeScores | None" = None,
+) -> "Scored":
     """Scores at each image's original size.
 
-    An image without a label of a task does not count in that task's score; its prediction is saved all the same.
+    An image without a label of a task does not count in that task's score.
 
     Args:
-        images: (index in the source, predictions at network resolution), from `predict_images`.
+        images: (index in the source, predictions), from `predict_images` at network resolution or from
+            `read_predictions` at the original one.
         source: the records with their labels.
         metrics: the final protocol's.
         family: label conventions of the records, a key of `records.CONVENTIONS`.
-        save_to: folder that receives the predictions as files, one sub-folder a task; None writes nothing.
+        edges: also gets the predicted edges.
     """
     accumulators = {task: Accumulator(metric) for task, metric in metrics.items()}
     for index, maps in images:
         sample = source.sample(index, tuple(metrics), family)
         size = sample["image"].shape[:2]
         for task, accumulator in accumulators.items():
-            if save_to is None and task not in sample:
-                continue
-            resized = predictions.resize_prediction(task, maps[task], size)
-            prediction = predictions.quantise(task, resized)
-            if save_to is not None:
-                predictions.save(task, prediction, predictions.file_path(save_to, task, sample["id"]))
             if task in sample:
+                prediction = predictions.quantise(task, predictions.resize_prediction(task, maps[task], size))
                 accumulator.update(accumulator.metric.update(prediction[None], sample[task][None]))
-    return {task: accumulator.compute() for task, accumulator in accumulators.items()}
+                if task == "edge" and edges is not None:
+                    edges.update(index, sample["id"], prediction)
+    return Scored(accumulators, edges)
 
 
-def score(results: Results, reference: Results | None, tasks: Sequence[str]) -> float | None:
+class Scored:
+    """The scores of a data set.
+
+    Attributes:
+        results: {task: {metric: value}}.
+    """
+
+    def __init__(self, accumulators: Mapping[str, Accumulator], edges: "EdgeScores | None"):
+        self.results: Results = {task: accumulator.compute() for task, accumulator in accumulators.items()}
+        if edges is not None and "edge" in self.results:
+            self.results["edge"] |= edges.compute(edges.counts())
+
+
+def save_predictions(
+    images: Iterable[tuple[int, dict[str, np.ndarray]]], source: Split, tasks: Sequence[str], family: str, save_to: Path
+) -> None:
+    """Writes predictions at each image's original size, one sub-folder a task, see `predictions.file_path`.
+
+    Args:
+        images: (index in the source, predictions at network resolution), from `predict_images`.
+        source: the records.
+        tasks: whose predictions.
+        family: label conventions of the records.
+        save_to: the folder.
+    """
+    for index, maps in images:
+        sample = source.sample(index, (), family)
+        for task in tasks:
+            resized = predictions.resize_prediction(task, maps[task], sample["image"].shape[:2])
+            predictions.save(task, resized, predictions.file_path(save_to, task, sample["id"]))
+
+
+def read_predictions(
+    directory: Path, source: Split, channels: Mapping[str, int], family: str
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """(index, {task: prediction}) of every image, from files as `save_predictions` or another tool writes them.
+
+    Args:
+        directory: the folder with a sub-folder for each task.
+        source: the records, whose images the predictions must have the size of.
+        channels: {task: logit channels}, of class maps the number of classes.
+        family: label conventions of the records.
+
+    Raises:
+        FileNotFoundError: predictions are missing; the message lists them.
+        ValueError: a faulty file; the message names it.
+    """
+    predictions.check_complete(directory, channels, [as_text(source[i]["id"]) for i in range(len(source))])
+    for index in range(len(source)):
+        sample = source.sample(index, (), family)
+        size = sample["image"].shape[:2]
+        yield (
+            index,
+            {
+                task: predictions.load(task, predictions.file_path(directory, task, sample["id"]), size, classes)
+                for task, classes in channels.items()
+            },
+        )
+
+
+def score(results: Results, reference: Results | None, criteria: Mapping[str, Criterion]) -> float | None:
     """What ranks the checkpoints of a run, higher is better; None where it cannot be told.
 
     The deciding metric for a single task; for several, the multi-task performance relative to `reference`: the
     single-task results or, without them, the run's first evaluation that can serve.
     """
-    if len(tasks) == 1:
-        row = TASKS[tasks[0]]
-        value = _criterion(results, row.name) * (1 if row.higher_is_better else -1)
+    if len(criteria) == 1:
+        ((task, criterion),) = criteria.items()
+        value = criterion.sign * deciding(results, task, criterion)
     elif reference is None:
         return None
     else:
-        value = delta_m(results, reference, tasks)
+        value = delta_m(results, reference, criteria)
     return value if math.isfinite(value) else None  # NaN would sort above every score
 
 
-def can_serve_as_reference(results: Results, tasks: Sequence[str]) -> bool:
+def can_serve_as_reference(results: Results, criteria: Mapping[str, Criterion]) -> bool:
     """Whether relative gains over these results exist: no deciding metric is 0 or undefined."""
-    return all(math.isfinite(value) and value != 0 for value in (_criterion(results, task) for task in tasks))
+    values = [deciding(results, task, criterion) for task, criterion in criteria.items()]
+    return all(math.isfinite(value) and value != 0 for value in values)
 
 
-def _criterion(results: Results, task: str) -> float:
-    return float(results[task][TASKS[task].criterion])  # type: ignore[arg-type]
+def read_single_task(
+    directories: Sequence[str | Path], criteria: Mapping[str, Criterion], protocol: Mapping[str, str]
+) -> Results:
+    """The results of single-task runs, found below the directories.
 
-
-def read_single_task(directories: Sequence[str | Path], tasks: Sequence[str], protocol: Mapping[str, str]) -> Results:
-    """The results of single-task runs, found below the directories, for the given tasks.
+    Args:
+        directories: work directories, or folders of such.
+        criteria: {task: what decides}; these tasks are looked for.
+        protocol: what the results must have been obtained under.
 
     Raises:
         FileNotFoundError: no results for one of the tasks; the message names the command that makes them.
@@ -160,7 +226,7 @@ def read_single_task(directories: Sequence[str | Path], tasks: Sequence[str], pr
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a report of scripts/evaluate.py ({error!r}); evaluate again") from error
         names = tuple(scores)
-        if len(names) != 1 or names[0] not in tasks:
+        if len(names) != 1 or names[0] not in criteria:
             continue
         if obtained != dict(protocol):
             raise ValueError(
@@ -171,21 +237,35 @@ def read_single_task(directories: Sequence[str | Path], tasks: Sequence[str], pr
             raise ValueError(
                 f"both {found[names[0]]} and {path} are results of {names[0]}; name one with --single_task"
             )
-        if not can_serve_as_reference(scores, names):
-            raise ValueError(f"{path}: {TASKS[names[0]].criterion} is 0 or undefined, so no relative gain exists")
+        criterion = criteria[names[0]]
+        if criterion.name not in scores[names[0]]:
+            raise ValueError(f"{path} has no {criterion.name} of {names[0]}; evaluate the single-task run again")
+        if not can_serve_as_reference(scores, {names[0]: criterion}):
+            raise ValueError(f"{path}: {criterion.name} is 0 or undefined, so no relative gain exists")
         found[names[0]] = path
         results |= scores
-    if missing := [task for task in tasks if task not in found]:
+    if missing := [task for task in criteria if task not in found]:
         raise FileNotFoundError(
             f"no single-task {RESULTS} for {', '.join(missing)} below {', '.join(map(str, directories))}; train the "
             "single-task models and run scripts/evaluate.py on each of their workdirs, or leave out --single_task"
         )
-    return {task: results[task] for task in tasks}
+    return {task: results[task] for task in criteria}
 
 
-def report(results: Results, reference: Results | None, *, step: int, protocol: Mapping[str, str]) -> dict[str, Any]:
-    """What results.json holds: scores, the multi-task performance where it can be told, and how they were obtained."""
-    gain = None if reference is None else delta_m(results, reference, tuple(results))
+def report(
+    results: Results,
+    reference: Results | None,
+    criteria: Mapping[str, Criterion],
+    *,
+    step: int | None,
+    protocol: Mapping[str, str],
+) -> dict[str, Any]:
+    """What results.json holds: scores, the multi-task performance where it can be told, and how they were obtained.
+
+    Args:
+        step: of the checkpoint; None for predictions that come from elsewhere.
+    """
+    gain = None if reference is None else delta_m(results, reference, criteria)
     if gain is not None and not math.isfinite(gain):  # a task without a labelled image
         gain = None
     return {"step": step, "protocol": dict(protocol), "results": results, "delta_m": gain, "single_task": reference}
@@ -209,7 +289,8 @@ def readable(content: Mapping[str, Any]) -> str:
     else:
         comparison = "multi-task performance: not computed, as no single-task results were given (--single_task DIR)"
     protocol = ", ".join(f"{name} {value}" for name, value in content["protocol"].items())
-    text = f"step {content['step']}; protocol: {protocol}\n{table(content['results'])}\n{comparison}"
+    step = "predictions from files" if content["step"] is None else f"step {content['step']}"
+    text = f"{step}; protocol: {protocol}\n{table(content['results'])}\n{comparison}"
     if "constant" in content:
         text += f"\nbest constant prediction:\n{table(content['constant'])}"
     return text

@@ -11,11 +11,13 @@ import optax
 from tensorflow_datasets.core import DatasetBuilder
 
 from mtl_jax import metrics, models, optim, tasks
+from mtl_jax import protocol as protocols
 from mtl_jax.config import Config, all_tasks, from_json, main_tasks, num_channels, to_json
 from mtl_jax.data import datasets, description
 from mtl_jax.data.datasets import Dataset, Split
 from mtl_jax.data.transforms import Recipe
 from mtl_jax.losses import Objective
+from mtl_jax.protocol import Protocol
 
 CONFIG = "config.json"
 # What may differ between a run and its continuation: where files lie, how fast they are read, what it started from.
@@ -145,16 +147,24 @@ def build_metrics(config: Config, *, final: bool) -> dict[str, metrics.Metric]:
     """{main task: its metric}, of the final protocol or of evaluation while training."""
     channels = num_channels(config, main_tasks(config))
     return {
-        name: metrics.build(
-            tasks.get(name).metric, num_classes=n, depth_protocol=config.train.depth_protocol, final=final
-        )
+        name: metrics.build(tasks.get(name).metric, num_classes=n, depth_protocol=protocol(config).depth, final=final)
         for name, n in channels.items()
     }
 
 
-def protocol(config: Config) -> dict[str, str]:
+def protocol(config: Config) -> Protocol:
+    """The rules of evaluation."""
+    return protocols.get(config.train.eval_protocol, config.train.depth_protocol)
+
+
+def describe_protocol(config: Config) -> dict[str, str]:
     """What numbers have to share to be compared."""
-    return {"data": builder_name(config), "depth": config.train.depth_protocol}
+    return protocol(config).describe(builder_name(config), config.data.dataset)
+
+
+def criteria(config: Config, *, final: bool) -> dict[str, tasks.Criterion]:
+    """{main task: the metric that decides}, by the final protocol or while training."""
+    return protocol(config).criteria(main_tasks(config), final=final)
 
 
 def claim_workdir(config: Config, workdir: str | Path, *, resumes: bool) -> None:

@@ -8,7 +8,8 @@ The forms of a prediction, with the batch axis on the device and without it for 
 * plain values, metres for depth: `[B, H, W, 1]` ("identity").
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,11 @@ import numpy as np
 import scipy.io
 
 from mtl_jax import tasks as task_table
+from mtl_jax.data import records
 
+_LISTED = 20
+_COLOURS = (2, 3)  # in a PNG's header: RGB, palette
+_logger = logging.getLogger(__name__)
 INTERPOLATIONS = {"nearest": cv2.INTER_NEAREST, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 
 
@@ -90,7 +95,7 @@ def file_path(directory: str | Path, task: str, image_id: str) -> Path:
 
 
 def save(task: str, array: Any, path: str | Path) -> Path:
-    """Stores one image's prediction, quantised, and returns the file's path.
+    """Stores one image's prediction, quantised, whole or not at all, and returns the file's path.
 
     PNG (vectors as RGB), or for plain values a .mat file with the task's name as key.
 
@@ -104,26 +109,95 @@ def save(task: str, array: Any, path: str | Path) -> Path:
         array = array[..., 0]
     target = _with_suffix(task, path)
     target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(target.name + ".tmp")
     if _is_plain(task):
-        scipy.io.savemat(target, {task: array})
-    elif not cv2.imwrite(str(target), array[..., ::-1] if array.ndim == 3 else array):  # OpenCV writes BGR
-        raise OSError(f"cannot write {target}")
-    return target
+        with temporary.open("wb") as file:
+            scipy.io.savemat(file, {task: array})
+    else:
+        data = cv2.imencode(".png", array[..., ::-1] if array.ndim == 3 else array)[1]  # OpenCV writes BGR
+        temporary.write_bytes(data.tobytes())
+    return temporary.replace(target)
 
 
-def load(task: str, path: str | Path) -> np.ndarray:
-    """What `save` stored, in the form of a prediction: `[H, W]` for class maps, else `[H, W, C]`."""
-    target = _with_suffix(task, path)
+def load(task: str, path: str | Path, size: tuple[int, int] | None = None, classes: int | None = None) -> np.ndarray:
+    """What `save` or another tool stored, in the form of a prediction: `[H, W]` for class maps, else `[H, W, C]`.
+
+    Args:
+        task: its name.
+        path: without suffix, see `file_path`.
+        size: height and width it must have.
+        classes: of a class map, whose ids must be below; of no matter to others.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or holds no prediction of this task: another size, number of channels or type,
+            ids that are no class, values that are not finite. The message names the file.
+    """
+    row, target = task_table.get(task), _with_suffix(task, path)
     if not target.exists():
         raise FileNotFoundError(f"no prediction of task {task!r} at {target}")
-    if _is_plain(task):
-        return np.asarray(scipy.io.loadmat(target)[task], np.float32)[..., None]
-    array = cv2.imread(str(target), cv2.IMREAD_UNCHANGED)
-    if array is None:
-        raise OSError(f"cannot read {target}")
-    if array.ndim == 3:
-        return np.ascontiguousarray(array[..., ::-1])
-    return array if task_table.get(task).activation == "argmax" else array[..., None]
+    try:
+        array = _plain_values(target, task) if _is_plain(task) else _image(target, row.label_channels)
+        if size is not None and array.shape[:2] != tuple(size):
+            raise ValueError(f"size {_text(array.shape)}, the image is {_text(size)}: store predictions at that size")
+        if classes is not None and row.activation == "argmax" and array.max(initial=0) >= classes:
+            raise ValueError(f"class id {array.max()}, expected 0 to {classes - 1}")
+    except ValueError as error:
+        raise ValueError(f"{target}: {error}") from error
+    return array[..., 0] if row.activation == "argmax" else array
+
+
+def _plain_values(path: Path, key: str) -> np.ndarray:
+    try:
+        content = scipy.io.loadmat(path)
+    except Exception as error:  # scipy raises whatever the bytes lead to
+        raise ValueError(f"not a readable .mat file ({error})") from error
+    if key not in content:
+        found = [name for name in content if not name.startswith("__")]
+        raise ValueError(f"it has {', '.join(found) or 'nothing'}, expected the key {key!r}")
+    array = content[key]
+    if array.dtype.kind not in "fiu" or array.ndim != 2 or not array.size:
+        raise ValueError(f"{key} is {array.dtype} with the shape {array.shape}, expected numbers [H, W]")
+    if bad := int((~np.isfinite(array)).sum()):
+        raise ValueError(f"{bad} values are NaN or infinite")
+    return array.astype(np.float32)[..., None]
+
+
+def _image(path: Path, channels: int) -> np.ndarray:
+    data = path.read_bytes()
+    array = records.decode_image(data, channels)
+    bits, colour = data[24], data[25]  # of the PNG's header; OpenCV makes colours of greys, and 8 bits of 16
+    if not data.startswith(records.PNG) or bits > 8 or (channels == 3 and colour not in _COLOURS):
+        raise ValueError(f"expected a PNG of 8 bits with {channels} channel(s)")
+    return array
+
+
+def _text(size: Iterable[int]) -> str:
+    return "x".join(map(str, tuple(size)[:2]))
+
+
+def saved(directory: str | Path, tasks: Iterable[str], image_id: str) -> bool:
+    """Whether the predictions of all these tasks are there."""
+    return all(_with_suffix(task, file_path(directory, task, image_id)).exists() for task in tasks)
+
+
+def check_complete(directory: str | Path, tasks: Iterable[str], ids: Sequence[str]) -> None:
+    """Makes sure that every prediction is there; those of other images are no matter, but their number is logged.
+
+    Raises:
+        FileNotFoundError: some are not; the message lists them.
+    """
+    missing, extra = [], 0
+    for task in tasks:
+        wanted = {_with_suffix(task, file_path(directory, task, name)) for name in ids}
+        there = set((Path(directory) / task).glob(f"**/*{_suffix(task)}"))
+        missing += sorted(map(str, wanted - there))
+        extra += len(there - wanted)
+    if missing:
+        more = f", and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
+        raise FileNotFoundError(f"{len(missing)} predictions are missing: {', '.join(missing[:_LISTED])}{more}")
+    if extra:
+        _logger.warning("%d files in %s are predictions of other images and are ignored", extra, directory)
 
 
 def _is_plain(task: str) -> bool:
@@ -132,4 +206,8 @@ def _is_plain(task: str) -> bool:
 
 def _with_suffix(task: str, path: str | Path) -> Path:
     path = Path(path)
-    return path.with_name(path.name + (".mat" if _is_plain(task) else ".png"))  # an ID may contain a dot
+    return path.with_name(path.name + _suffix(task))  # an ID may contain a dot
+
+
+def _suffix(task: str) -> str:
+    return ".mat" if _is_plain(task) else ".png"

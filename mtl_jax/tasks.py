@@ -12,6 +12,19 @@ FROM_DATA = 0  # in `Task.channels`: the data set says itself how many classes i
 
 
 @dataclass(frozen=True)
+class Criterion:
+    """The entry of a task's results that decides which of two models is better, and its direction."""
+
+    name: str
+    higher_is_better: bool
+
+    @property
+    def sign(self) -> int:
+        """+1 if higher is better, else -1."""
+        return 1 if self.higher_is_better else -1
+
+
+@dataclass(frozen=True)
 class Task:
     """One dense prediction task.
 
@@ -23,8 +36,8 @@ class Task:
         loss: name in `mtl_jax.losses.LOSSES`.
         loss_weight: weight in the training objective (arXiv 2004.13379, grid-searched by its authors).
         metric: name in `mtl_jax.metrics.METRICS`.
-        criterion: the entry of the metric's result that ranks models and enters the multi-task performance.
-        higher_is_better: direction of `criterion`.
+        criterion: what ranks models and enters the multi-task performance.
+        streaming_criterion: the same while training, where that is another.
         activation: name in `mtl_jax.predictions.ACTIVATIONS`: logits to what is saved and scored.
         label_interpolation: how training transforms resample the label: "nearest", "linear" or "cubic".
         prediction_interpolation: how a prediction is resized to the original image.
@@ -35,13 +48,13 @@ class Task:
     loss: str
     loss_weight: float
     metric: str
-    criterion: str
-    higher_is_better: bool
+    criterion: Criterion
     activation: str
     label_interpolation: str
     prediction_interpolation: str
     label_channels: int = 1
     label_dtype: str = "float32"
+    streaming_criterion: Criterion | None = None
 
 
 _ROWS = (
@@ -51,8 +64,7 @@ _ROWS = (
         loss="softmax_cross_entropy",
         loss_weight=1.0,
         metric="semseg",
-        criterion="mIoU",
-        higher_is_better=True,
+        criterion=Criterion("mIoU", higher_is_better=True),
         activation="argmax",
         label_interpolation="nearest",
         prediction_interpolation="nearest",
@@ -64,8 +76,7 @@ _ROWS = (
         loss="softmax_cross_entropy",
         loss_weight=2.0,
         metric="human_parts",
-        criterion="mIoU",
-        higher_is_better=True,
+        criterion=Criterion("mIoU", higher_is_better=True),
         activation="argmax",
         label_interpolation="nearest",
         prediction_interpolation="nearest",
@@ -77,8 +88,7 @@ _ROWS = (
         loss="balanced_cross_entropy",
         loss_weight=5.0,
         metric="saliency",
-        criterion="mIoU",
-        higher_is_better=True,
+        criterion=Criterion("mIoU", higher_is_better=True),
         activation="sigmoid",
         label_interpolation="nearest",
         prediction_interpolation="linear",
@@ -89,8 +99,7 @@ _ROWS = (
         loss="normals_l1",
         loss_weight=10.0,
         metric="normals",
-        criterion="mean",
-        higher_is_better=False,
+        criterion=Criterion("mean", higher_is_better=False),
         activation="unit_vector",
         label_interpolation="cubic",
         prediction_interpolation="linear",
@@ -102,8 +111,8 @@ _ROWS = (
         loss="edge_cross_entropy",
         loss_weight=50.0,
         metric="edge",
-        criterion="loss",  # odsF once the edge F-measure is there; until then the loss ranks edge predictions
-        higher_is_better=False,
+        criterion=Criterion("odsF", higher_is_better=True),
+        streaming_criterion=Criterion("loss", higher_is_better=False),  # matching boundaries takes too long
         activation="sigmoid",
         label_interpolation="nearest",
         prediction_interpolation="linear",
@@ -114,8 +123,7 @@ _ROWS = (
         loss="depth_l1",
         loss_weight=1.0,
         metric="depth",
-        criterion="rmse",
-        higher_is_better=False,
+        criterion=Criterion("rmse", higher_is_better=False),
         activation="identity",
         label_interpolation="linear",
         prediction_interpolation="linear",

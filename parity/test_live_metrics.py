@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from mtl_jax import metrics
+from mtl_jax import metrics, protocol
 from mtl_jax.tasks import TASKS
 
 torch = pytest.importorskip("torch", reason="the twin needs torch", exc_type=ModuleNotFoundError)
@@ -151,12 +151,14 @@ def test_multi_task_performance(rng):
     """The deciding score and its direction come from the task table."""
 
     def results():
-        return {name: {task.criterion: rng.uniform(0.1, 2)} for name, task in TASKS.items()}
+        return {name: {criterion.name: rng.uniform(0.1, 2)} for name, criterion in criteria.items()}
 
     def deciding(results):
-        return {name: results[name][task.criterion] for name, task in TASKS.items()}
+        return {name: results[name][criterion.name] for name, criterion in criteria.items()}
+
+    criteria = protocol.get("survey").criteria(TASKS, final=True)
 
     several, single = results(), results()
-    lower = [name for name, task in TASKS.items() if not task.higher_is_better]
+    lower = [name for name, criterion in criteria.items() if not criterion.higher_is_better]
     wanted = reference.multi_task_performance(deciding(several), deciding(single), lower)
-    assert metrics.delta_m(several, single, TASKS) == pytest.approx(wanted, rel=1e-12)
+    assert metrics.delta_m(several, single, criteria) == pytest.approx(wanted, rel=1e-12)

@@ -17,7 +17,9 @@ NETWORKS = [name for name in golden.manifest()["models"] if not name.startswith(
 SLOW = {
     "single_hrnet18_semseg40",
     "pad_net_nyud_hrnet18",
+    "pad_net_pascal_hrnet18",
     "mti_net_nyud_hrnet18",
+    "mti_net_pascal_hrnet18",
     "baseline_nyud_resnet50",
     "cross_stitch_nyud_resnet50",
     "nddr_cnn_nyud_resnet50",

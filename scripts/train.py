@@ -8,7 +8,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from mtl_jax import cli, evaluate, experiment
-from mtl_jax.config import main_tasks, validate
+from mtl_jax.config import validate
 from mtl_jax.train.loop import fit
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configuration, FILE.py or FILE.py:key=value,...")
@@ -22,7 +22,8 @@ def main() -> None:
     config = validate(experiment.resolve(_CONFIG.value))
     reference = None
     if _SINGLE_TASK.value:
-        reference = evaluate.read_single_task(_SINGLE_TASK.value, main_tasks(config), experiment.protocol(config))
+        criteria = experiment.criteria(config, final=False)
+        reference = evaluate.read_single_task(_SINGLE_TASK.value, criteria, experiment.describe_protocol(config))
     fit(config, _WORKDIR.value, reference)
 
 

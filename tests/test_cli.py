@@ -108,7 +108,21 @@ def test_killed_training_continues_and_every_script_works(tmp_path):
 
     evaluated = _run("evaluate", "--workdir", tmp_path / "run", "--save_predictions", tmp_path / "saved")
     assert "single-task results were" in evaluated.stdout, evaluated.stderr
-    assert len(list((tmp_path / "saved" / "depth").glob("*.mat"))) == 5
+    files = sorted((tmp_path / "saved" / "depth").glob("*.mat"))
+    assert len(files) == 5
+    results = (tmp_path / "run" / "results.json").read_text()
+    files[2].unlink()  # as if it had been interrupted
+    kept = files[1].stat().st_mtime_ns
+    again = _run("evaluate", "--workdir", tmp_path / "run", "--save_predictions", tmp_path / "saved")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "run" / "results.json").read_text() == results
+    assert files[2].exists()
+    assert files[1].stat().st_mtime_ns == kept
+    in_memory = _run("evaluate", "--workdir", tmp_path / "run")
+    assert in_memory.returncode == 0, in_memory.stderr
+    assert (tmp_path / "run" / "results.json").read_text() == results
+    other = _run("evaluate", "--workdir", tmp_path / "run", "--step", "6", "--save_predictions", tmp_path / "saved")
+    assert "give another folder" in other.stderr or "there is no step 6" in other.stderr
     predicted = _run("predict", "--workdir", tmp_path / "run", "--split", "val", "--out", tmp_path / "out")
     assert predicted.returncode == 0, predicted.stderr
     assert len(list((tmp_path / "out" / "panels").glob("*.png"))) == 5

@@ -5,7 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mtl_jax import backbones, constant, evaluate, experiment, metrics, parallel, predict, predictions
+from mtl_jax import backbones, constant, evaluate, experiment, metrics, parallel, predict, predictions, protocol
+from mtl_jax.config import num_channels
 from mtl_jax.restore import Restored
 from mtl_jax.train.loop import fit
 from tests import tiny
@@ -23,22 +24,14 @@ def run(tmp_path_factory, data_dir):
         yield Restored(experiment.load_config(workdir), workdir, "best")
 
 
-def _final(run, save_to=None):
+def test_scores_are_the_same_from_memory_and_from_files(run, tmp_path):
     source = experiment.open_split(run.config, "val", run.tasks)
     metrics = experiment.build_metrics(run.config, final=True)
-    return evaluate.final(run.predict_split(source, 2), source, metrics, "nyud", save_to)
-
-
-def test_scores_are_the_same_from_memory_and_from_files(run, tmp_path):
-    results = _final(run, tmp_path)
-    source = experiment.open_split(run.config, "val", run.tasks)
-    ids = [source[index]["id"].decode() for index in range(len(source))]
-    from_files = (
-        (index, {t: predictions.load(t, predictions.file_path(tmp_path, t, name)) for t in run.tasks})
-        for index, name in enumerate(ids)
-    )
-    again = evaluate.final(from_files, source, experiment.build_metrics(run.config, final=True), "nyud")
-    assert json.dumps(again) == json.dumps(results) == json.dumps(_final(run))
+    results = evaluate.final(run.predict_split(source, 2), source, metrics, "nyud").results
+    evaluate.save_predictions(run.predict_split(source, 2), source, run.tasks, "nyud", tmp_path)
+    from_files = evaluate.read_predictions(tmp_path, source, num_channels(run.config, run.tasks), "nyud")
+    again = evaluate.final(from_files, source, metrics, "nyud").results
+    assert json.dumps(again) == json.dumps(results)
 
 
 def test_constant_predictions_are_scored_alike(run):
@@ -66,6 +59,9 @@ class Samples:
         return {key: value for key, value in self.samples[index].items() if key in ("id", "image", *tasks)}
 
 
+SURVEY = protocol.get("survey")
+DEPTH = SURVEY.criteria(("depth",), final=True)
+BOTH = SURVEY.criteria(("semseg", "depth"), final=True)
 FINAL = {name: metrics.build(name, num_classes=3, final=True) for name in ("semseg", "depth", "edge")}
 FINAL |= {"sal": metrics.build("saliency", num_classes=1, final=True)}
 
@@ -95,12 +91,14 @@ def test_a_missing_label_is_left_out_of_its_score_and_its_prediction_is_saved(tm
     samples, maps = _samples(4)
     for index, task in enumerate(FINAL):
         del samples[index][task]  # each image lacks another label
-    results = evaluate.final(enumerate(maps), Samples(samples), FINAL, "nyud", tmp_path)
+    results = evaluate.final(enumerate(maps), Samples(samples), FINAL, "nyud").results
+    evaluate.save_predictions(enumerate(maps), Samples(samples), tuple(FINAL), "nyud", tmp_path)
     for index, task in enumerate(FINAL):
         rest = [i for i in range(4) if i != index]
         alone = {task: FINAL[task]}
         chosen = Samples([samples[i] for i in rest])
-        assert results[task] == evaluate.final(enumerate(maps[i] for i in rest), chosen, alone, "nyud")[task]
+        expected = evaluate.final(enumerate(maps[i] for i in rest), chosen, alone, "nyud").results
+        assert results[task] == expected[task]
         assert len(list((tmp_path / task).iterdir())) == 4
 
 
@@ -108,16 +106,17 @@ def test_without_any_label_the_score_is_undefined():
     samples, maps = _samples(2)
     for sample in samples:
         del sample["depth"], sample["sal"]
-    results = evaluate.final(enumerate(maps), Samples(samples), FINAL, "nyud")
+    results = evaluate.final(enumerate(maps), Samples(samples), FINAL, "nyud").results
     assert np.isnan(results["depth"]["rmse"])
     assert np.isnan(results["sal"]["mIoU"])
     assert np.isfinite(results["semseg"]["mIoU"])
     assert "rmse nan" in evaluate.table(results)
     reference = {"semseg": {"mIoU": 0.5}, "depth": {"rmse": 1.0}, "sal": {"mIoU": 0.5}, "edge": {"loss": 1.0}}
-    assert evaluate.score(results, reference, tuple(FINAL)) is None
-    assert evaluate.score(results, None, ("depth",)) is None
-    assert not evaluate.can_serve_as_reference(results, ("semseg", "depth"))
-    report = evaluate.report(results, reference, step=1, protocol={"data": "own"})
+    decide = SURVEY.criteria(FINAL, final=False)
+    assert evaluate.score(results, reference, decide) is None
+    assert evaluate.score(results, None, {"depth": decide["depth"]}) is None
+    assert not evaluate.can_serve_as_reference(results, BOTH)
+    report = evaluate.report(results, reference, decide, step=1, protocol={"data": "own"})
     assert report["delta_m"] is None
     assert "a task's deciding metric is undefined" in evaluate.readable(report)
 
@@ -135,52 +134,52 @@ def test_constants_come_from_the_images_with_a_label():
 
 
 def test_report_says_whether_single_task_results_were_there(run, tmp_path):
-    protocol = experiment.protocol(run.config)
+    rules = experiment.describe_protocol(run.config)
     results = {"semseg": {"mIoU": 0.3}, "depth": {"rmse": 0.5}}
-    alone = evaluate.report(results, None, step=3, protocol=protocol)
+    alone = evaluate.report(results, None, BOTH, step=3, protocol=rules)
     assert alone["delta_m"] is None
     assert "no single-task results were given (--single_task DIR)" in evaluate.readable(alone)
 
     for task, scores in {"semseg": {"mIoU": 0.2}, "depth": {"rmse": 0.4}}.items():
         (tmp_path / task).mkdir()
-        evaluate.write_report(evaluate.report({task: scores}, None, step=1, protocol=protocol), tmp_path / task)
-    reference = evaluate.read_single_task([tmp_path], run.tasks, protocol)
-    report = evaluate.report(results, reference, step=3, protocol=protocol)
+        evaluate.write_report(evaluate.report({task: scores}, None, BOTH, step=1, protocol=rules), tmp_path / task)
+    reference = evaluate.read_single_task([tmp_path], BOTH, rules)
+    report = evaluate.report(results, reference, BOTH, step=3, protocol=rules)
     assert report["delta_m"] == pytest.approx((0.5 - 0.25) / 2)
     assert "+12.50 %" in evaluate.readable(report)
 
     with pytest.raises(FileNotFoundError, match=r"no single-task results\.json for edge"):
-        evaluate.read_single_task([tmp_path], ("edge",), protocol)
+        evaluate.read_single_task([tmp_path], SURVEY.criteria(("edge",), final=True), rules)
     (tmp_path / "again").mkdir()
     again = evaluate.write_report(
-        evaluate.report({"depth": {"rmse": 0.4}}, None, step=1, protocol=protocol), tmp_path / "again"
+        evaluate.report({"depth": {"rmse": 0.4}}, None, BOTH, step=1, protocol=rules), tmp_path / "again"
     )
     with pytest.raises(ValueError, match="are results of depth; name one"):
-        evaluate.read_single_task([tmp_path], run.tasks, protocol)
+        evaluate.read_single_task([tmp_path], BOTH, rules)
     evaluate.write_report(
-        evaluate.report({"depth": {"rmse": 0.0}}, None, step=1, protocol=protocol), tmp_path / "again"
+        evaluate.report({"depth": {"rmse": 0.0}}, None, BOTH, step=1, protocol=rules), tmp_path / "again"
     )
     with pytest.raises(ValueError, match="rmse is 0 or undefined"):
-        evaluate.read_single_task([tmp_path / "again"], ("depth",), protocol)
+        evaluate.read_single_task([tmp_path / "again"], DEPTH, rules)
     again.write_text("{")
     with pytest.raises(ValueError, match=r"again/results\.json is not a report"):
-        evaluate.read_single_task([tmp_path], run.tasks, protocol)
+        evaluate.read_single_task([tmp_path], BOTH, rules)
     again.unlink()
     with pytest.raises(ValueError, match="different protocols are not comparable"):
-        evaluate.read_single_task([tmp_path], run.tasks, protocol | {"depth": "pixel"})
+        evaluate.read_single_task([tmp_path], BOTH, rules | {"depth": "pixel"})
 
 
 def test_checkpoints_rank_by_gain_or_by_the_deciding_metric():
     first = {"semseg": {"mIoU": 0.2}, "depth": {"rmse": 1.0}}
     better = {"semseg": {"mIoU": 0.3}, "depth": {"rmse": 0.9}}
-    assert evaluate.score(first, first, ("semseg", "depth")) == 0
-    assert evaluate.score(first, None, ("semseg", "depth")) is None
-    assert evaluate.score(better, first, ("semseg", "depth")) == pytest.approx((0.5 + 0.1) / 2)
-    assert evaluate.score(better, None, ("depth",)) == -0.9
-    assert evaluate.score({"depth": {"rmse": float("nan")}}, None, ("depth",)) is None  # it would never be outranked
-    assert evaluate.can_serve_as_reference(first, ("semseg", "depth"))
-    assert not evaluate.can_serve_as_reference(first | {"semseg": {"mIoU": 0.0}}, ("semseg", "depth"))
-    assert not evaluate.can_serve_as_reference(first | {"depth": {"rmse": float("nan")}}, ("semseg", "depth"))
+    assert evaluate.score(first, first, BOTH) == 0
+    assert evaluate.score(first, None, BOTH) is None
+    assert evaluate.score(better, first, BOTH) == pytest.approx((0.5 + 0.1) / 2)
+    assert evaluate.score(better, None, DEPTH) == -0.9
+    assert evaluate.score({"depth": {"rmse": float("nan")}}, None, DEPTH) is None  # it would never be outranked
+    assert evaluate.can_serve_as_reference(first, BOTH)
+    assert not evaluate.can_serve_as_reference(first | {"semseg": {"mIoU": 0.0}}, BOTH)
+    assert not evaluate.can_serve_as_reference(first | {"depth": {"rmse": float("nan")}}, BOTH)
 
 
 def test_prediction_on_own_images(run, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from mtl_jax import evaluate, experiment
 from mtl_jax.config import Config, Data, Model, Optim, Train, num_channels, validate
+from mtl_jax.edge_scores import EdgeScores
 from mtl_jax.predict import predict, split_samples
 from mtl_jax.restore import Restored
 from mtl_jax.train.loop import fit
@@ -37,22 +38,25 @@ def test_run(workdir, tmp_path):
     assert num_channels(config, ("semseg",)) == {"semseg": 3}
     run = Restored(config, workdir, "latest")
     source = experiment.open_split(config, "val", run.tasks)
-    results = evaluate.final(
-        run.predict_split(source), source, experiment.build_metrics(config, final=True), "folder", tmp_path / "saved"
-    )
+    rules = experiment.build_metrics(config, final=True)
+    edges = EdgeScores(source, "folder", experiment.protocol(config).edges["folder"], num_workers=0)
+    results = evaluate.final(run.predict_split(source), source, rules, "folder", edges).results
+    evaluate.save_predictions(run.predict_split(source), source, run.tasks, "folder", tmp_path / "saved")
     assert math.isnan(results["sal"]["mIoU"])  # no image of the split has this label
-    assert all(math.isfinite(results[task][name]) for task, name in (("semseg", "mIoU"), ("edge", "loss")))
+    assert all(math.isfinite(results[task][name]) for task, name in (("semseg", "mIoU"), ("edge", "odsF")))
     assert all(math.isfinite(results[task][name]) for task, name in (("depth", "rmse"), ("normals", "mean")))
     for task in run.tasks:
         assert len(list((tmp_path / "saved" / task).iterdir())) == 2
-    report = evaluate.report(results, None, step=run.step, protocol=experiment.protocol(config))
+    criteria = experiment.criteria(config, final=True)
+    report = evaluate.report(results, None, criteria, step=run.step, protocol=experiment.describe_protocol(config))
     assert report["protocol"]["data"] == "folder_mt/own"
     assert "sal" in evaluate.readable(report)
 
     # The unlabelled image changes nothing: the same numbers from the labelled one alone.
     (index,) = (i for i in range(2) if source.sample(i, (), "folder")["id"] == "e")
     images = [(i, maps) for i, maps in run.predict_split(source) if i == index]
-    alone = evaluate.final(images, source, experiment.build_metrics(config, final=True), "folder")
+    edges = EdgeScores(source, "folder", experiment.protocol(config).edges["folder"], num_workers=0)
+    alone = evaluate.final(images, source, rules, "folder", edges).results
     for task in ("edge", "depth"):
         np.testing.assert_equal(alone[task], results[task])
 

@@ -15,7 +15,6 @@ import tensorflow_datasets as tfds
 from filelock import FileLock
 
 from mtl_jax import tasks as task_table
-from mtl_jax.boundaries.labels import label_boundary
 from mtl_jax.data import records, transforms
 from mtl_jax.data.building import LABELLED
 
@@ -280,6 +279,17 @@ class Split:
         record = self._opened()[int(self._positions[index])]
         return {key: record[key] for key in self._keys}
 
+    def subset(self, positions: Sequence[int]) -> "Split":
+        """These records only, as positions in this split."""
+        return Split(
+            self.name,
+            self.split,
+            self.path,
+            [self._positions[position] for position in positions],
+            self.tasks,
+            LABELLED in self._keys,
+        )
+
     def sample(self, index: int, tasks: Iterable[str], family: str) -> dict[str, Any]:
         """The record decoded by `records.decode`, whose errors then name this split and the position."""
         where = f"{self.name}, split {self.split}, record {index}"
@@ -294,6 +304,8 @@ class Split:
         record = self._opened()[int(self._positions[index])]
         if records.BOUNDARY in record:
             return records.decode_image(bytes(record[records.BOUNDARY]), 1)[..., 0] > 0
+        from mtl_jax.boundaries.labels import label_boundary  # loads a compiler that training does not need
+
         edge = self.sample(index, ("edge",), family).get("edge")
         return None if edge is None else label_boundary(edge[..., 0] >= 0.5)
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from mtl_jax import tasks as task_table
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+PNG = b"\x89PNG\r\n\x1a\n"
 _GREY_STEPS = {1: 255, 2: 85, 4: 17}  # {bits: ...}
 BOUNDARY = "boundary"  # a record's map of the boundaries that edges are scored against, where those are others
 _RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # labels do not follow the camera's orientation tag
@@ -122,12 +122,12 @@ def decode_image(data: bytes, channels: int) -> np.ndarray:
 
 def has_palette(data: bytes) -> bool:
     """Whether the bytes are a PNG of indices into a palette."""
-    return data[:8] == _PNG and data[25:26] == b"\x03"
+    return data[:8] == PNG and data[25:26] == b"\x03"
 
 
 def grey_step(data: bytes) -> int:
     """By how much neighbouring values of a PNG differ when decoded: those of fewer than 8 bits are stretched to 255."""
-    return _GREY_STEPS.get(data[24], 1) if data[:8] == _PNG and len(data) > 24 else 1
+    return _GREY_STEPS.get(data[24], 1) if data[:8] == PNG and len(data) > 24 else 1
 
 
 def _labelled(record: Mapping[str, Any], tasks: Iterable[str]) -> list[str]:
@@ -196,14 +196,14 @@ def _truncated(data: bytes) -> str:
     """Why a JPEG or PNG is incomplete, or "": OpenCV fills what is missing with grey and only writes to stderr."""
     if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda"):
         return f"the JPEG ends early ({len(data)} bytes)"
-    if data[:8] == _PNG and b"IEND" not in data[-64:]:
+    if data[:8] == PNG and b"IEND" not in data[-64:]:
         return f"the PNG ends early ({len(data)} bytes)"
     return ""
 
 
 def _without_palette(png: bytes) -> bytes:
     """A palette PNG as the grey PNG of its indices: OpenCV would deliver the palette's colours."""
-    out, start = [_PNG], len(_PNG)
+    out, start = [PNG], len(PNG)
     while start < len(png):
         end = start + 12 + int.from_bytes(png[start : start + 4], "big")  # length, kind, content, checksum
         kind, content = png[start + 4 : start + 8], png[start + 8 : end - 4]

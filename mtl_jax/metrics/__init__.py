@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mtl_jax.metrics.core import Accumulator, Metric, Result, Stats
 from mtl_jax.metrics.depth import Depth
 from mtl_jax.metrics.edge import Edge
-from mtl_jax.metrics.multitask import delta_m
+from mtl_jax.metrics.multitask import deciding, delta_m
 from mtl_jax.metrics.normals import Normals
 from mtl_jax.metrics.saliency import Saliency
 from mtl_jax.metrics.segmentation import Segmentation
@@ -27,6 +27,7 @@ __all__ = [
     "Segmentation",
     "Stats",
     "build",
+    "deciding",
     "delta_m",
 ]
 

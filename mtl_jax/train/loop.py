@@ -66,6 +66,7 @@ class _Run:
         self.total_steps = self.steps_per_epoch * config.train.epochs
         self.learning_rate = experiment.learning_rate(config, self.steps_per_epoch)
         self.metrics = experiment.build_metrics(config, final=False)
+        self.criteria = experiment.criteria(config, final=False)
 
         experiment.claim_workdir(config, workdir, resumes=resumes)
         with contextlib.ExitStack() as exits:
@@ -132,7 +133,7 @@ class _Run:
                 score = None
                 if epoch_ends and self._evaluates(self.step // self.steps_per_epoch):
                     results = self._evaluate(arrays)
-                    score = evaluate.score(results, self.reference, self.tasks)
+                    score = evaluate.score(results, self.reference, self.criteria)
                     started = time.perf_counter()
                 if saves:
                     self._save(arrays, score)
@@ -196,7 +197,7 @@ class _Run:
             process_count=jax.process_count(),
         )
         results = evaluate.streaming(self.eval_step, arrays, batches, self.metrics, self.mesh)
-        if self.reference is None and len(self.tasks) > 1 and evaluate.can_serve_as_reference(results, self.tasks):
+        if self.reference is None and len(self.tasks) > 1 and evaluate.can_serve_as_reference(results, self.criteria):
             self.reference = results
             logger.info("no single-task results: checkpoints are ranked by their gain over this first evaluation")
         scalars = {f"{t}/{k}": v for t, result in results.items() for k, v in result.items() if isinstance(v, float)}

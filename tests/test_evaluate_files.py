@@ -1,0 +1,160 @@
+"""Scoring the files of another tool."""
+
+import json
+import logging
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import scipy.io
+
+from mtl_jax import evaluate, predictions
+from mtl_jax.data import datasets
+from mtl_jax.data.records import as_text
+from tests.processes import ROOT
+
+TASKS = ("semseg", "human_parts", "sal", "normals", "edge")
+CHANNELS = {"semseg": 21, "human_parts": 7, "sal": 1, "normals": 3, "edge": 1}
+
+
+@pytest.fixture(scope="module")
+def source(data_dir):
+    builder = datasets.prepare("rendered_scenes/pascal_tiny", data_dir)
+    return datasets.open_split(builder, "val", TASKS)
+
+
+@pytest.fixture
+def folder(source, tmp_path):
+    """Perfect predictions of the rendered people, as another tool would write them."""
+    for index in range(len(source)):
+        sample = source.sample(index, TASKS, "pascal")
+        for task in TASKS:
+            path = tmp_path / "tool" / task / f"{sample['id']}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            label = sample.get(task, np.zeros((*sample["image"].shape[:2], 1), np.uint8))  # no person
+            if task == "normals":
+                label = 255 * (label[..., ::-1] + 1) / 2
+            elif task in ("sal", "edge"):
+                label = 255 * label
+            else:
+                label = np.where(label == 255, 0, label)  # nobody predicts "ignored"
+            cv2.imwrite(str(path), np.rint(label).astype(np.uint8))
+    return tmp_path / "tool"
+
+
+def script(*args):
+    command = [sys.executable, "scripts/evaluate.py", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
+
+
+def test_command(folder, data_dir):
+    command = ("--predictions", folder, "--dataset", "pascal", "--builder", "rendered_scenes/pascal_tiny")
+    run = script(*command, "--data_dir", data_dir, "--num_workers", 0)
+    assert run.returncode == 0, run.stderr
+    report = json.loads((folder / "results.json").read_text())
+    results = report["results"]
+    assert list(results) == list(TASKS)
+    assert results["semseg"]["mIoU_present"] == results["human_parts"]["mIoU_present"] == results["sal"]["mIoU"] == 1
+    assert results["normals"]["mean"] < 0.5  # 8 bits
+    # Rendered ids are not among the 2498 of PASCAL-Context, which the protocol scores.
+    assert np.isnan(results["edge"]["odsF"])
+    assert report["protocol"] == {
+        "data": "rendered_scenes/pascal_tiny",
+        "depth": "image",
+        "saliency": "mIoU",
+        "edge": "plain, maxDist 0.0075, pascal_context images",
+    }
+    assert report["step"] is None
+
+    again = script(*command, "--data_dir", data_dir, "--num_workers", 0, "--protocol", "astmt", "--tasks", "edge,sal")
+    assert again.returncode == 0, again.stderr
+    report = json.loads((folder / "results.json").read_text())
+    assert list(report["results"]) == ["sal", "edge"]
+    assert report["protocol"]["edge"] == "nms, maxDist 0.0075, all images"
+    assert 0.8 < report["results"]["edge"]["odsF"] <= 1
+    assert len((folder / "edge_counts.jsonl").read_text().splitlines()) == 5
+    assert "odsF" in again.stdout
+
+
+def test_wrong_arguments(tmp_path):
+    for args, message in (
+        ((), "give either --workdir"),
+        (("--predictions", tmp_path / "nowhere"), "there is no folder"),
+        (("--predictions", tmp_path), "--predictions needs --dataset: nyud, pascal, folder"),
+        (("--predictions", tmp_path, "--dataset", "nyud"), "has no sub-folder of a task of nyud: semseg"),
+    ):
+        run = script(*args)
+        assert run.returncode == 1
+        assert message in run.stderr
+        assert "Traceback" not in run.stderr
+
+
+def read(folder, source, tasks=TASKS):
+    return list(evaluate.read_predictions(folder, source, {task: CHANNELS[task] for task in tasks}, "pascal"))
+
+
+def test_missing_and_extra_files(folder, source, caplog):
+    ids = [as_text(source[i]["id"]) for i in range(len(source))]
+    (folder / f"sal/{ids[0]}.png").unlink()
+    (folder / f"edge/{ids[2]}.png").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=rf"2 predictions are missing: .*sal/{ids[0]}\.png, .*edge/{ids[2]}\.png"
+    ):
+        read(folder, source)
+    (folder / "normals/other.png").write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        assert len(read(folder, source, ("normals",))) == len(source)
+    assert "1 files" in caplog.text
+    assert not predictions.saved(folder, TASKS, ids[0])
+    assert predictions.saved(folder, TASKS, ids[1])
+
+
+@pytest.mark.parametrize(
+    ("task", "value", "message"),
+    [
+        ("sal", np.zeros((7, 9), np.uint8), r"sal/.*\.png: size 7x9, the image is \d+x\d+: store predictions at that"),
+        ("edge", np.zeros((7, 9), np.uint16), r"edge/.*\.png: expected a PNG of 8 bits with 1 channel"),
+        ("semseg", np.zeros((7, 9, 3), np.uint8), r"semseg/.*\.png: it has 3 channels, expected 1"),
+        ("normals", np.zeros((7, 9), np.uint8), r"normals/.*\.png: expected a PNG of 8 bits with 3 channel"),
+        ("normals", b"", r"normals/.*\.png: it is empty"),
+        ("human_parts", 7, r"human_parts/.*\.png: class id 7, expected 0 to 6"),
+    ],
+)
+def test_faulty_files(folder, source, task, value, message):
+    path = folder / task / f"{as_text(source[1]['id'])}.png"
+    if isinstance(value, bytes):
+        path.write_bytes(value)
+    elif isinstance(value, int):
+        cv2.imwrite(str(path), np.full_like(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), value))
+    else:
+        cv2.imwrite(str(path), value)
+    with pytest.raises(ValueError, match=message):
+        read(folder, source)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"depth": np.array([[1.0, np.nan], [np.inf, 2.0]])}, "2 values are NaN or infinite"),
+        ({"pred": np.ones((2, 2))}, "it has pred, expected the key 'depth'"),
+        ({"depth": np.ones((2, 2, 2))}, r"depth is float64 with the shape \(2, 2, 2\), expected numbers"),
+        ({"depth": np.ones((3, 2))}, "size 3x2, the image is 2x2"),
+        (b"nothing", "not a readable .mat file"),
+    ],
+)
+def test_faulty_depth(tmp_path, content, message):
+    path = tmp_path / "a.mat"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        scipy.io.savemat(path, content)
+    with pytest.raises(ValueError, match=rf"a\.mat: .*{message}"):
+        predictions.load("depth", tmp_path / "a", (2, 2))
+
+
+def test_a_subset_of_a_split(source):
+    part = source.subset([3, 1])
+    assert [part[i]["id"] for i in range(len(part))] == [source[3]["id"], source[1]["id"]]
+    assert part.subset([1])[0]["id"] == source[1]["id"]
