@@ -18,12 +18,13 @@ def run(main: Callable[..., None], *names: str) -> None:
     """Parses the flags and calls `main`; a user's error ends the program with its message and status 1.
 
     Args:
-        names: of the arguments that stand on the command line without a flag; `main` gets their values.
+        names: of the arguments that stand on the command line without a flag; `main` gets their values. A last name
+            that ends in "..." stands for one or more.
     """
 
     def wrapped(argv: list[str]) -> None:
         values = argv[1:]
-        if len(values) > len(names):
+        if len(values) > len(names) and not (names and names[-1].endswith("...")):
             unexpected = " ".join(values[len(names) :])
             raise app.UsageError(f"unexpected arguments {unexpected}; every option starts with --")
         if len(values) < len(names):

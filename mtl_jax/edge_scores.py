@@ -1,6 +1,7 @@
 """Edges by the final protocol: odsF, oisF and AP of a data set's predictions, collected image by image."""
 
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ from mtl_jax import boundaries
 from mtl_jax.data import files
 from mtl_jax.data.datasets import Split
 from mtl_jax.metrics import Result
+from mtl_jax.metrics.core import intervals
 from mtl_jax.protocol import EdgeRule
+
+_SCORES = ("odsF", "oisF", "AP")
 
 
 class EdgeScores:
@@ -48,15 +52,26 @@ class EdgeScores:
             truth = files.png(boundary[..., None].astype(np.uint8))
             self._images.append(boundaries.Image(image_id, files.png(prediction), truth, kind="boundaries"))
 
-    def counts(self) -> boundaries.Counts | None:
-        """The counts of all images added; None without any."""
+    def compute(self) -> Result:
+        """The scores of all images added, see `boundaries.Scores`; NaN where there are none."""
         if not self._images:
-            return None
+            return dict.fromkeys(_SCORES, float("nan"))
+        return asdict(boundaries.score(self._counts, self._rule.boundary_protocol()))
+
+    def bootstrap(self, resamples: int, seed: int) -> dict[str, tuple[float, float]]:
+        """Confidence intervals of odsF, oisF and AP, see `metrics.core.intervals`."""
+        if not self._images:
+            return {}
+        counts, protocol = self._counts, self._rule.boundary_protocol()
+
+        def scores(images: np.ndarray) -> Result:
+            drawn = boundaries.Counts(*(value[images] for value in vars(counts).values()))
+            found = boundaries.score(drawn, protocol)
+            return {name: getattr(found, name) for name in _SCORES}
+
+        return intervals(scores, len(self._images), resamples, seed)
+
+    @cached_property
+    def _counts(self) -> boundaries.Counts:
         protocol = self._rule.boundary_protocol()
         return boundaries.count_images(self._images, protocol, store=self._store, num_workers=self._num_workers)
-
-    def compute(self, counts: boundaries.Counts | None) -> Result:
-        """The scores of counts, see `boundaries.Scores`; NaN where there is nothing to score."""
-        if counts is None:
-            return dict.fromkeys(("odsF", "oisF", "AP"), float("nan"))
-        return asdict(boundaries.score(counts, self._rule.boundary_protocol()))

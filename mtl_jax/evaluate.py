@@ -128,9 +128,17 @@ class Scored:
     """
 
     def __init__(self, accumulators: Mapping[str, Accumulator], edges: "EdgeScores | None"):
+        self._accumulators, self._edges = accumulators, edges if "edge" in accumulators else None
         self.results: Results = {task: accumulator.compute() for task, accumulator in accumulators.items()}
-        if edges is not None and "edge" in self.results:
-            self.results["edge"] |= edges.compute(edges.counts())
+        if self._edges is not None:
+            self.results["edge"] |= self._edges.compute()
+
+    def bootstrap(self, resamples: int, seed: int = 0) -> dict[str, dict[str, tuple[float, float]]]:
+        """{task: {metric: 95 % confidence interval over the images}}, see `metrics.core.intervals`."""
+        found = {task: accumulator.bootstrap(resamples, seed) for task, accumulator in self._accumulators.items()}
+        if self._edges is not None:
+            found["edge"] |= self._edges.bootstrap(resamples, seed)
+        return found
 
 
 def save_predictions(
@@ -220,11 +228,8 @@ def read_single_task(
     found: dict[str, Path] = {}
     results: Results = {}
     for path in sorted(path for directory in directories for path in Path(directory).rglob(RESULTS)):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            scores, obtained = content["results"], content["protocol"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not a report of scripts/evaluate.py ({error!r}); evaluate again") from error
+        content = read_report(path)
+        scores, obtained = content["results"], content["protocol"]
         names = tuple(scores)
         if len(names) != 1 or names[0] not in criteria:
             continue
@@ -259,21 +264,43 @@ def report(
     *,
     step: int | None,
     protocol: Mapping[str, str],
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
 ) -> dict[str, Any]:
     """What results.json holds: scores, the multi-task performance where it can be told, and how they were obtained.
 
     Args:
         step: of the checkpoint; None for predictions that come from elsewhere.
+        intervals: from `Scored.bootstrap`.
     """
     gain = None if reference is None else delta_m(results, reference, criteria)
     if gain is not None and not math.isfinite(gain):  # a task without a labelled image
         gain = None
-    return {"step": step, "protocol": dict(protocol), "results": results, "delta_m": gain, "single_task": reference}
+    content = {"step": step, "protocol": dict(protocol), "results": results, "delta_m": gain, "single_task": reference}
+    return content if intervals is None else {**content, "intervals": intervals}
 
 
-def write_report(content: Mapping[str, Any], workdir: str | Path) -> Path:
-    """Writes results.json, whole or not at all."""
-    path = Path(workdir) / RESULTS
+def report_name(step: str) -> str:
+    """The file with the report on a checkpoint: "best", "latest" or a number."""
+    return RESULTS if step == "best" else f"results_{step}.json"
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """What `write_report` wrote.
+
+    Raises:
+        ValueError: it is none; the message names the file.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content["results"], content["protocol"], content["step"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a report of scripts/evaluate.py ({error!r}); evaluate again") from error
+    return content
+
+
+def write_report(content: Mapping[str, Any], workdir: str | Path, step: str = "best") -> Path:
+    """Writes a report on a checkpoint, whole or not at all."""
+    path = Path(workdir) / report_name(step)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return temporary.replace(path)
@@ -291,6 +318,8 @@ def readable(content: Mapping[str, Any]) -> str:
     protocol = ", ".join(f"{name} {value}" for name, value in content["protocol"].items())
     step = "predictions from files" if content["step"] is None else f"step {content['step']}"
     text = f"{step}; protocol: {protocol}\n{table(content['results'])}\n{comparison}"
+    for task, found in content.get("intervals", {}).items():
+        text += f"\n95 % intervals of {task}: " + ", ".join(f"{k} {a:.4f} to {b:.4f}" for k, (a, b) in found.items())
     if "constant" in content:
         text += f"\nbest constant prediction:\n{table(content['constant'])}"
     return text

@@ -177,7 +177,7 @@ def claim_workdir(config: Config, workdir: str | Path, *, resumes: bool) -> None
         ValueError: the directory belongs to a run with another configuration; every difference is listed.
     """
     if resumes:
-        old, new = _flat(load_config(workdir)), _flat(config)
+        old, new = flat(load_config(workdir)), flat(config)
         changed = [name for name in new if old[name] != new[name] and name not in _FREE]
         if changed:
             listed = "; ".join(f"{name}: {old[name]!r} there, {new[name]!r} now" for name in changed)
@@ -216,6 +216,7 @@ def load_config(workdir: str | Path) -> Config:
     return config
 
 
-def _flat(config: Config) -> dict[str, object]:
+def flat(config: Config) -> dict[str, object]:
+    """{section.field: value} of all fields."""
     sections = {name: getattr(config, name) for name in ("data", "model", "optim", "train")}
     return {f"{section}.{name}": value for section, part in sections.items() for name, value in vars(part).items()}

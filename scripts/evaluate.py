@@ -6,7 +6,7 @@
 
 Of a checkpoint, or of the files of any tool: DIR/TASK/ID.png (class ids; 0..255 for sal and edge; RGB = 255 (n + 1) / 2
 for normals), DIR/depth/ID.mat (metres, key depth). Both ways give the same numbers. Writes results.json into the work
-directory, or into DIR, and prints a table.
+directory, for other checkpoints than the best results_STEP.json, or into DIR, and prints a table.
 
 An interrupted evaluation goes on where it was: images whose predictions are saved are not predicted again, and images
 whose edges are matched are not matched again.
@@ -44,6 +44,9 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "where built data sets live; b
 _NUM_WORKERS = flags.DEFINE_integer(
     "num_workers", None, "processes that read images and match edges; by default the run's own, one for each core"
 )
+_BOOTSTRAP = flags.DEFINE_integer(
+    "bootstrap", 0, "also confidence intervals over the images, from so many resamples, for example 1000", lower_bound=0
+)
 _CONSTANT = flags.DEFINE_bool("constant_baseline", False, "also score the best constant prediction, for comparison")
 
 _MANIFEST = "predictions.json"
@@ -75,12 +78,13 @@ def main() -> None:
         store = out / "edge_counts.jsonl"
         edges = EdgeScores(source, config.data.dataset, rule, store=store, num_workers=_NUM_WORKERS.value)
     progress = tqdm(images, "scoring", len(source), unit="image")
-    results = evaluate.final(progress, source, metrics, config.data.dataset, edges).results
-    report = evaluate.report(results, reference, criteria, step=step, protocol=rules)
+    scored = evaluate.final(progress, source, metrics, config.data.dataset, edges)
+    intervals = scored.bootstrap(_BOOTSTRAP.value) if _BOOTSTRAP.value else None
+    report = evaluate.report(scored.results, reference, criteria, step=step, protocol=rules, intervals=intervals)
     if _CONSTANT.value:
         train = experiment.open_split(config, "train", names)
         report["constant"] = constant.score(train, source, metrics, config.data.dataset)
-    evaluate.write_report(report, out)
+    evaluate.write_report(report, out, _STEP.value if _WORKDIR.value else "best")
     print(evaluate.readable(report))
 
 

@@ -68,14 +68,28 @@ def test_command(folder, data_dir):
     }
     assert report["step"] is None
 
-    again = script(*command, "--data_dir", data_dir, "--num_workers", 0, "--protocol", "astmt", "--tasks", "edge,sal")
+    again = script(
+        *command,
+        "--data_dir",
+        data_dir,
+        "--num_workers",
+        0,
+        "--protocol",
+        "astmt",
+        "--tasks",
+        "edge,sal",
+        "--bootstrap",
+        20,
+    )
     assert again.returncode == 0, again.stderr
     report = json.loads((folder / "results.json").read_text())
     assert list(report["results"]) == ["sal", "edge"]
     assert report["protocol"]["edge"] == "nms, maxDist 0.0075, all images"
     assert 0.8 < report["results"]["edge"]["odsF"] <= 1
     assert len((folder / "edge_counts.jsonl").read_text().splitlines()) == 5
-    assert "odsF" in again.stdout
+    low, high = report["intervals"]["edge"]["odsF"]
+    assert low <= report["results"]["edge"]["odsF"] <= high
+    assert "95 % intervals of edge: loss" in again.stdout
 
 
 def test_wrong_arguments(tmp_path):

@@ -6,6 +6,7 @@ arrays, also inside `jax.jit`, in float32 (scores while training) and NumPy arra
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 import jax
@@ -20,9 +21,11 @@ class Metric(Protocol):
 
     Attributes:
         summed: statistics too large to keep for each image; the accumulator adds them up.
+        from_summed: the scores that follow from those.
     """
 
     summed: ClassVar[tuple[str, ...]]
+    from_summed: ClassVar[tuple[str, ...]]
 
     def empty(self) -> Stats:
         """The statistics of no image: the right names, shapes `[0, ...]` and dtypes."""
@@ -92,6 +95,58 @@ class Accumulator:
     def compute(self) -> Result:
         """The scores of everything collected."""
         return self.metric.compute(self.stats())
+
+    def bootstrap(self, resamples: int, seed: int, level: float = 0.95) -> dict[str, tuple[float, float]]:
+        """Confidence intervals of the scalar scores over the images, see `intervals`.
+
+        Scores for which single images are not kept (`Metric.from_summed`) have none.
+        """
+        stats = self.stats()
+        kept = {name: value for name, value in stats.items() if name in self._kept}
+        summed = {name: value for name, value in stats.items() if name not in self._kept}
+
+        def scores(images: np.ndarray) -> Result:
+            found = self.metric.compute({**{name: value[images] for name, value in kept.items()}, **summed})
+            return {name: value for name, value in found.items() if name not in self.metric.from_summed}
+
+        return intervals(scores, len(next(iter(kept.values()))), resamples, seed, level)
+
+
+def intervals(
+    scores: Callable[[np.ndarray], Result], count: int, resamples: int, seed: int, level: float = 0.95
+) -> dict[str, tuple[float, float]]:
+    """Percentile bootstrap (Efron and Tibshirani 1993, ch. 13) over the images of a data set.
+
+    Args:
+        scores: positions of images `[count]`, some repeatedly -> their scores; lists are left out.
+        count: number of images.
+        resamples: how many sets of as many images, drawn with replacement, are scored.
+        seed: of the drawing.
+        level: share of the resampled scores within the interval.
+
+    Returns:
+        {score: (lower, upper)}; none without images.
+
+    Raises:
+        ValueError: no resamples, or a level that is no share.
+    """
+    if resamples < 1 or not 0 < level < 1:
+        raise ValueError(
+            f"got {resamples} resamples and the level {level}, expected at least 1 and a share such as 0.95"
+        )
+    if not count:
+        return {}
+    rng = np.random.default_rng(seed)
+    drawn = [scores(rng.integers(count, size=count)) for _ in range(resamples)]
+    outside = (1 - level) / 2
+    found = {}
+    for name, value in drawn[0].items():
+        if isinstance(value, float):
+            values = np.array([result[name] for result in drawn])
+            defined = values[np.isfinite(values)]  # a score is undefined where no image drawn has a label
+            low, high = np.quantile(defined, [outside, 1 - outside]) if len(defined) else (math.nan, math.nan)
+            found[name] = (float(low), float(high))
+    return found
 
 
 def _widen(array: Any) -> np.ndarray:

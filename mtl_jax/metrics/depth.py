@@ -30,6 +30,7 @@ class Depth:
     protocol: str = "image"
 
     summed: ClassVar[tuple[str, ...]] = ()
+    from_summed: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
         if self.protocol not in PROTOCOLS:

@@ -26,6 +26,7 @@ class Edge:
     pos_weight: float = 0.95
 
     summed: ClassVar[tuple[str, ...]] = ()
+    from_summed: ClassVar[tuple[str, ...]] = ()
 
     def empty(self) -> Stats:
         return {"pixels": np.zeros(0, np.int32), "loss": np.zeros(0)}

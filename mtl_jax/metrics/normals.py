@@ -23,6 +23,7 @@ class Normals:
     """
 
     summed: ClassVar[tuple[str, ...]] = ("histogram",)
+    from_summed: ClassVar[tuple[str, ...]] = ("median",)
 
     def empty(self) -> Stats:
         return {

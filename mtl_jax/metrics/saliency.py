@@ -27,6 +27,7 @@ class Saliency:
     thresholds: tuple[float, ...] = THRESHOLDS
 
     summed: ClassVar[tuple[str, ...]] = ()
+    from_summed: ClassVar[tuple[str, ...]] = ()
 
     def empty(self) -> Stats:
         per_threshold = np.zeros((0, len(self.thresholds)), np.int32)

@@ -26,6 +26,7 @@ class Segmentation:
     skip_empty: bool = False
 
     summed: ClassVar[tuple[str, ...]] = ()
+    from_summed: ClassVar[tuple[str, ...]] = ()
 
     def empty(self) -> Stats:
         return {name: np.zeros((0, self.num_classes), np.int32) for name in ("tp", "fp", "fn")}

@@ -1,0 +1,95 @@
+"""Runs in one table."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mtl_jax import evaluate, experiment, plots, report
+from mtl_jax.config import Config, Data, Model, validate
+from tests.processes import ROOT
+
+SINGLE = {"semseg": {"mIoU": 0.4, "per_class_IoU": [0.2, 0.6]}, "depth": {"rmse": 0.8}}
+
+
+def write(folder, tasks, results, *, seed=0, step=30, protocol="survey", latest=None, model=None):
+    """A work directory as training and evaluation leave it."""
+    config = Config(Data("nyud", tasks), Model(model or ("single_task" if len(tasks) == 1 else "mti_net")))
+    config.train.seed, config.train.eval_protocol = seed, protocol
+    experiment.claim_workdir(validate(config), folder, resumes=False)
+    rules, criteria = experiment.describe_protocol(config), experiment.criteria(config, final=True)
+    evaluate.write_report(evaluate.report(results, None, criteria, step=step, protocol=rules), folder)
+    if latest:
+        again = evaluate.report(latest, None, criteria, step=40, protocol=rules)
+        evaluate.write_report(again, folder, "latest")
+    lines = [{"step": i, "kind": "train", "loss/total": 3.0 / i} for i in range(1, 6)]
+    lines += [{"step": 5, "kind": "eval", **{f"{task}/{c.name}": 0.5 for task, c in criteria.items()}}]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 6, "ki')
+
+
+@pytest.fixture
+def runs(tmp_path):
+    for task, scores in SINGLE.items():
+        write(tmp_path / f"single_{task}", (task,), {task: scores})
+    for seed, (miou, rmse) in enumerate([(0.44, 0.8), (0.48, 0.72)]):
+        several = {"semseg": {"mIoU": miou, "per_class_IoU": [0.3, 0.6]}, "depth": {"rmse": rmse}}
+        last = {"semseg": {"mIoU": 0.4}, "depth": {"rmse": 0.8}}
+        write(tmp_path / f"mti_{seed}", ("semseg", "depth"), several, seed=seed, step=20 + seed, latest=last)
+    write(tmp_path / "pixel", ("semseg", "depth"), {"semseg": {"mIoU": 0.5}, "depth": {"rmse": 0.9}}, protocol="astmt")
+    return tmp_path
+
+
+def test_table(runs):
+    tables = report.tabulate(report.find_runs([runs]))
+    assert len(tables) == 2  # of different protocols, never one beside the other
+    survey, astmt = (
+        next(rows for key, rows in tables.items() if f"depth {depth}" in key) for depth in ("image", "pixel")
+    )
+    rows = {(row.runs[0].config.model.name, row.which, len(row.scores)): row for row in survey}
+    best = rows["mti_net", "best", 2]
+    assert best.scores == {"semseg": [0.44, 0.48], "depth": [0.8, 0.72]}
+    np.testing.assert_allclose(best.gains, [(0.1 + 0) / 2, (0.2 + 0.1) / 2])
+    assert rows["mti_net", "latest", 2].gains == [0, 0]
+    assert best.parameters > 1e6
+    assert best.multiply_adds > 1e9
+    assert [row.gains for row in astmt] == [[]]  # its single-task results are of another protocol
+
+    text = report.markdown(tables)
+    lines = [line for line in text.splitlines() if "best (step 20, 21)" in line]
+    assert len(lines) == 1
+    assert "| 0.4600 ± 0.0283 | 0.7600 ± 0.0566 | +10.00 ± 7.07 |" in lines[0]
+    assert "latest (step 40)" in text
+    assert "semseg mIoU ↑ | depth rmse ↓" in text
+
+
+def test_directories_without_runs(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no evaluated run below .*; run scripts/evaluate\.py"):
+        report.find_runs([tmp_path])
+
+
+def test_damaged_report(runs):
+    (runs / "mti_0" / "results.json").write_text("{")
+    with pytest.raises(ValueError, match=r"mti_0/results\.json is not a report"):
+        report.find_runs([runs])
+
+
+def test_plots(runs, tmp_path):
+    written = plots.draw(report.find_runs([runs]), tmp_path / "plots")
+    assert [path.name for path in written] == ["loss.png", "depth_rmse.png", "semseg_mIoU.png", "semseg_IoU.png"]
+    assert all(path.stat().st_size > 5000 for path in written)
+
+
+def test_command(runs, tmp_path):
+    command = [sys.executable, "scripts/report.py", runs / "mti_0", runs / "mti_1", "--json", tmp_path / "report.json"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "| mti_net | hrnet_w18 | best (step 20, 21) |" in done.stdout
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert [entry["checkpoint"] for entry in content] == ["best", "latest"]
+    assert content[0]["seeds"] == [0, 1]
+    assert content[0]["delta_m"] is None
+    assert content[0]["scores"]["depth"]["mean"] == pytest.approx(0.76)
+    nothing = subprocess.run([sys.executable, "scripts/report.py"], capture_output=True, text=True, cwd=ROOT)
+    assert "missing arguments: directories..." in nothing.stdout + nothing.stderr
