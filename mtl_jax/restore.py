@@ -45,15 +45,15 @@ class Restored:
     Attributes:
         step: the checkpoint's step.
         tasks: the main tasks.
+        state: the model and its optimiser.
     """
 
     def __init__(self, config: Config, workdir: str | Path, step: str):
         self.config = validate(config)
         self.tasks = main_tasks(config)
         self.mesh = parallel.make_mesh()
-        self.step, state = load(config, workdir, step)
-        self._arrays = state.arrays
-        self._predict = make_predict_step(state.graphdef, self.tasks, self.mesh)
+        self.step, self.state = load(config, workdir, step)
+        self._predict = make_predict_step(self.state.graphdef, self.tasks, self.mesh)
 
     def predict_split(self, source: Split, batch_size: int = 0) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """(index, {task: prediction at network resolution}) for every image of a split.
@@ -80,4 +80,4 @@ class Restored:
         self, batches: Iterable[Mapping[str, np.ndarray]]
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """As `predict_split`, from batches of normalised images with "index" and "valid"."""
-        return evaluate.predict_images(self._predict, self._arrays, batches, self.mesh)
+        return evaluate.predict_images(self._predict, self.state.arrays, batches, self.mesh)
