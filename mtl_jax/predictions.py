@@ -23,7 +23,7 @@ from mtl_jax import tasks as task_table
 from mtl_jax.data import records
 
 _LISTED = 20
-_COLOURS = (2, 3)  # in a PNG's header: RGB, palette
+_RGB = 2  # in a PNG's header
 _logger = logging.getLogger(__name__)
 INTERPOLATIONS = {"nearest": cv2.INTER_NEAREST, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 
@@ -137,7 +137,7 @@ def load(task: str, path: str | Path, size: tuple[int, int] | None = None, class
     if not target.exists():
         raise FileNotFoundError(f"no prediction of task {task!r} at {target}")
     try:
-        array = _plain_values(target, task) if _is_plain(task) else _image(target, row.label_channels)
+        array = _plain_values(target, task) if _is_plain(task) else _image(target, row)
         if size is not None and array.shape[:2] != tuple(size):
             raise ValueError(f"size {_text(array.shape)}, the image is {_text(size)}: store predictions at that size")
         if classes is not None and row.activation == "argmax" and array.max(initial=0) >= classes:
@@ -163,12 +163,16 @@ def _plain_values(path: Path, key: str) -> np.ndarray:
     return array.astype(np.float32)[..., None]
 
 
-def _image(path: Path, channels: int) -> np.ndarray:
-    data = path.read_bytes()
+def _image(path: Path, row: task_table.Task) -> np.ndarray:
+    data, channels = path.read_bytes(), row.label_channels
     array = records.decode_image(data, channels)
     bits, colour = data[24], data[25]  # of the PNG's header; OpenCV makes colours of greys, and 8 bits of 16
-    if not data.startswith(records.PNG) or bits > 8 or (channels == 3 and colour not in _COLOURS):
+    if not data.startswith(records.PNG) or bits > 8 or (channels == 3 and colour != _RGB):
         raise ValueError(f"expected a PNG of 8 bits with {channels} channel(s)")
+    if row.activation == "argmax":  # ids may be stored in fewer bits, which are stretched on decoding
+        return array if records.has_palette(data) else array // records.grey_step(data)
+    if records.has_palette(data):
+        raise ValueError("a PNG with a palette, expected greys")
     return array
 
 

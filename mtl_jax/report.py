@@ -15,7 +15,7 @@ from mtl_jax.tasks import Criterion
 from mtl_jax.train.writer import LOG
 
 # What runs of one experiment may differ in: chance, and where and how fast they ran.
-_LEFT_OUT = {"train.seed", "train.log_every", "train.checkpoint_every"} | {
+_LEFT_OUT = {"train.seed", "train.log_every", "train.checkpoint_every", "model.single_task"} | {
     f"data.{name}" for name in ("data_dir", "manual_dir", "num_workers")
 }
 
@@ -36,14 +36,16 @@ class Run:
     reports: Mapping[str, Mapping[str, Any]]
     log: Sequence[Mapping[str, Any]]
 
-    @property
-    def protocol(self) -> str:
-        """What its numbers have to share with others, as text."""
-        return ", ".join(f"{name} {value}" for name, value in self.reports["best"]["protocol"].items())
+    def protocol(self, which: str) -> str:
+        """What a report's numbers have to share with others, as text."""
+        return ", ".join(f"{name} {value}" for name, value in self.reports[which]["protocol"].items())
 
-    @property
-    def criteria(self) -> dict[str, Criterion]:
-        return experiment.criteria(self.config, final=True)
+    def criteria(self, which: str) -> dict[str, Criterion]:
+        """What decides, by the protocol the report was obtained under, whatever the configuration says."""
+        found = experiment.criteria(self.config, final=True)
+        if "sal" in found:
+            found["sal"] = Criterion(self.reports[which]["protocol"]["saliency"], higher_is_better=True)
+        return found
 
     @property
     def experiment(self) -> tuple[Any, ...]:
@@ -72,6 +74,11 @@ class Row:
     parameters: int
     multiply_adds: int
 
+    @property
+    def criteria(self) -> dict[str, Criterion]:
+        """What decides."""
+        return self.runs[0].criteria(self.which)
+
 
 def find_runs(directories: Iterable[str | Path]) -> list[Run]:
     """The evaluated runs below the directories.
@@ -81,7 +88,7 @@ def find_runs(directories: Iterable[str | Path]) -> list[Run]:
         ValueError: a file that cannot be read.
     """
     directories = list(directories)
-    paths = {path.parent for directory in directories for path in Path(directory).rglob(evaluate.RESULTS)}
+    paths = {path.parent.resolve() for directory in directories for path in Path(directory).rglob(evaluate.RESULTS)}
     runs = []
     for workdir in sorted(path for path in paths if (path / experiment.CONFIG).is_file()):
         reports = {"best": evaluate.read_report(workdir / evaluate.RESULTS)}
@@ -117,43 +124,41 @@ def tabulate(runs: Sequence[Run]) -> dict[str, list[Row]]:
     tables: dict[str, list[Row]] = {}
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        groups.setdefault((run.protocol, run.experiment), []).append(run)
-    for (protocol, _), members in groups.items():
-        counted = summary.summarize(members[0].config)
-        for which in ("best", "latest"):
-            chosen = tuple(run for run in members if which in run.reports)
-            if chosen:
-                rows = tables.setdefault(protocol, [])
-                scores = _scores(chosen, which)
-                gains = _gains(chosen, which, runs)
-                rows.append(Row(chosen, which, scores, gains, counted.parameters, counted.multiply_adds))
+        for which in run.reports:
+            groups.setdefault((run.experiment, which, run.protocol(which)), []).append(run)
+    counted = {found: summary.summarize(members[0].config) for (found, _, _), members in groups.items()}
+    for (found, which, protocol), members in groups.items():
+        size, scores, gains = counted[found], _scores(members, which), _gains(members, which, runs)
+        row = Row(tuple(members), which, scores, gains, size.parameters, size.multiply_adds)
+        tables.setdefault(protocol, []).append(row)
     return tables
 
 
 def _scores(runs: Sequence[Run], which: str) -> dict[str, list[float]]:
     return {
         task: [deciding(run.reports[which]["results"], task, criterion) for run in runs]
-        for task, criterion in runs[0].criteria.items()
+        for task, criterion in runs[0].criteria(which).items()
     }
 
 
 def _gains(runs: Sequence[Run], which: str, everything: Sequence[Run]) -> list[float]:
-    first = runs[0]
-    if len(first.criteria) < 2:
+    first, criteria = runs[0], runs[0].criteria(which)
+    if len(criteria) < 2:
         return []
     reference = {}
-    for task, criterion in first.criteria.items():
+    for task, criterion in criteria.items():
         single = [
             deciding(run.reports["best"]["results"], task, criterion)
             for run in everything
             if main_tasks(run.config) == (task,)
-            and run.protocol == first.protocol
+            and run.config.model.name == "single_task"
+            and run.protocol("best") == first.protocol(which)
             and run.config.model.backbone == first.config.model.backbone
         ]
         if not single or not math.isfinite(value := statistics.fmean(single)) or value == 0:
             return []
         reference[task] = {criterion.name: value}
-    gains = [delta_m(run.reports[which]["results"], reference, first.criteria) for run in runs]
+    gains = [delta_m(run.reports[which]["results"], reference, criteria) for run in runs]
     return [gain for gain in gains if math.isfinite(gain)]
 
 
@@ -161,7 +166,7 @@ def markdown(tables: Mapping[str, Sequence[Row]]) -> str:
     """The tables as text: mean ± standard deviation over the seeds where there are several."""
     parts = []
     for protocol, rows in tables.items():
-        columns = {(task, criterion) for row in rows for task, criterion in row.runs[0].criteria.items()}
+        columns = {(task, criterion) for row in rows for task, criterion in row.criteria.items()}
         order = list(experiment.tasks.TASKS)
         shown = sorted(columns, key=lambda column: (order.index(column[0]), column[1].name))
         head = [
@@ -177,7 +182,7 @@ def markdown(tables: Mapping[str, Sequence[Row]]) -> str:
             steps = sorted({run.reports[row.which]["step"] for run in row.runs})
             cells = [config.model.name, config.model.backbone, f"{row.which} (step {', '.join(map(str, steps))})"]
             for task, criterion in shown:
-                has = row.runs[0].criteria.get(task) == criterion
+                has = row.criteria.get(task) == criterion
                 cells.append(_spread(row.scores[task]) if has else "")
             cells += [_spread([100 * gain for gain in row.gains], 2, sign="+") if row.gains else ""]
             cells += [f"{row.parameters / 1e6:.2f} M", f"{row.multiply_adds / 1e9:.1f} G", str(len(row.runs))]
@@ -190,7 +195,7 @@ def as_dict(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
     """The tables for other programs."""
     return [
         {
-            "protocol": dict(row.runs[0].reports["best"]["protocol"]),
+            "protocol": dict(row.runs[0].reports[row.which]["protocol"]),
             "model": row.runs[0].config.model.name,
             "backbone": row.runs[0].config.model.backbone,
             "checkpoint": row.which,
@@ -198,7 +203,7 @@ def as_dict(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
             "seeds": [run.config.train.seed for run in row.runs],
             "steps": [run.reports[row.which]["step"] for run in row.runs],
             "scores": {
-                task: {"metric": row.runs[0].criteria[task].name, "values": values, **_moments(values)}
+                task: {"metric": row.criteria[task].name, "values": values, **_moments(values)}
                 for task, values in row.scores.items()
             },
             "delta_m": {"values": row.gains, **_moments(row.gains)} if row.gains else None,
@@ -211,7 +216,9 @@ def as_dict(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
 
 
 def _moments(values: Sequence[float]) -> dict[str, float | None]:
-    return {"mean": statistics.fmean(values), "std": statistics.stdev(values) if len(values) > 1 else None}
+    mean = statistics.fmean(values)
+    spread = len(values) > 1 and math.isfinite(mean)
+    return {"mean": mean, "std": statistics.stdev(values) if spread else None}
 
 
 def _spread(values: Sequence[float], digits: int = 4, sign: str = "") -> str:

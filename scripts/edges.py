@@ -5,8 +5,8 @@
     python scripts/edges.py --predictions DIR --ground_truth NYUD_MT/edge --protocol nms --max_dist 0.011
 
 Of any tool: predictions are grey PNGs of 8 bits, ID.png. The ground truth is ID.png, a map of classes or of edges, or
-ID.mat of PASCAL-Context (`LabelMap`) or BSDS500 (`groundTruth`). Writes results.json and, as it goes, counts.jsonl; a
-run that was stopped goes on where it was.
+ID.mat of PASCAL-Context (`LabelMap`) or BSDS500 (`groundTruth`). Writes edge_scores.json and, as it goes,
+counts.jsonl; a run that was stopped goes on where it was.
 """
 
 import json
@@ -43,7 +43,7 @@ def main() -> None:
         "protocol": {"name": protocol.name, "max_dist": protocol.max_dist, "images": len(images)},
         "scores": asdict(scores),
     }
-    path = out / "results.json"
+    path = out / "edge_scores.json"
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)

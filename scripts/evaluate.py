@@ -126,10 +126,20 @@ def _from_files(config: Config, source: Split, folder: Path) -> Iterator[tuple[i
 def _claim(folder: Path, content: dict[str, Any]) -> None:
     """Notes whose predictions a folder holds, and refuses one with those of another model."""
     path = folder / _MANIFEST
-    if path.exists() and (found := json.loads(path.read_text(encoding="utf-8"))) != content:
-        raise ValueError(f"{folder} holds the predictions of {found}, these are of {content}; give another folder")
+    if path.exists():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} cannot be read ({error}); delete {folder}, or give another folder") from error
+        if found != content:
+            raise ValueError(f"{folder} holds the predictions of {found}, these are of {content}; give another folder")
+        return
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and has no {_MANIFEST}: whose are the files? Give another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    temporary.replace(path)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import scipy.io
+from PIL import Image
 
 from mtl_jax import evaluate, predictions
 from mtl_jax.data import datasets
@@ -146,6 +147,14 @@ def test_faulty_files(folder, source, task, value, message):
         cv2.imwrite(str(path), value)
     with pytest.raises(ValueError, match=message):
         read(folder, source)
+
+
+def test_class_ids_in_few_bits_and_palettes(tmp_path):
+    Image.fromarray(np.eye(4, dtype=np.uint8) * 9).convert("P").save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png: a PNG with a palette, expected greys"):
+        predictions.load("sal", tmp_path / "a")
+    cv2.imwrite(str(tmp_path / "b.png"), np.eye(4, dtype=np.uint8) * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])
+    np.testing.assert_array_equal(predictions.load("semseg", tmp_path / "b", classes=2), np.eye(4))
 
 
 @pytest.mark.parametrize(

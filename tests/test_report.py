@@ -64,6 +64,24 @@ def test_table(runs):
     assert "semseg mIoU ↑ | depth rmse ↓" in text
 
 
+def test_a_checkpoint_under_another_protocol_has_its_own_table(runs):
+    path = runs / "mti_0" / "results_latest.json"
+    content = json.loads(path.read_text())
+    content["protocol"]["depth"] = "pixel"
+    path.write_text(json.dumps(content))
+    tables = report.tabulate(report.find_runs([runs / "mti_0"]))
+    assert [[row.which for row in rows] for rows in tables.values()] == [["best"], ["latest"]]
+
+
+def test_undefined_scores(tmp_path):
+    for seed, miou in enumerate([float("nan"), 0.5]):
+        write(tmp_path / f"run_{seed}", ("semseg",), {"semseg": {"mIoU": miou}}, seed=seed)
+    tables = report.tabulate(report.find_runs([tmp_path, tmp_path.resolve() / "run_0"]))  # once, though named twice
+    assert "| nan |" in report.markdown(tables)
+    (row,) = next(iter(tables.values()))
+    assert len(row.runs) == 2
+
+
 def test_directories_without_runs(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no evaluated run below .*; run scripts/evaluate\.py"):
         report.find_runs([tmp_path])

@@ -3,20 +3,20 @@
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from mtl_jax import workers
 from mtl_jax.boundaries.counts import FIELDS, Counts, count
 from mtl_jax.boundaries.protocols import Protocol
-from mtl_jax.boundaries.truth import read_truth
+from mtl_jax.boundaries.truth import decode_grey, read_truth
 
 _LISTED = 20
 _logger = logging.getLogger(__name__)
@@ -51,6 +51,9 @@ def count_images(
     Raises:
         ValueError: faulty files; the message lists them all. What was counted is in the store.
     """
+    repeated = sorted(name for name, times in Counter(image.id for image in images).items() if times > 1)
+    if repeated:
+        raise ValueError(f"images are given more than once: {', '.join(repeated[:_LISTED])}; list each id once")
     known = _read_store(store) if store is not None else {}
     problems: list[str] = []
     keys: dict[str, str] = {}
@@ -98,7 +101,8 @@ def find_images(predictions: Path, truths: Path, ids: Iterable[str] | None = Non
         true[name] = path
     names = sorted(true) if ids is None else list(ids)
     if not names:
-        raise ValueError(f"there is nothing to score: {truths} has neither .png nor .mat files")
+        what = "the list of ids is empty" if ids is not None else f"{truths} has neither .png nor .mat files"
+        raise ValueError(f"there is nothing to score: {what}")
     predicted = {
         path.relative_to(predictions).with_suffix("").as_posix(): path for path in predictions.glob("**/*.png")
     }
@@ -132,13 +136,21 @@ def _key(image: Image, protocol: Protocol) -> str:
 def _count(image: Image, protocol: Protocol) -> Counts | str:
     """The counts, or what is wrong with the files."""
     try:
-        data = np.frombuffer(_content(image.prediction), np.uint8)
-        strength = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
-        if strength is None:
-            return "the prediction is no readable image"
-        return count(strength, read_truth(_content(image.truth), image.kind), protocol)
+        strength = decode_grey(_content(image.prediction))
     except (OSError, ValueError) as error:
+        return f"the prediction{_place(image.prediction)}: {error}"
+    try:
+        truth = read_truth(_content(image.truth), image.kind)
+    except (OSError, ValueError) as error:
+        return f"the ground truth{_place(image.truth)}: {error}"
+    try:
+        return count(strength, truth, protocol)
+    except ValueError as error:
         return str(error)
+
+
+def _place(data: Path | bytes) -> str:
+    return "" if isinstance(data, bytes) else f" {data}"
 
 
 class _Store:

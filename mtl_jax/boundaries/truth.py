@@ -24,11 +24,7 @@ def read_truth(data: bytes, kind: str = "labels") -> list[np.ndarray]:
         ValueError: neither of these files, or a damaged one.
     """
     if data.startswith(b"\x89PNG"):
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if image is None:
-            raise ValueError("a damaged PNG")
-        if image.ndim != 2:
-            raise ValueError(f"a PNG with {image.shape[2]} channels, expected 1: class ids, or edges")
+        image = decode_grey(data)
         return [label_boundary(image) if kind == "labels" else image > 0]
     try:
         content = scipy.io.loadmat(io.BytesIO(data))
@@ -37,9 +33,30 @@ def read_truth(data: bytes, kind: str = "labels") -> list[np.ndarray]:
     if _LABEL_MAP in content:
         return [label_boundary(_plane(content[_LABEL_MAP], _LABEL_MAP))]
     if _ANNOTATORS in content:
-        return [_plane(entry["Boundaries"][0, 0], "Boundaries") > 0 for entry in content[_ANNOTATORS].ravel()]
+        try:
+            maps = [entry["Boundaries"][0, 0] for entry in content[_ANNOTATORS].ravel()]
+        except (IndexError, TypeError, ValueError, KeyError) as error:
+            raise ValueError(f"{_ANNOTATORS} is no list of annotators with Boundaries ({error})") from error
+        return [_plane(value, "Boundaries") > 0 for value in maps]
     found = [name for name in content if not name.startswith("__")]
     raise ValueError(f"a .mat file with {', '.join(found) or 'nothing'}, expected {_LABEL_MAP} or {_ANNOTATORS}")
+
+
+def decode_grey(data: bytes) -> np.ndarray:
+    """An image of one channel, `[H, W]`.
+
+    Raises:
+        ValueError: no readable image, or one with more channels.
+    """
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    except cv2.error as error:  # a header that promises too large an image
+        raise ValueError(f"OpenCV cannot decode it: {error}") from error
+    if image is None:
+        raise ValueError("no readable image")
+    if image.ndim != 2:
+        raise ValueError(f"{image.shape[2]} channels, expected 1")
+    return image
 
 
 def _plane(value: np.ndarray, name: str) -> np.ndarray:

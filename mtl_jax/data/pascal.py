@@ -24,7 +24,6 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mtl_jax.boundaries.labels import label_boundary
 from mtl_jax.data import building, fetch, files, pascal_labels, records
 
 COUNTS = {"train": 4998, "val": 5105}
@@ -125,6 +124,8 @@ def _read_record(root: Path, key: str) -> files.Reading:
         except ValueError as error:
             problems.append(f"{names['normals']}: {error}")
     if not problems:
+        from mtl_jax.boundaries.labels import label_boundary  # loads a compiler that training does not need
+
         record["human_parts"] = files.png(parts[..., None])
         record["edge"] = files.png(255 * pascal_labels.edges(context)[..., None])
         record[records.BOUNDARY] = files.png(255 * label_boundary(context)[..., None].astype(np.uint8))

@@ -12,8 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mtl_jax.boundaries.thinning import thin
-
 PERSON = 15  # VOC's number of the class
 CONTEXT_CLASSES = 459
 PARTS = {  # a person's parts in PASCAL-Part: group
@@ -90,6 +88,8 @@ def edges(labels: np.ndarray) -> np.ndarray:
 
     Where the Laplacian (4 neighbours, mirrored at the border) is not zero, thinned as by Guo and Hall (1989).
     """
+    from mtl_jax.boundaries.thinning import thin  # loads a compiler that only building needs
+
     return thin(cv2.Laplacian(labels, cv2.CV_64F, ksize=1) != 0).astype(np.uint8)
 
 

@@ -99,7 +99,8 @@ class Accumulator:
     def bootstrap(self, resamples: int, seed: int, level: float = 0.95) -> dict[str, tuple[float, float]]:
         """Confidence intervals of the scalar scores over the images, see `intervals`.
 
-        Scores for which single images are not kept (`Metric.from_summed`) have none.
+        Scores for which single images are not kept (`Metric.from_summed`) have none. A class that occurs in few images
+        is missing from many resamples and counts 0 there, so the interval of mIoU then lies too low.
         """
         stats = self.stats()
         kept = {name: value for name, value in stats.items() if name in self._kept}

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zlib
 
 import cv2
 import numpy as np
@@ -119,16 +120,25 @@ def test_all_faulty_files_are_named_and_the_others_kept(folders, tmp_path):
     text = str(error.value)
     assert f"{IDS[0]}: the prediction has the size (40, 59), the true boundaries (40, 60)" in text
     assert f"{IDS[1]}: expected a prediction of 8 bits, uint8 [H, W]; got uint16" in text
-    assert f"{IDS[2]}: the prediction is no readable image" in text
+    assert f"{IDS[2]}: the prediction {predictions / IDS[2]}.png: no readable image" in text
     assert [json.loads(line)["id"] for line in store.read_text().splitlines()] == [IDS[3]]
+
+
+def _huge():
+    """A PNG whose header promises 200000 x 200000 pixels."""
+    data = bytearray(cv2.imencode(".png", np.zeros((4, 4), np.uint8))[1].tobytes())
+    data[16:24] = (200000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
+    return bytes(data)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"nonsense", "neither a PNG nor a readable .mat file"),
-        (b"\x89PNG\r\n\x1a\n", "a damaged PNG"),
-        (cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes(), "a PNG with 3 channels, expected 1"),
+        (b"\x89PNG\r\n\x1a\n", "no readable image"),
+        (_huge(), "OpenCV cannot decode it"),
+        (cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes(), "3 channels, expected 1"),
     ],
 )
 def test_faulty_truth(content, message):
@@ -140,6 +150,19 @@ def test_mat_without_the_key(tmp_path):
     scipy.io.savemat(tmp_path / "a.mat", {"labels": np.zeros((3, 3))})
     with pytest.raises(ValueError, match=r"a \.mat file with labels, expected LabelMap or groundTruth"):
         boundaries.read_truth((tmp_path / "a.mat").read_bytes())
+
+
+def test_annotators_without_boundaries(tmp_path):
+    scipy.io.savemat(tmp_path / "a.mat", {"groundTruth": np.ones((1, 2))})
+    with pytest.raises(ValueError, match="groundTruth is no list of annotators with Boundaries"):
+        boundaries.read_truth((tmp_path / "a.mat").read_bytes())
+
+
+def test_repeated_ids(folders):
+    with pytest.raises(ValueError, match=f"more than once: {IDS[1]}; list each id once"):
+        boundaries.count_images(boundaries.find_images(*folders, ids=[IDS[0], IDS[1], IDS[1]]), PLAIN)
+    with pytest.raises(ValueError, match="nothing to score: the list of ids is empty"):
+        boundaries.find_images(*folders, ids=[])
 
 
 def test_several_annotators_from_a_file(tmp_path):
@@ -186,7 +209,7 @@ def test_command(folders, tmp_path):
         [*map(str, command), "--num_workers", "0"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert result.stdout.startswith("4 images, protocol plain, maxDist 0.0075")
-    content = json.loads((tmp_path / "edge_scores/results.json").read_text())
+    content = json.loads((tmp_path / "edge_scores/edge_scores.json").read_text())
     assert content["protocol"] == {"name": "plain", "max_dist": 0.0075, "images": 4}
     assert content["scores"]["odsF"] == scored(folders, num_workers=0).odsF
     wrong = subprocess.run([*map(str, command), "--ids", "nowhere"], cwd=ROOT, capture_output=True, text=True)

@@ -257,6 +257,7 @@ def test_processes_and_no_tensorflow(written, tmp_path):
         f"    b = datasets.prepare('pascal_mt/context_subset', {str(tmp_path / 'tfds')!r}, {str(written)!r})\n"
         "    datasets.open_split(b, 'val')[1]\n"
         "    assert 'tensorflow' not in sys.modules and 'torch' not in sys.modules\n"
+        "    assert 'numba' not in sys.modules\n"  # the workers alone compile
     )
     (tmp_path / "script.py").write_text(code)
     result = subprocess.run(
