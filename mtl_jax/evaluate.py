@@ -19,7 +19,6 @@ from jax.sharding import Mesh
 from mtl_jax import parallel, predictions
 from mtl_jax.data import prefetch
 from mtl_jax.data.datasets import Split
-from mtl_jax.data.records import as_text
 from mtl_jax.metrics import Accumulator, Metric, Result, deciding, delta_m
 from mtl_jax.tasks import Criterion
 
@@ -175,7 +174,7 @@ def read_predictions(
         FileNotFoundError: predictions are missing; the message lists them.
         ValueError: a faulty file; the message names it.
     """
-    predictions.check_complete(directory, channels, [as_text(source[i]["id"]) for i in range(len(source))])
+    predictions.check_complete(directory, channels, source.ids())
     for index in range(len(source)):
         sample = source.sample(index, (), family)
         size = sample["image"].shape[:2]

@@ -20,7 +20,7 @@ import numpy as np
 import scipy.io
 
 from mtl_jax import tasks as task_table
-from mtl_jax.data import records
+from mtl_jax.data import files, records
 
 _LISTED = 20
 _RGB = 2  # in a PNG's header
@@ -165,13 +165,12 @@ def _plain_values(path: Path, key: str) -> np.ndarray:
 
 def _image(path: Path, row: task_table.Task) -> np.ndarray:
     data, channels = path.read_bytes(), row.label_channels
-    array = records.decode_image(data, channels)
+    class_map = row.activation == "argmax"
+    array = files.picture(data) if class_map else records.decode_image(data, channels)
     bits, colour = data[24], data[25]  # of the PNG's header; OpenCV makes colours of greys, and 8 bits of 16
     if not data.startswith(records.PNG) or bits > 8 or (channels == 3 and colour != _RGB):
         raise ValueError(f"expected a PNG of 8 bits with {channels} channel(s)")
-    if row.activation == "argmax":  # ids may be stored in fewer bits, which are stretched on decoding
-        return array if records.has_palette(data) else array // records.grey_step(data)
-    if records.has_palette(data):
+    if not class_map and records.has_palette(data):
         raise ValueError("a PNG with a palette, expected greys")
     return array
 

@@ -74,11 +74,16 @@ class Protocol:
             names: of the tasks.
             final: of the final protocol; while training, edges are ranked by their loss.
         """
-        rows = [task_table.get(name) for name in names]
-        found = {row.name: row.criterion if final else row.streaming_criterion or row.criterion for row in rows}
-        if "sal" in found:
-            found["sal"] = Criterion(self.saliency, higher_is_better=True)
-        return found
+        return criteria(names, saliency=self.saliency, final=final)
+
+
+def criteria(names: Iterable[str], *, saliency: str, final: bool) -> dict[str, Criterion]:
+    """As `Protocol.criteria`, from what a report keeps of its protocol."""
+    rows = [task_table.get(name) for name in names]
+    found = {row.name: row.criterion if final else row.streaming_criterion or row.criterion for row in rows}
+    if "sal" in found:
+        found["sal"] = Criterion(saliency, higher_is_better=True)
+    return found
 
 
 _NYUD = EdgeRule("nms", 0.011)

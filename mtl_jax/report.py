@@ -11,6 +11,7 @@ from typing import Any
 from mtl_jax import evaluate, experiment, summary
 from mtl_jax.config import Config, main_tasks
 from mtl_jax.metrics import deciding, delta_m
+from mtl_jax.protocol import criteria as protocol_criteria
 from mtl_jax.tasks import Criterion
 from mtl_jax.train.writer import LOG
 
@@ -42,10 +43,8 @@ class Run:
 
     def criteria(self, which: str) -> dict[str, Criterion]:
         """What decides, by the protocol the report was obtained under, whatever the configuration says."""
-        found = experiment.criteria(self.config, final=True)
-        if "sal" in found:
-            found["sal"] = Criterion(self.reports[which]["protocol"]["saliency"], higher_is_better=True)
-        return found
+        saliency = self.reports[which]["protocol"]["saliency"]
+        return protocol_criteria(main_tasks(self.config), saliency=saliency, final=True)
 
     @property
     def experiment(self) -> tuple[Any, ...]:

@@ -24,7 +24,6 @@ from mtl_jax import cli, constant, evaluate, experiment, predictions
 from mtl_jax.config import Config, Data, main_tasks, num_channels, validate
 from mtl_jax.data import datasets
 from mtl_jax.data.datasets import Split
-from mtl_jax.data.records import as_text
 from mtl_jax.edge_scores import EdgeScores
 from mtl_jax.protocol import PROTOCOLS
 from mtl_jax.restore import Restored
@@ -109,8 +108,7 @@ def _predicted(config: Config, source: Split, workdir: Path) -> tuple[int, Itera
         return run.step, run.predict_split(source, _BATCH_SIZE.value)
     folder = Path(_SAVE.value)
     _claim(folder, {"workdir": str(workdir.resolve()), "step": run.step, "data": source.name})
-    ids = [as_text(source[i]["id"]) for i in range(len(source))]
-    left = [i for i, name in enumerate(ids) if not predictions.saved(folder, run.tasks, name)]
+    left = [i for i, name in enumerate(source.ids()) if not predictions.saved(folder, run.tasks, name)]
     if left:
         rest = source.subset(left)
         images = tqdm(run.predict_split(rest, _BATCH_SIZE.value), "predicting", len(rest), unit="image")

@@ -2,11 +2,11 @@
 
 import io
 
-import cv2
 import numpy as np
 import scipy.io
 
 from mtl_jax.boundaries.labels import label_boundary
+from mtl_jax.data import records
 
 KINDS = ("labels", "boundaries")
 _LABEL_MAP, _ANNOTATORS = "LabelMap", "groundTruth"
@@ -48,15 +48,12 @@ def decode_grey(data: bytes) -> np.ndarray:
     Raises:
         ValueError: no readable image, or one with more channels.
     """
+    if records.has_palette(data):
+        raise ValueError("a palette of colours, expected 1 channel")
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
-    except cv2.error as error:  # a header that promises too large an image
-        raise ValueError(f"OpenCV cannot decode it: {error}") from error
-    if image is None:
-        raise ValueError("no readable image")
-    if image.ndim != 2:
-        raise ValueError(f"{image.shape[2]} channels, expected 1")
-    return image
+        return records.decode_image(data, 1)[..., 0]
+    except ValueError as error:
+        raise ValueError(f"no readable image of 1 channel: {error}") from error
 
 
 def _plane(value: np.ndarray, name: str) -> np.ndarray:

@@ -279,6 +279,10 @@ class Split:
         record = self._opened()[int(self._positions[index])]
         return {key: record[key] for key in self._keys}
 
+    def ids(self) -> list[str]:
+        """The ids of the records, in order."""
+        return [records.as_text(self[index]["id"]) for index in range(len(self))]
+
     def subset(self, positions: Sequence[int]) -> "Split":
         """These records only, as positions in this split."""
         return Split(
