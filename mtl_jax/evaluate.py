@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mtl_jax import parallel, predictions
+from mtl_jax import parallel, predictions, whole
 from mtl_jax.data import prefetch
 from mtl_jax.data.datasets import Split
 from mtl_jax.metrics import Accumulator, Metric, Result, deciding, delta_m
@@ -300,9 +300,7 @@ def read_report(path: Path) -> dict[str, Any]:
 def write_report(content: Mapping[str, Any], workdir: str | Path, step: str = "best") -> Path:
     """Writes a report on a checkpoint, whole or not at all."""
     path = Path(workdir) / report_name(step)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return temporary.replace(path)
+    return whole.write(path, json.dumps(content, indent=2) + "\n")
 
 
 def readable(content: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import optax
 from tensorflow_datasets.core import DatasetBuilder
 
-from mtl_jax import metrics, models, optim, tasks
+from mtl_jax import metrics, models, optim, tasks, whole
 from mtl_jax import protocol as protocols
 from mtl_jax.config import Config, all_tasks, from_json, main_tasks, num_channels, to_json
 from mtl_jax.data import datasets, description
@@ -191,9 +191,7 @@ def claim_workdir(config: Config, workdir: str | Path, *, resumes: bool) -> None
     )
     path = Path(workdir) / CONFIG
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(to_json(stored), encoding="utf-8")
-    temporary.replace(path)
+    whole.write(path, to_json(stored))
 
 
 def load_config(workdir: str | Path) -> Config:

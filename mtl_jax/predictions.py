@@ -8,6 +8,7 @@ The forms of a prediction, with the batch axis on the device and without it for 
 * plain values, metres for depth: `[B, H, W, 1]` ("identity").
 """
 
+import io
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 import scipy.io
 
 from mtl_jax import tasks as task_table
+from mtl_jax import whole
 from mtl_jax.data import files, records
 
 _LISTED = 20
@@ -109,14 +111,12 @@ def save(task: str, array: Any, path: str | Path) -> Path:
         array = array[..., 0]
     target = _with_suffix(task, path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(target.name + ".tmp")
     if _is_plain(task):
-        with temporary.open("wb") as file:
-            scipy.io.savemat(file, {task: array})
-    else:
-        data = cv2.imencode(".png", array[..., ::-1] if array.ndim == 3 else array)[1]  # OpenCV writes BGR
-        temporary.write_bytes(data.tobytes())
-    return temporary.replace(target)
+        content = io.BytesIO()
+        scipy.io.savemat(content, {task: array})
+        return whole.write(target, content.getvalue())
+    png = cv2.imencode(".png", array[..., ::-1] if array.ndim == 3 else array)[1]  # OpenCV writes BGR
+    return whole.write(target, png.tobytes())
 
 
 def load(task: str, path: str | Path, size: tuple[int, int] | None = None, classes: int | None = None) -> np.ndarray:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
-from mtl_jax import boundaries, cli
+from mtl_jax import boundaries, cli, whole
 from mtl_jax.boundaries.truth import KINDS
 
 _PREDICTIONS = flags.DEFINE_string("predictions", None, "folder with ID.png", required=True)
@@ -44,9 +44,7 @@ def main() -> None:
         "scores": asdict(scores),
     }
     path = out / "edge_scores.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    whole.write(path, json.dumps(content, indent=1) + "\n")
     print(f"{len(images)} images, protocol {protocol.name}, maxDist {protocol.max_dist:g}; {path}")
     print(
         f"odsF {scores.odsF:.4f} (threshold {scores.ods_threshold:g}, recall {scores.ods_recall:.4f}, precision "

@@ -20,7 +20,7 @@ from typing import Any
 from absl import flags
 from tqdm import tqdm
 
-from mtl_jax import cli, constant, evaluate, experiment, predictions
+from mtl_jax import cli, constant, evaluate, experiment, predictions, whole
 from mtl_jax.config import Config, Data, main_tasks, num_channels, validate
 from mtl_jax.data import datasets
 from mtl_jax.data.datasets import Split
@@ -135,9 +135,7 @@ def _claim(folder: Path, content: dict[str, Any]) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and has no {_MANIFEST}: whose are the files? Give another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    whole.write(path, json.dumps(content) + "\n")
 
 
 if __name__ == "__main__":

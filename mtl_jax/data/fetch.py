@@ -11,6 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from mtl_jax import whole
 from mtl_jax.download import DownloadError, retrieve, sha256
 
 ARCHIVES = (".tgz", ".tar.gz", ".tar", ".zip")
@@ -165,10 +166,8 @@ def download(source: Source, folder: Path) -> Path:
             f"{path} has SHA-256 {found}, published is {source.sha256}. Delete the file to download it again"
         )
     if not note.is_file():
-        temporary = note.with_suffix(".tmp")
         content = {"url": source.url, "bytes": path.stat().st_size, "sha256": found}
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
-        temporary.replace(note)  # a note cut short by a crash would condemn the file
+        whole.write(note, json.dumps(content, indent=1) + "\n")  # cut short by a crash, it would condemn the file
     recorded = json.loads(note.read_text())["sha256"]
     if found != recorded:
         raise ValueError(
