@@ -23,7 +23,8 @@ def score(train: Split, val: Split, metrics: Mapping[str, Metric], family: str) 
     """
     constants = {task: _constant(task, val if _is_class_map(task) else train, family) for task in metrics}
     maps = {task: _as_prediction(task, value) for task, value in constants.items()}
-    return evaluate.final(((index, maps) for index in range(len(val))), val, metrics, family).results
+    images = evaluate.at_size((index, maps) for index in range(len(val)))
+    return evaluate.final(images, val, metrics, family).results
 
 
 def _constant(task: str, source: Split, family: str) -> np.ndarray:

@@ -1,15 +1,17 @@
 """Edges by the final protocol: odsF, oisF and AP of a data set's predictions, collected image by image."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mtl_jax import boundaries
 from mtl_jax.data import files
 from mtl_jax.data.datasets import Split
-from mtl_jax.metrics import Result
+from mtl_jax.metrics import Result, Stats
 from mtl_jax.metrics.core import intervals
 from mtl_jax.protocol import EdgeRule
 
@@ -23,34 +25,38 @@ class EdgeScores:
 
     Args:
         source: the split the images are from.
-        family: label conventions of its records, a key of `records.CONVENTIONS`.
         rule: how, and which images.
         store: file for each image's counts, from which an interrupted evaluation continues; see
             `boundaries.count_images`.
         num_workers: processes; None = one for each core.
     """
 
-    def __init__(
-        self, source: Split, family: str, rule: EdgeRule, *, store: Path | None = None, num_workers: int | None = None
-    ):
-        self._source, self._family, self._rule = source, family, rule
+    def __init__(self, source: Split, rule: EdgeRule, *, store: Path | None = None, num_workers: int | None = None):
+        self._source, self._rule = source, rule
         self._store, self._num_workers = store, num_workers
         self._images: list[boundaries.Image] = []
 
-    def update(self, index: int, image_id: str, prediction: np.ndarray) -> None:
-        """Adds an image.
+    def encode(self, index: int, record: Mapping[str, Any], prediction: np.ndarray) -> Stats:
+        """What `add` takes for an image, two PNGs; nothing for one that is not scored.
 
         Args:
             index: its position in the split.
-            image_id: its id.
+            record: decoded, with the label of its edges.
             prediction: as it is stored, uint8 `[H, W, 1]` at the image's size.
         """
-        if not self._rule.scored(image_id):
-            return
-        boundary = self._source.boundary(index, self._family)
-        if boundary is not None:
-            truth = files.png(boundary[..., None].astype(np.uint8))
-            self._images.append(boundaries.Image(image_id, files.png(prediction), truth, kind="boundaries"))
+        if not self._rule.scored(record["id"]):
+            return {}
+        boundary = self._source.boundary(index, record["edge"])
+        pngs = {"prediction": prediction, "truth": boundary[..., None].astype(np.uint8)}
+        return {"id": np.array(record["id"])} | {
+            name: np.frombuffer(files.png(value), np.uint8) for name, value in pngs.items()
+        }
+
+    def add(self, encoded: Stats) -> None:
+        """Adds an image."""
+        if encoded:
+            prediction, truth = (encoded[name].tobytes() for name in ("prediction", "truth"))
+            self._images.append(boundaries.Image(str(encoded["id"]), prediction, truth, kind="boundaries"))
 
     def compute(self) -> Result:
         """The scores of all images added, see `boundaries.Scores`; NaN where there are none."""

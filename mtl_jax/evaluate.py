@@ -6,9 +6,9 @@ compares it with the untouched labels.
 """
 
 import contextlib
-import json
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +16,21 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mtl_jax import parallel, predictions, whole
+from mtl_jax import parallel, predictions
 from mtl_jax.data import prefetch
 from mtl_jax.data.datasets import Split
-from mtl_jax.metrics import Accumulator, Metric, Result, deciding, delta_m
+from mtl_jax.metrics import Accumulator, Metric, Result, Stats, deciding, delta_m
 from mtl_jax.tasks import Criterion
 
-if TYPE_CHECKING:  # it loads a compiler, which training does not need
+if TYPE_CHECKING:  # edges load a compiler, which training does not need
     from mtl_jax.edge_scores import EdgeScores
+    from mtl_jax.progress import Progress
 
-RESULTS = "results.json"
 Results = dict[str, Result]  # {task: {metric: value}}
+# (task, record) -> the prediction at the size of the record's image, `[H, W]` of class maps, else `[H, W, C]`
+Predicted = Callable[[str, Mapping[str, Any]], np.ndarray]
+Entry = dict[str, Stats]  # what an image adds to a score: {task, or _BOUNDARY: {name: [1, ...]}}
+_BOUNDARY = "boundary"
 
 
 def streaming(
@@ -87,50 +91,82 @@ def _placed(
         yield from prefetch.ahead(place)
 
 
+def at_size(images: Iterable[tuple[int, Mapping[str, np.ndarray]]]) -> Iterator[tuple[int, Predicted]]:
+    """(index, {task: prediction at network resolution}) -> (index, what resizes them to a record's own size)."""
+    for index, maps in images:
+        yield index, partial(_resized, maps)
+
+
+def _resized(maps: Mapping[str, np.ndarray], task: str, record: Mapping[str, Any]) -> np.ndarray:
+    return predictions.resize_prediction(task, maps[task], record["image"].shape[:2])
+
+
 def final(
-    images: Iterable[tuple[int, dict[str, np.ndarray]]],
+    images: Iterable[tuple[int, Predicted]],
     source: Split,
     metrics: Mapping[str, Metric],
     family: str,
     edges: "EdgeScores | None" = None,
+    progress: "Progress | None" = None,
 ) -> "Scored":
     """Scores at each image's original size.
 
     An image without a label of a task does not count in that task's score.
 
     Args:
-        images: (index in the source, predictions), from `predict_images` at network resolution or from
-            `read_predictions` at the original one.
+        images: (index in the source, what gives its predictions), see `at_size` and `read_predictions`.
         source: the records with their labels.
         metrics: the final protocol's.
         family: label conventions of the records, a key of `records.CONVENTIONS`.
-        edges: also gets the predicted edges.
+        edges: also scores the predicted boundaries.
+        progress: receives every image's statistics at once, and counts as scored those it has already, which `images`
+            has to leave out.
     """
-    accumulators = {task: Accumulator(metric) for task, metric in metrics.items()}
-    for index, maps in images:
-        sample = source.sample(index, tuple(metrics), family)
-        size = sample["image"].shape[:2]
-        for task, accumulator in accumulators.items():
-            if task in sample:
-                prediction = predictions.quantise(task, predictions.resize_prediction(task, maps[task], size))
-                accumulator.update(accumulator.metric.update(prediction[None], sample[task][None]))
+    scored = Scored(metrics, edges)
+    for finished in progress.entries() if progress is not None else ():
+        scored.add(finished)
+    for index, predicted in images:
+        record = source.sample(index, tuple(metrics), family)
+        entry: Entry = {}
+        for task, metric in metrics.items():
+            if task in record:
+                prediction = predictions.quantise(task, predicted(task, record))
+                entry[task] = metric.update(prediction[None], record[task][None])
                 if task == "edge" and edges is not None:
-                    edges.update(index, sample["id"], prediction)
-    return Scored(accumulators, edges)
+                    entry[_BOUNDARY] = edges.encode(index, record, prediction)
+        if progress is not None:
+            progress.add(index, entry)
+        scored.add(entry)
+    return scored
 
 
 class Scored:
     """The scores of a data set.
 
-    Attributes:
-        results: {task: {metric: value}}.
+    Args:
+        metrics: {task: metric}.
+        edges: what scores the boundaries, where `metrics` has edges.
     """
 
-    def __init__(self, accumulators: Mapping[str, Accumulator], edges: "EdgeScores | None"):
-        self._accumulators, self._edges = accumulators, edges if "edge" in accumulators else None
-        self.results: Results = {task: accumulator.compute() for task, accumulator in accumulators.items()}
+    def __init__(self, metrics: Mapping[str, Metric], edges: "EdgeScores | None" = None):
+        self._accumulators = {task: Accumulator(metric) for task, metric in metrics.items()}
+        self._edges = edges if "edge" in metrics else None
+
+    def add(self, entry: Entry) -> None:
+        """Adds an image."""
+        for name, stats in entry.items():
+            if name != _BOUNDARY:
+                self._accumulators[name].update(stats)
+            elif self._edges is not None:
+                self._edges.add(stats)
+
+    @cached_property
+    def results(self) -> Results:
+        """{task: {metric: value}} of all images added."""
+        found: Results = {task: accumulator.compute() for task, accumulator in self._accumulators.items()}
         if self._edges is not None:
-            self.results["edge"] |= self._edges.compute()
+            found["edge"] |= self._edges.compute()
+        return found
 
     def bootstrap(self, resamples: int, seed: int = 0) -> dict[str, dict[str, tuple[float, float]]]:
         """{task: {metric: 95 % confidence interval over the images}}, see `metrics.core.intervals`."""
@@ -141,50 +177,41 @@ class Scored:
 
 
 def save_predictions(
-    images: Iterable[tuple[int, dict[str, np.ndarray]]], source: Split, tasks: Sequence[str], family: str, save_to: Path
+    images: Iterable[tuple[int, Mapping[str, np.ndarray]]], source: Split, family: str, save_to: Path
 ) -> None:
     """Writes predictions at each image's original size, one sub-folder a task, see `predictions.file_path`.
 
     Args:
-        images: (index in the source, predictions at network resolution), from `predict_images`.
+        images: (index in the source, {task: prediction at network resolution}), from `predict_images`.
         source: the records.
-        tasks: whose predictions.
         family: label conventions of the records.
         save_to: the folder.
     """
     for index, maps in images:
-        sample = source.sample(index, (), family)
-        for task in tasks:
-            resized = predictions.resize_prediction(task, maps[task], sample["image"].shape[:2])
-            predictions.save(task, resized, predictions.file_path(save_to, task, sample["id"]))
+        record = source.sample(index, (), family)
+        predictions.save_all(save_to, record["id"], maps, record["image"].shape[:2])
 
 
-def read_predictions(
-    directory: Path, source: Split, channels: Mapping[str, int], family: str
-) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """(index, {task: prediction}) of every image, from files as `save_predictions` or another tool writes them.
+def read_predictions(directory: Path, source: Split, channels: Mapping[str, int]) -> Iterator[tuple[int, Predicted]]:
+    """(index, what reads its predictions) of every image, from files as `save_predictions` or another tool writes them.
+
+    Reading raises ValueError on a faulty file, or one that has not the image's size; the message names it.
 
     Args:
         directory: the folder with a sub-folder for each task.
-        source: the records, whose images the predictions must have the size of.
+        source: the records.
         channels: {task: logit channels}, of class maps the number of classes.
-        family: label conventions of the records.
 
     Raises:
         FileNotFoundError: predictions are missing; the message lists them.
-        ValueError: a faulty file; the message names it.
     """
     predictions.check_complete(directory, channels, source.ids())
-    for index in range(len(source)):
-        sample = source.sample(index, (), family)
-        size = sample["image"].shape[:2]
-        yield (
-            index,
-            {
-                task: predictions.load(task, predictions.file_path(directory, task, sample["id"]), size, classes)
-                for task, classes in channels.items()
-            },
-        )
+
+    def read(task: str, record: Mapping[str, Any]) -> np.ndarray:
+        path = predictions.file_path(directory, task, record["id"])
+        return predictions.load(task, path, record["image"].shape[:2], channels[task])
+
+    return ((index, read) for index in range(len(source)))
 
 
 def score(results: Results, reference: Results | None, criteria: Mapping[str, Criterion]) -> float | None:
@@ -207,119 +234,6 @@ def can_serve_as_reference(results: Results, criteria: Mapping[str, Criterion]) 
     """Whether relative gains over these results exist: no deciding metric is 0 or undefined."""
     values = [deciding(results, task, criterion) for task, criterion in criteria.items()]
     return all(math.isfinite(value) and value != 0 for value in values)
-
-
-def read_single_task(
-    directories: Sequence[str | Path], criteria: Mapping[str, Criterion], protocol: Mapping[str, str]
-) -> Results:
-    """The results of single-task runs, found below the directories.
-
-    Args:
-        directories: work directories, or folders of such.
-        criteria: {task: what decides}; these tasks are looked for.
-        protocol: what the results must have been obtained under.
-
-    Raises:
-        FileNotFoundError: no results for one of the tasks; the message names the command that makes them.
-        ValueError: results that cannot be read, that occur twice, that were obtained under another protocol, or that no
-            relative gain can refer to; the message names the file.
-    """
-    found: dict[str, Path] = {}
-    results: Results = {}
-    for path in sorted(path for directory in directories for path in Path(directory).rglob(RESULTS)):
-        content = read_report(path)
-        scores, obtained = content["results"], content["protocol"]
-        names = tuple(scores)
-        if len(names) != 1 or names[0] not in criteria:
-            continue
-        if obtained != dict(protocol):
-            raise ValueError(
-                f"{path} was obtained under the protocol {obtained}, this run under {dict(protocol)}; "
-                "numbers of different protocols are not comparable. Evaluate the single-task run again"
-            )
-        if names[0] in found:
-            raise ValueError(
-                f"both {found[names[0]]} and {path} are results of {names[0]}; name one with --single_task"
-            )
-        criterion = criteria[names[0]]
-        if criterion.name not in scores[names[0]]:
-            raise ValueError(f"{path} has no {criterion.name} of {names[0]}; evaluate the single-task run again")
-        if not can_serve_as_reference(scores, {names[0]: criterion}):
-            raise ValueError(f"{path}: {criterion.name} is 0 or undefined, so no relative gain exists")
-        found[names[0]] = path
-        results |= scores
-    if missing := [task for task in criteria if task not in found]:
-        raise FileNotFoundError(
-            f"no single-task {RESULTS} for {', '.join(missing)} below {', '.join(map(str, directories))}; train the "
-            "single-task models and run scripts/evaluate.py on each of their workdirs, or leave out --single_task"
-        )
-    return {task: results[task] for task in criteria}
-
-
-def report(
-    results: Results,
-    reference: Results | None,
-    criteria: Mapping[str, Criterion],
-    *,
-    step: int | None,
-    protocol: Mapping[str, str],
-    intervals: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
-) -> dict[str, Any]:
-    """What results.json holds: scores, the multi-task performance where it can be told, and how they were obtained.
-
-    Args:
-        step: of the checkpoint; None for predictions that come from elsewhere.
-        intervals: from `Scored.bootstrap`.
-    """
-    gain = None if reference is None else delta_m(results, reference, criteria)
-    if gain is not None and not math.isfinite(gain):  # a task without a labelled image
-        gain = None
-    content = {"step": step, "protocol": dict(protocol), "results": results, "delta_m": gain, "single_task": reference}
-    return content if intervals is None else {**content, "intervals": intervals}
-
-
-def report_name(step: str) -> str:
-    """The file with the report on a checkpoint: "best", "latest" or a number."""
-    return RESULTS if step == "best" else f"results_{step}.json"
-
-
-def read_report(path: Path) -> dict[str, Any]:
-    """What `write_report` wrote.
-
-    Raises:
-        ValueError: it is none; the message names the file.
-    """
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        content["results"], content["protocol"], content["step"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a report of scripts/evaluate.py ({error!r}); evaluate again") from error
-    return content
-
-
-def write_report(content: Mapping[str, Any], workdir: str | Path, step: str = "best") -> Path:
-    """Writes a report on a checkpoint, whole or not at all."""
-    path = Path(workdir) / report_name(step)
-    return whole.write(path, json.dumps(content, indent=2) + "\n")
-
-
-def readable(content: Mapping[str, Any]) -> str:
-    """A report for people."""
-    gain = content["delta_m"]
-    if gain is not None:
-        comparison = f"multi-task performance relative to single-task models: {100 * gain:+.2f} %"
-    elif content["single_task"] is not None:
-        comparison = "multi-task performance: not computed, as a task's deciding metric is undefined"
-    else:
-        comparison = "multi-task performance: not computed, as no single-task results were given (--single_task DIR)"
-    protocol = ", ".join(f"{name} {value}" for name, value in content["protocol"].items())
-    step = "predictions from files" if content["step"] is None else f"step {content['step']}"
-    text = f"{step}; protocol: {protocol}\n{table(content['results'])}\n{comparison}"
-    for task, found in content.get("intervals", {}).items():
-        text += f"\n95 % intervals of {task}: " + ", ".join(f"{k} {a:.4f} to {b:.4f}" for k, (a, b) in found.items())
-    if "constant" in content:
-        text += f"\nbest constant prediction:\n{table(content['constant'])}"
-    return text
 
 
 def table(results: Results) -> str:

@@ -1,6 +1,7 @@
 """Pictures of runs: training curves and the IoU of each class. Needs matplotlib, which nothing else here does."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -10,10 +11,11 @@ matplotlib.use("Agg")  # files only, also where there is no screen
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from mtl_jax import experiment
-from mtl_jax.report import Run
+from mtl_jax import experiment, report
+from mtl_jax.comparison import Run
 
 _SIZE = (8.0, 4.5)  # inches
+_IOU = "per_class_IoU"
 
 
 def draw(runs: Sequence[Run], folder: Path) -> list[Path]:
@@ -21,45 +23,58 @@ def draw(runs: Sequence[Run], folder: Path) -> list[Path]:
 
     `loss.png` and `TASK_METRIC.png`: training loss, and what decides a task while training, over the steps of all
     runs.
-    `TASK_IoU.png`: the IoU of each class by the final protocol.
+    `DATA_TASK_IoU.png`, DATA the data set: the IoU of each class at the best
+    checkpoints, by the final protocol.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written = [_curves(runs, "train", "loss/total", folder / "loss.png")]
+    labels = _labels(runs)
+    written = [_curves(runs, labels, "train", "loss/total", folder / "loss.png")]
     names = {
         f"{task}/{criterion.name}"
         for run in runs
         for task, criterion in experiment.criteria(run.config, final=False).items()
     }
-    written += [_curves(runs, "eval", name, folder / f"{name.replace('/', '_')}.png") for name in sorted(names)]
-    classes = {task for run in runs for task, scores in run.reports["best"]["results"].items() if _IOU in scores}
-    written += [_bars(runs, task, folder / f"{task}_IoU.png") for task in sorted(classes)]
+    written += [_curves(runs, labels, "eval", name, folder / f"{name.replace('/', '_')}.png") for name in sorted(names)]
+    shown: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        for task in _class_scores(run):
+            shown.setdefault((experiment.builder_name(run.config), task), []).append(run)
+    for (data, task), those in sorted(shown.items()):
+        written.append(_bars(those, labels, task, folder / f"{data.replace('/', '_')}_{task}_IoU.png"))
     return written
 
 
-_IOU = "per_class_IoU"
+def _labels(runs: Sequence[Run]) -> dict[Path, str]:
+    """{work directory: a name no other has}"""
+    common = os.path.commonpath([run.workdir.parent for run in runs])
+    return {run.workdir: os.path.relpath(run.workdir, common) for run in runs}
 
 
-def _curves(runs: Sequence[Run], kind: str, name: str, path: Path) -> Path:
+def _class_scores(run: Run) -> dict[str, list[float]]:
+    best = [content["results"] for content in run.reports if content["checkpoint"] == report.BEST]
+    return {task: scores[_IOU] for results in best for task, scores in results.items() if _IOU in scores}
+
+
+def _curves(runs: Sequence[Run], labels: Mapping[Path, str], kind: str, name: str, path: Path) -> Path:
     figure, axes = pyplot.subplots(figsize=_SIZE)
     for run in runs:
         points = [(line["step"], line[name]) for line in run.log if line["kind"] == kind and name in line]
         if points:
             steps, values = zip(*points, strict=True)
-            axes.plot(steps, values, label=run.workdir.name, marker="." if len(points) < 30 else None)
+            axes.plot(steps, values, label=labels[run.workdir], marker="." if len(points) < 30 else None)
     axes.set(xlabel="step", ylabel=name)
     return _save(figure, path)
 
 
-def _bars(runs: Sequence[Run], task: str, path: Path) -> Path:
+def _bars(runs: Sequence[Run], labels: Mapping[Path, str], task: str, path: Path) -> Path:
     figure, axes = pyplot.subplots(figsize=_SIZE)
-    shown = [run for run in runs if _IOU in run.reports["best"]["results"].get(task, {})]
-    width = 0.8 / len(shown)
-    for i, run in enumerate(shown):
-        values = run.reports["best"]["results"][task][_IOU]
-        positions = [j + (i - (len(shown) - 1) / 2) * width for j in range(len(values))]
-        axes.bar(positions, values, width, label=run.workdir.name)
+    width = 0.8 / len(runs)
+    for i, run in enumerate(runs):
+        values = _class_scores(run)[task]
+        positions = [j + (i - (len(runs) - 1) / 2) * width for j in range(len(values))]
+        axes.bar(positions, values, width, label=labels[run.workdir])
     axes.set(xlabel=f"class of {task}", ylabel="IoU", ylim=(0, 1))
-    names = shown[0].config.data.class_names.get(task)
+    names = runs[0].config.data.class_names.get(task)
     if names:
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
     return _save(figure, path)

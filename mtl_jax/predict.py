@@ -75,14 +75,9 @@ def predict(run: Restored, samples: Iterable[Sample], out: Path) -> int:
         batch = {"image": np.repeat(image[None], run.mesh.size, axis=0)}
         valid = np.arange(run.mesh.size) == 0
         ((_, maps),) = run.predict_batches([batch | {"valid": valid, "index": np.zeros(run.mesh.size, np.int32)}])
-        resized = {
-            task: predictions.quantise(task, predictions.resize_prediction(task, value, sample["image"].shape[:2]))
-            for task, value in maps.items()
-        }
-        for task, value in resized.items():
-            predictions.save(task, value, predictions.file_path(out, task, sample["id"]))
+        stored = predictions.save_all(out, sample["id"], maps, sample["image"].shape[:2])
         labels = {task: sample[task] for task in run.tasks if task in sample}
-        panel = visualize.panel(sample["image"], resized, labels or None)
+        panel = visualize.panel(sample["image"], stored, labels or None)
         path = out / "panels" / f"{sample['id']}.png"
         path.parent.mkdir(parents=True, exist_ok=True)  # an id may name a folder
         if not cv2.imwrite(str(path), panel[..., ::-1]):

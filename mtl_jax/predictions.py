@@ -8,7 +8,9 @@ The forms of a prediction, with the batch axis on the device and without it for 
 * plain values, metres for depth: `[B, H, W, 1]` ("identity").
 """
 
+import hashlib
 import io
+import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +26,7 @@ from mtl_jax import tasks as task_table
 from mtl_jax import whole
 from mtl_jax.data import files, records
 
-_LISTED = 20
+OWNER = "predictions.json"  # in a folder of saved predictions: whose they are
 _RGB = 2  # in a PNG's header
 _logger = logging.getLogger(__name__)
 INTERPOLATIONS = {"nearest": cv2.INTER_NEAREST, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
@@ -119,6 +121,23 @@ def save(task: str, array: Any, path: str | Path) -> Path:
     return whole.write(target, png.tobytes())
 
 
+def save_all(
+    directory: str | Path, image_id: str, maps: Mapping[str, Any], size: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    """Resizes one image's predictions to (height, width), stores them, and returns what was stored.
+
+    Args:
+        directory: the folder with a sub-folder for each task.
+        image_id: of the image.
+        maps: {task: prediction at any resolution}.
+        size: the image's.
+    """
+    stored = {task: quantise(task, resize_prediction(task, value, size)) for task, value in maps.items()}
+    for task, value in stored.items():
+        save(task, value, file_path(directory, task, image_id))
+    return stored
+
+
 def load(task: str, path: str | Path, size: tuple[int, int] | None = None, classes: int | None = None) -> np.ndarray:
     """What `save` or another tool stored, in the form of a prediction: `[H, W]` for class maps, else `[H, W, C]`.
 
@@ -148,14 +167,7 @@ def load(task: str, path: str | Path, size: tuple[int, int] | None = None, class
 
 
 def _plain_values(path: Path, key: str) -> np.ndarray:
-    try:
-        content = scipy.io.loadmat(path)
-    except Exception as error:  # scipy raises whatever the bytes lead to
-        raise ValueError(f"not a readable .mat file ({error})") from error
-    if key not in content:
-        found = [name for name in content if not name.startswith("__")]
-        raise ValueError(f"it has {', '.join(found) or 'nothing'}, expected the key {key!r}")
-    array = content[key]
+    array = files.mat(key)(path.read_bytes())
     if array.dtype.kind not in "fiu" or array.ndim != 2 or not array.size:
         raise ValueError(f"{key} is {array.dtype} with the shape {array.shape}, expected numbers [H, W]")
     if bad := int((~np.isfinite(array)).sum()):
@@ -184,6 +196,18 @@ def saved(directory: str | Path, tasks: Iterable[str], image_id: str) -> bool:
     return all(_with_suffix(task, file_path(directory, task, image_id)).exists() for task in tasks)
 
 
+def fingerprint(directory: str | Path, tasks: Iterable[str], ids: Sequence[str]) -> str:
+    """Another one as soon as one of the files has been written again."""
+    found = hashlib.sha256()
+    for task in tasks:
+        for name in ids:
+            path = _with_suffix(task, file_path(directory, task, name))
+            if path.exists():
+                status = path.stat()
+                found.update(f"{task}/{name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return found.hexdigest()
+
+
 def check_complete(directory: str | Path, tasks: Iterable[str], ids: Sequence[str]) -> None:
     """Makes sure that every prediction is there; those of other images are no matter, but their number is logged.
 
@@ -193,14 +217,37 @@ def check_complete(directory: str | Path, tasks: Iterable[str], ids: Sequence[st
     missing, extra = [], 0
     for task in tasks:
         wanted = {_with_suffix(task, file_path(directory, task, name)) for name in ids}
-        there = set((Path(directory) / task).glob(f"**/*{_suffix(task)}"))
-        missing += sorted(map(str, wanted - there))
-        extra += len(there - wanted)
+        missing += sorted(str(path) for path in wanted if not path.exists())
+        extra += len(set((Path(directory) / task).glob(f"**/*{_suffix(task)}")) - wanted)
     if missing:
-        more = f", and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
-        raise FileNotFoundError(f"{len(missing)} predictions are missing: {', '.join(missing[:_LISTED])}{more}")
+        raise FileNotFoundError(f"{len(missing)} predictions are missing: {files.listing(missing)}")
     if extra:
         _logger.warning("%d files in %s are predictions of other images and are ignored", extra, directory)
+
+
+def claim(directory: str | Path, owner: Mapping[str, Any]) -> None:
+    """Notes whose predictions a folder is about to hold, so that those of two models never mix.
+
+    Args:
+        directory: made where it is not.
+        owner: tells the model, for example {"workdir": ..., "step": ...}.
+
+    Raises:
+        ValueError: the folder holds the predictions of another, or files nobody knows of.
+    """
+    path = Path(directory) / OWNER
+    if path.exists():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} cannot be read ({error}); delete {directory}, or give another folder") from error
+        if found != owner:
+            raise ValueError(f"{directory} holds the predictions of {found}, these are of {owner}; give another folder")
+        return
+    if path.parent.is_dir() and any(path.parent.iterdir()):
+        raise ValueError(f"{directory} is not empty and has no {OWNER}: whose are the files? Give another folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole.write_json(path, owner)
 
 
 def _is_plain(task: str) -> bool:

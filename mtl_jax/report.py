@@ -1,226 +1,164 @@
-"""Many evaluated runs in one table."""
+"""What the evaluation of one checkpoint, or of files, leaves behind: scores and how they were obtained."""
 
 import json
 import math
-import statistics
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl_jax import evaluate, experiment, summary
-from mtl_jax.config import Config, main_tasks
-from mtl_jax.metrics import deciding, delta_m
-from mtl_jax.protocol import criteria as protocol_criteria
+from mtl_jax import whole
+from mtl_jax.evaluate import Results, can_serve_as_reference, table
+from mtl_jax.metrics import delta_m
+from mtl_jax.protocol import PROTOCOLS
 from mtl_jax.tasks import Criterion
-from mtl_jax.train.writer import LOG
 
-# What runs of one experiment may differ in: chance, and where and how fast they ran.
-_LEFT_OUT = {"train.seed", "train.log_every", "train.checkpoint_every", "model.single_task"} | {
-    f"data.{name}" for name in ("data_dir", "manual_dir", "num_workers")
-}
+RESULTS = "results.json"
+BEST = "best"
+_NAMES = re.compile(rf"results(_latest|_\d+)?(_({'|'.join(PROTOCOLS)}))?\.json")
+
+Report = dict[str, Any]  # see `make`
 
 
-@dataclass(frozen=True)
-class Run:
-    """An evaluated run.
+def make(
+    results: Results,
+    reference: Results | None,
+    criteria: Mapping[str, Criterion],
+    *,
+    checkpoint: str | None,
+    step: int | None,
+    protocol: Mapping[str, str],
+) -> Report:
+    """Scores, the multi-task performance where it can be told, and how they were obtained.
 
-    Attributes:
-        workdir: its work directory.
-        config: its configuration.
-        reports: {"best" or "latest": what scripts/evaluate.py wrote}.
-        log: the lines of its log.
+    Args:
+        checkpoint: which was asked for: "best", "latest" or a number; None for predictions that come from files.
+        step: of the checkpoint; None as well.
+        protocol: what numbers have to share to be compared, `Protocol.describe`.
     """
-
-    workdir: Path
-    config: Config
-    reports: Mapping[str, Mapping[str, Any]]
-    log: Sequence[Mapping[str, Any]]
-
-    def protocol(self, which: str) -> str:
-        """What a report's numbers have to share with others, as text."""
-        return ", ".join(f"{name} {value}" for name, value in self.reports[which]["protocol"].items())
-
-    def criteria(self, which: str) -> dict[str, Criterion]:
-        """What decides, by the protocol the report was obtained under, whatever the configuration says."""
-        saliency = self.reports[which]["protocol"]["saliency"]
-        return protocol_criteria(main_tasks(self.config), saliency=saliency, final=True)
-
-    @property
-    def experiment(self) -> tuple[Any, ...]:
-        """What runs that differ by their seed share."""
-        settings = experiment.flat(self.config)
-        return tuple((name, repr(value)) for name, value in sorted(settings.items()) if name not in _LEFT_OUT)
+    gain = None if reference is None else delta_m(results, reference, criteria)
+    if gain is not None and not math.isfinite(gain):  # a task without a labelled image
+        gain = None
+    how = {"checkpoint": checkpoint, "step": step, "protocol": dict(protocol)}
+    return {**how, "results": results, "delta_m": gain, "single_task": reference}
 
 
-@dataclass(frozen=True)
-class Row:
-    """Runs of one experiment, at their best or at their latest checkpoint.
+def file_name(checkpoint: str = BEST, protocol: str = "") -> str:
+    """The file with the report on a checkpoint: results[_CHECKPOINT][_PROTOCOL].json.
 
-    Attributes:
-        runs: they.
-        which: "best" or "latest".
-        scores: {task: value of what decides for each run}.
-        gains: multi-task performance of each run, empty where it cannot be told.
-        parameters: of the model.
-        multiply_adds: of predicting one image.
+    Args:
+        checkpoint: "best", which goes without saying, "latest" or a number.
+        protocol: key of `PROTOCOLS`; none for the run's own.
     """
-
-    runs: tuple[Run, ...]
-    which: str
-    scores: Mapping[str, list[float]]
-    gains: list[float]
-    parameters: int
-    multiply_adds: int
-
-    @property
-    def criteria(self) -> dict[str, Criterion]:
-        """What decides."""
-        return self.runs[0].criteria(self.which)
+    return "_".join(("results", *(part for part in (checkpoint, protocol) if part not in ("", BEST)))) + ".json"
 
 
-def find_runs(directories: Iterable[str | Path]) -> list[Run]:
-    """The evaluated runs below the directories.
+def find(directories: Iterable[str | Path]) -> list[Path]:
+    """The reports below the directories."""
+    paths = {path for directory in directories for path in Path(directory).rglob("results*.json")}
+    return sorted(path for path in paths if _NAMES.fullmatch(path.name))
+
+
+def write(content: Report, path: Path) -> Path:
+    """Writes a report, whole or not at all; undefined scores become null."""
+    return whole.write_json(path, content)
+
+
+def read(path: Path) -> Report:
+    """What `write` wrote.
 
     Raises:
-        FileNotFoundError: there are none.
-        ValueError: a file that cannot be read.
+        ValueError: it is none; the message names the file.
     """
-    directories = list(directories)
-    paths = {path.parent.resolve() for directory in directories for path in Path(directory).rglob(evaluate.RESULTS)}
-    runs = []
-    for workdir in sorted(path for path in paths if (path / experiment.CONFIG).is_file()):
-        reports = {"best": evaluate.read_report(workdir / evaluate.RESULTS)}
-        if (latest := workdir / evaluate.report_name("latest")).is_file():
-            reports["latest"] = evaluate.read_report(latest)
-        runs.append(Run(workdir, experiment.load_config(workdir), reports, read_log(workdir)))
-    if not runs:
-        raise FileNotFoundError(
-            f"no evaluated run below {', '.join(map(str, directories))}; run scripts/evaluate.py --workdir on each"
-        )
-    return runs
-
-
-def read_log(workdir: Path) -> list[dict[str, Any]]:
-    """The whole lines of a run's log."""
-    path = workdir / LOG
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    found = []
-    for line in lines:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            break  # the run is being written, or was killed
-    return found
-
-
-def tabulate(runs: Sequence[Run]) -> dict[str, list[Row]]:
-    """{protocol: rows}; numbers of different protocols are never put into one table.
-
-    The multi-task performance refers to the single-task runs among these with the same backbone, the mean over theirs
-    where several differ by the seed only.
-    """
-    tables: dict[str, list[Row]] = {}
-    groups: dict[tuple[Any, ...], list[Run]] = {}
-    for run in runs:
-        for which in run.reports:
-            groups.setdefault((run.experiment, which, run.protocol(which)), []).append(run)
-    counted = {found: summary.summarize(members[0].config) for (found, _, _), members in groups.items()}
-    for (found, which, protocol), members in groups.items():
-        size, scores, gains = counted[found], _scores(members, which), _gains(members, which, runs)
-        row = Row(tuple(members), which, scores, gains, size.parameters, size.multiply_adds)
-        tables.setdefault(protocol, []).append(row)
-    return tables
-
-
-def _scores(runs: Sequence[Run], which: str) -> dict[str, list[float]]:
-    return {
-        task: [deciding(run.reports[which]["results"], task, criterion) for run in runs]
-        for task, criterion in runs[0].criteria(which).items()
-    }
-
-
-def _gains(runs: Sequence[Run], which: str, everything: Sequence[Run]) -> list[float]:
-    first, criteria = runs[0], runs[0].criteria(which)
-    if len(criteria) < 2:
-        return []
-    reference = {}
-    for task, criterion in criteria.items():
-        single = [
-            deciding(run.reports["best"]["results"], task, criterion)
-            for run in everything
-            if main_tasks(run.config) == (task,)
-            and run.config.model.name == "single_task"
-            and run.protocol("best") == first.protocol(which)
-            and run.config.model.backbone == first.config.model.backbone
-        ]
-        if not single or not math.isfinite(value := statistics.fmean(single)) or value == 0:
-            return []
-        reference[task] = {criterion.name: value}
-    gains = [delta_m(run.reports[which]["results"], reference, criteria) for run in runs]
-    return [gain for gain in gains if math.isfinite(gain)]
-
-
-def markdown(tables: Mapping[str, Sequence[Row]]) -> str:
-    """The tables as text: mean ± standard deviation over the seeds where there are several."""
-    parts = []
-    for protocol, rows in tables.items():
-        columns = {(task, criterion) for row in rows for task, criterion in row.criteria.items()}
-        order = list(experiment.tasks.TASKS)
-        shown = sorted(columns, key=lambda column: (order.index(column[0]), column[1].name))
-        head = [
-            "model",
-            "backbone",
-            "checkpoint",
-            *(f"{task} {c.name} {'↑' if c.sign > 0 else '↓'}" for task, c in shown),
-        ]
-        head += ["Δ_m %", "parameters", "multiply-adds", "seeds"]
-        lines = [head, ["---"] * 3 + ["---:"] * (len(head) - 3)]
-        for row in rows:
-            config = row.runs[0].config
-            steps = sorted({run.reports[row.which]["step"] for run in row.runs})
-            cells = [config.model.name, config.model.backbone, f"{row.which} (step {', '.join(map(str, steps))})"]
-            for task, criterion in shown:
-                has = row.criteria.get(task) == criterion
-                cells.append(_spread(row.scores[task]) if has else "")
-            cells += [_spread([100 * gain for gain in row.gains], 2, sign="+") if row.gains else ""]
-            cells += [f"{row.parameters / 1e6:.2f} M", f"{row.multiply_adds / 1e9:.1f} G", str(len(row.runs))]
-            lines.append(cells)
-        parts.append(f"Protocol: {protocol}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
-    return "\n\n".join(parts)
-
-
-def as_dict(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
-    """The tables for other programs."""
-    return [
-        {
-            "protocol": dict(row.runs[0].reports[row.which]["protocol"]),
-            "model": row.runs[0].config.model.name,
-            "backbone": row.runs[0].config.model.backbone,
-            "checkpoint": row.which,
-            "workdirs": [str(run.workdir) for run in row.runs],
-            "seeds": [run.config.train.seed for run in row.runs],
-            "steps": [run.reports[row.which]["step"] for run in row.runs],
-            "scores": {
-                task: {"metric": row.criteria[task].name, "values": values, **_moments(values)}
-                for task, values in row.scores.items()
-            },
-            "delta_m": {"values": row.gains, **_moments(row.gains)} if row.gains else None,
-            "parameters": row.parameters,
-            "multiply_adds": row.multiply_adds,
+    try:
+        content: Report = json.loads(path.read_text(encoding="utf-8"))
+        content["protocol"], content["step"], content["checkpoint"]
+        content["results"] = {
+            task: {name: _defined(value) for name, value in scores.items()}
+            for task, scores in content["results"].items()
         }
-        for rows in tables.values()
-        for row in rows
-    ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a report of scripts/evaluate.py ({error!r}); evaluate again") from error
+    return content
 
 
-def _moments(values: Sequence[float]) -> dict[str, float | None]:
-    mean = statistics.fmean(values)
-    spread = len(values) > 1 and math.isfinite(mean)
-    return {"mean": mean, "std": statistics.stdev(values) if spread else None}
+def _defined(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_defined(item) for item in value]
+    return math.nan if value is None else value
 
 
-def _spread(values: Sequence[float], digits: int = 4, sign: str = "") -> str:
-    found = _moments(values)
-    text = f"{found['mean']:{sign}.{digits}f}"
-    return text if found["std"] is None else f"{text} ± {found['std']:.{digits}f}"
+def read_single_task(
+    directories: Sequence[str | Path], criteria: Mapping[str, Criterion], protocol: Mapping[str, str]
+) -> Results:
+    """The results of single-task runs at their best checkpoints, found below the directories.
+
+    Scores of files are only taken from a directory that is named itself: below a folder of runs they may be
+    of anything.
+
+    Args:
+        directories: work directories, or folders of such.
+        criteria: {task: what decides}; these tasks are looked for.
+        protocol: what the results must have been obtained under.
+
+    Raises:
+        FileNotFoundError: no results for one of the tasks; the message names the command that makes them.
+        ValueError: results that cannot be read, that occur twice, that were obtained under another protocol, or that no
+            relative gain can refer to; the message names the file.
+    """
+    named = {Path(directory).resolve() for directory in directories}
+    found: dict[str, Path] = {}
+    foreign: dict[str, str] = {}
+    results: Results = {}
+    for path in find(directories):
+        content = read(path)
+        scores, obtained, checkpoint = content["results"], content["protocol"], content["checkpoint"]
+        names = tuple(scores)
+        if len(names) != 1 or names[0] not in criteria:
+            continue
+        if checkpoint != BEST and not (checkpoint is None and path.parent.resolve() in named):
+            continue
+        if obtained != dict(protocol):
+            foreign[names[0]] = f"{path} was obtained under the protocol {obtained}"
+            continue
+        if names[0] in found:
+            raise ValueError(
+                f"both {found[names[0]]} and {path} are results of {names[0]}; name one with --single_task"
+            )
+        criterion = criteria[names[0]]
+        if criterion.name not in scores[names[0]]:
+            raise ValueError(f"{path} has no {criterion.name} of {names[0]}; evaluate the single-task run again")
+        if not can_serve_as_reference(scores, {names[0]: criterion}):
+            raise ValueError(f"{path}: {criterion.name} is 0 or undefined, so no relative gain exists")
+        found[names[0]] = path
+        results |= scores
+    if missing := [task for task in criteria if task not in found]:
+        if others := [foreign[task] for task in missing if task in foreign]:
+            raise ValueError(
+                f"{others[0]}, this run under {dict(protocol)}; numbers of different protocols are not comparable. "
+                "Evaluate the single-task run again"
+            )
+        raise FileNotFoundError(
+            f"no single-task {RESULTS} for {', '.join(missing)} below {', '.join(map(str, directories))}; train the "
+            "single-task models and run scripts/evaluate.py on each of their workdirs, or leave out --single_task"
+        )
+    return {task: results[task] for task in criteria}
+
+
+def readable(content: Report) -> str:
+    """A report for people."""
+    gain = content["delta_m"]
+    if gain is not None:
+        comparison = f"multi-task performance relative to single-task models: {100 * gain:+.2f} %"
+    elif content["single_task"] is not None:
+        comparison = "multi-task performance: not computed, as a task's deciding metric is undefined"
+    else:
+        comparison = "multi-task performance: not computed, as no single-task results were given (--single_task DIR)"
+    protocol = ", ".join(f"{name} {value}" for name, value in content["protocol"].items())
+    step = "predictions from files" if content["step"] is None else f"step {content['step']}"
+    text = f"{step}; protocol: {protocol}\n{table(content['results'])}\n{comparison}"
+    for task, found in content.get("intervals", {}).items():
+        text += f"\n95 % intervals of {task}: " + ", ".join(f"{k} {a:.4f} to {b:.4f}" for k, (a, b) in found.items())
+    if "constant" in content:
+        text += f"\nbest constant prediction:\n{table(content['constant'])}"
+    return text

@@ -1,7 +1,9 @@
 """A trained model out of a work directory, ready to predict."""
 
+import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import jax
@@ -43,17 +45,27 @@ class Restored:
         ValueError: the checkpoint does not fit the configuration.
 
     Attributes:
+        workdir: of the run.
         step: the checkpoint's step.
         tasks: the main tasks.
         state: the model and its optimiser.
     """
 
     def __init__(self, config: Config, workdir: str | Path, step: str):
-        self.config = validate(config)
+        self.config, self.workdir = validate(config), Path(workdir)
         self.tasks = main_tasks(config)
         self.mesh = parallel.make_mesh()
         self.step, self.state = load(config, workdir, step)
         self._predict = make_predict_step(self.state.graphdef, self.tasks, self.mesh)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Another one for every model that predicts something else."""
+        found = hashlib.sha256(repr((self.config.model, experiment.image_size(self.config), self.tasks)).encode())
+        for value in jax.tree.leaves(self.state.arrays):
+            if not jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+                found.update(np.ascontiguousarray(value).tobytes())
+        return found.hexdigest()
 
     def predict_split(self, source: Split, batch_size: int = 0) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """(index, {task: prediction at network resolution}) for every image of a split.

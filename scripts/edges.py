@@ -9,7 +9,6 @@ ID.mat of PASCAL-Context (`LabelMap`) or BSDS500 (`groundTruth`). Writes edge_sc
 counts.jsonl; a run that was stopped goes on where it was.
 """
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def main() -> None:
         "scores": asdict(scores),
     }
     path = out / "edge_scores.json"
-    whole.write(path, json.dumps(content, indent=1) + "\n")
+    whole.write_json(path, content)
     print(f"{len(images)} images, protocol {protocol.name}, maxDist {protocol.max_dist:g}; {path}")
     print(
         f"odsF {scores.odsF:.4f} (threshold {scores.ods_threshold:g}, recall {scores.ods_recall:.4f}, precision "

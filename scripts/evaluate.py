@@ -6,25 +6,25 @@
 
 Of a checkpoint, or of the files of any tool: DIR/TASK/ID.png (class ids; 0..255 for sal and edge; RGB = 255 (n + 1) / 2
 for normals), DIR/depth/ID.mat (metres, key depth). Both ways give the same numbers. Writes results.json into the work
-directory, for other checkpoints than the best results_STEP.json, or into DIR, and prints a table.
+directory or DIR, for other checkpoints than the best results_STEP.json, for another protocol than the run's own
+results_PROTOCOL.json, and prints a table.
 
-An interrupted evaluation goes on where it was: images whose predictions are saved are not predicted again, and images
-whose edges are matched are not matched again.
+An interrupted evaluation goes on where it was: no image is predicted, scored or matched again.
 """
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 from tqdm import tqdm
 
-from mtl_jax import cli, constant, evaluate, experiment, predictions, whole
+from mtl_jax import cli, constant, evaluate, experiment, predictions, report
 from mtl_jax.config import Config, Data, main_tasks, num_channels, validate
 from mtl_jax.data import datasets
 from mtl_jax.data.datasets import Split
 from mtl_jax.edge_scores import EdgeScores
+from mtl_jax.progress import Progress
 from mtl_jax.protocol import PROTOCOLS
 from mtl_jax.restore import Restored
 
@@ -48,43 +48,57 @@ _BOOTSTRAP = flags.DEFINE_integer(
 )
 _CONSTANT = flags.DEFINE_bool("constant_baseline", False, "also score the best constant prediction, for comparison")
 
-_MANIFEST = "predictions.json"
+_FOR_RUNS, _FOR_FILES = ("step", "batch_size", "save_predictions"), ("dataset", "builder", "tasks", "manual_dir")
+Images = Iterator[tuple[int, evaluate.Predicted]]
 
 
 def main() -> None:
     cli.enable_compilation_cache()
-    if bool(_WORKDIR.value) == bool(_PREDICTIONS.value):
-        raise ValueError("give either --workdir, a training run, or --predictions, a folder with files")
+    _check_flags()
     out = Path(_WORKDIR.value or _PREDICTIONS.value or "")
     config = experiment.load_config(out) if _WORKDIR.value else _config_of_files(out)
     if _DATA_DIR.value is not None:
         config.data.data_dir = _DATA_DIR.value
     if _NUM_WORKERS.value is not None:
         config.data.num_workers = _NUM_WORKERS.value
+    own = experiment.describe_protocol(config)
     if _PROTOCOL.value is not None:
         config.train.eval_protocol, config.train.depth_protocol = _PROTOCOL.value, ""
     names, rules = main_tasks(config), experiment.describe_protocol(config)
+    path = out / report.file_name(_STEP.value, config.train.eval_protocol if rules != own else "")
     criteria = experiment.criteria(config, final=True)
-    reference = None
-    if _SINGLE_TASK.value:
-        reference = evaluate.read_single_task(_SINGLE_TASK.value, criteria, rules)
+    reference = report.read_single_task(_SINGLE_TASK.value, criteria, rules) if _SINGLE_TASK.value else None
     source = experiment.open_split(config, "val", names)
-    step, images = _predicted(config, source, out) if _WORKDIR.value else (None, _from_files(config, source, out))
+    run = Restored(config, out, _STEP.value) if _WORKDIR.value else None
     metrics = experiment.build_metrics(config, final=True)
     edges = None
     if "edge" in names:
         rule = experiment.protocol(config).edges[config.data.dataset]
-        store = out / "edge_counts.jsonl"
-        edges = EdgeScores(source, config.data.dataset, rule, store=store, num_workers=_NUM_WORKERS.value)
-    progress = tqdm(images, "scoring", len(source), unit="image")
-    scored = evaluate.final(progress, source, metrics, config.data.dataset, edges)
-    intervals = scored.bootstrap(_BOOTSTRAP.value) if _BOOTSTRAP.value else None
-    report = evaluate.report(scored.results, reference, criteria, step=step, protocol=rules, intervals=intervals)
-    if _CONSTANT.value:
-        train = experiment.open_split(config, "train", names)
-        report["constant"] = constant.score(train, source, metrics, config.data.dataset)
-    evaluate.write_report(report, out, _STEP.value if _WORKDIR.value else "best")
-    print(evaluate.readable(report))
+        edges = EdgeScores(source, rule, store=out / "edge_counts.jsonl", num_workers=_NUM_WORKERS.value)
+    origin = run.fingerprint if run else predictions.fingerprint(out, names, source.ids())
+    with Progress(path.with_suffix(".partial"), json.dumps([origin, rules, names, repr(source)])) as progress:
+        images = _predicted(run, source, progress) if run else _read(out, config, source, progress)
+        bar = tqdm(images, "scoring", len(source), unit="image", initial=len(progress))
+        scored = evaluate.final(bar, source, metrics, config.data.dataset, edges, progress)
+        checkpoint, step = (_STEP.value, run.step) if run else (None, None)
+        content = report.make(scored.results, reference, criteria, checkpoint=checkpoint, step=step, protocol=rules)
+        report.write(content, path)
+        if _BOOTSTRAP.value:
+            content["intervals"] = scored.bootstrap(_BOOTSTRAP.value)
+        if _CONSTANT.value:
+            train = experiment.open_split(config, "train", names)
+            content["constant"] = constant.score(train, source, metrics, config.data.dataset)
+        report.write(content, path)
+        progress.delete()
+    print(report.readable(content))
+
+
+def _check_flags() -> None:
+    if bool(_WORKDIR.value) == bool(_PREDICTIONS.value):
+        raise ValueError("give either --workdir, a training run, or --predictions, a folder with files")
+    given, foreign = ("--workdir", _FOR_FILES) if _WORKDIR.value else ("--predictions", _FOR_RUNS)
+    if wrong := [f"--{name}" for name in foreign if flags.FLAGS[name].present]:
+        raise ValueError(f"{', '.join(wrong)} cannot be given with {given}")
 
 
 def _config_of_files(folder: Path) -> Config:
@@ -101,41 +115,28 @@ def _config_of_files(folder: Path) -> Config:
     return validate(experiment.resolve(Config(data)))
 
 
-def _predicted(config: Config, source: Split, workdir: Path) -> tuple[int, Iterator[tuple[int, Any]]]:
-    """(the checkpoint's step, its predictions), which are saved first where that is wanted."""
-    run = Restored(config, workdir, _STEP.value)
-    if not _SAVE.value:
-        return run.step, run.predict_split(source, _BATCH_SIZE.value)
-    folder = Path(_SAVE.value)
-    _claim(folder, {"workdir": str(workdir.resolve()), "step": run.step, "data": source.name})
-    left = [i for i, name in enumerate(source.ids()) if not predictions.saved(folder, run.tasks, name)]
-    if left:
-        rest = source.subset(left)
-        images = tqdm(run.predict_split(rest, _BATCH_SIZE.value), "predicting", len(rest), unit="image")
-        evaluate.save_predictions(images, rest, run.tasks, config.data.dataset, folder)
-    return run.step, _from_files(config, source, folder)
+def _predicted(run: Restored, source: Split, progress: Progress) -> Images:
+    """What a checkpoint predicts for the images that are not scored yet; saved first where that is wanted."""
+    if _SAVE.value:
+        folder = Path(_SAVE.value)
+        owner = {"workdir": str(run.workdir.resolve()), "step": run.step, "model": run.fingerprint, "data": source.name}
+        predictions.claim(folder, owner)
+        left = [i for i, name in enumerate(source.ids()) if not predictions.saved(folder, run.tasks, name)]
+        if left:
+            rest = source.subset(left)
+            images = tqdm(run.predict_split(rest, _BATCH_SIZE.value), "predicting", len(rest), unit="image")
+            evaluate.save_predictions(images, rest, run.config.data.dataset, folder)
+        yield from _read(folder, run.config, source, progress)
+    elif left := sorted(set(range(len(source))) - set(progress)):
+        images = run.predict_split(source.subset(left), _BATCH_SIZE.value)
+        yield from evaluate.at_size((left[i], maps) for i, maps in images)
 
 
-def _from_files(config: Config, source: Split, folder: Path) -> Iterator[tuple[int, Any]]:
+def _read(folder: Path, config: Config, source: Split, progress: Progress) -> Images:
+    """The predictions in files of the images that are not scored yet."""
     channels = num_channels(config, main_tasks(config))
-    return evaluate.read_predictions(folder, source, channels, config.data.dataset)
-
-
-def _claim(folder: Path, content: dict[str, Any]) -> None:
-    """Notes whose predictions a folder holds, and refuses one with those of another model."""
-    path = folder / _MANIFEST
-    if path.exists():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} cannot be read ({error}); delete {folder}, or give another folder") from error
-        if found != content:
-            raise ValueError(f"{folder} holds the predictions of {found}, these are of {content}; give another folder")
-        return
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty and has no {_MANIFEST}: whose are the files? Give another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    whole.write(path, json.dumps(content) + "\n")
+    done = set(progress)
+    return (image for image in evaluate.read_predictions(folder, source, channels) if image[0] not in done)
 
 
 if __name__ == "__main__":

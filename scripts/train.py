@@ -7,7 +7,7 @@ python scripts/train.py --config configs/nyud_mtinet.py:aux=edge+normals --confi
 from absl import flags
 from ml_collections import config_flags
 
-from mtl_jax import cli, evaluate, experiment
+from mtl_jax import cli, experiment, report
 from mtl_jax.config import validate
 from mtl_jax.train.loop import fit
 
@@ -23,7 +23,7 @@ def main() -> None:
     reference = None
     if _SINGLE_TASK.value:
         criteria = experiment.criteria(config, final=False)
-        reference = evaluate.read_single_task(_SINGLE_TASK.value, criteria, experiment.describe_protocol(config))
+        reference = report.read_single_task(_SINGLE_TASK.value, criteria, experiment.describe_protocol(config))
     fit(config, _WORKDIR.value, reference)
 
 

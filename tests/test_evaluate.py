@@ -2,10 +2,11 @@ import json
 from collections.abc import Iterator
 
 import cv2
+import jax
 import numpy as np
 import pytest
 
-from mtl_jax import backbones, constant, evaluate, experiment, metrics, parallel, predict, predictions, protocol
+from mtl_jax import backbones, constant, evaluate, experiment, metrics, parallel, predict, predictions, protocol, report
 from mtl_jax.config import num_channels
 from mtl_jax.restore import Restored
 from mtl_jax.train.loop import fit
@@ -27,11 +28,28 @@ def run(tmp_path_factory, data_dir):
 def test_scores_are_the_same_from_memory_and_from_files(run, tmp_path):
     source = experiment.open_split(run.config, "val", run.tasks)
     metrics = experiment.build_metrics(run.config, final=True)
-    results = evaluate.final(run.predict_split(source, 2), source, metrics, "nyud").results
-    evaluate.save_predictions(run.predict_split(source, 2), source, run.tasks, "nyud", tmp_path)
-    from_files = evaluate.read_predictions(tmp_path, source, num_channels(run.config, run.tasks), "nyud")
+    results = evaluate.final(evaluate.at_size(run.predict_split(source, 2)), source, metrics, "nyud").results
+    evaluate.save_predictions(run.predict_split(source, 2), source, "nyud", tmp_path)
+    from_files = evaluate.read_predictions(tmp_path, source, num_channels(run.config, run.tasks))
     again = evaluate.final(from_files, source, metrics, "nyud").results
     assert json.dumps(again) == json.dumps(results)
+
+
+def test_the_last_image_is_predicted_alike_alone(run):
+    """As after an interruption."""
+    source = experiment.open_split(run.config, "val", run.tasks)
+    everything = dict(run.predict_split(source, 2))
+    ((_, alone),) = run.predict_split(source.subset([len(source) - 1]), 2)
+    for task, value in alone.items():
+        np.testing.assert_array_equal(value, everything[len(source) - 1][task])
+
+
+def test_fingerprints_tell_models_apart(run):
+    again, other = (Restored(run.config, run.workdir, "best") for _ in range(2))
+    assert again.fingerprint == run.fingerprint
+    changed = jax.tree.map(lambda x: x + 1 if x.ndim else x, other.state.arrays)
+    other.state = other.state._replace(arrays=changed)
+    assert other.fingerprint != run.fingerprint
 
 
 def test_constant_predictions_are_scored_alike(run):
@@ -91,13 +109,14 @@ def test_a_missing_label_is_left_out_of_its_score_and_its_prediction_is_saved(tm
     samples, maps = _samples(4)
     for index, task in enumerate(FINAL):
         del samples[index][task]  # each image lacks another label
-    results = evaluate.final(enumerate(maps), Samples(samples), FINAL, "nyud").results
-    evaluate.save_predictions(enumerate(maps), Samples(samples), tuple(FINAL), "nyud", tmp_path)
+    results = evaluate.final(evaluate.at_size(enumerate(maps)), Samples(samples), FINAL, "nyud").results
+    evaluate.save_predictions(enumerate(maps), Samples(samples), "nyud", tmp_path)
     for index, task in enumerate(FINAL):
         rest = [i for i in range(4) if i != index]
         alone = {task: FINAL[task]}
         chosen = Samples([samples[i] for i in rest])
-        expected = evaluate.final(enumerate(maps[i] for i in rest), chosen, alone, "nyud").results
+        images = evaluate.at_size(enumerate(maps[i] for i in rest))
+        expected = evaluate.final(images, chosen, alone, "nyud").results
         assert results[task] == expected[task]
         assert len(list((tmp_path / task).iterdir())) == 4
 
@@ -106,7 +125,7 @@ def test_without_any_label_the_score_is_undefined():
     samples, maps = _samples(2)
     for sample in samples:
         del sample["depth"], sample["sal"]
-    results = evaluate.final(enumerate(maps), Samples(samples), FINAL, "nyud").results
+    results = evaluate.final(evaluate.at_size(enumerate(maps)), Samples(samples), FINAL, "nyud").results
     assert np.isnan(results["depth"]["rmse"])
     assert np.isnan(results["sal"]["mIoU"])
     assert np.isfinite(results["semseg"]["mIoU"])
@@ -116,9 +135,9 @@ def test_without_any_label_the_score_is_undefined():
     assert evaluate.score(results, reference, decide) is None
     assert evaluate.score(results, None, {"depth": decide["depth"]}) is None
     assert not evaluate.can_serve_as_reference(results, BOTH)
-    report = evaluate.report(results, reference, decide, step=1, protocol={"data": "own"})
-    assert report["delta_m"] is None
-    assert "a task's deciding metric is undefined" in evaluate.readable(report)
+    content = report.make(results, reference, decide, checkpoint="best", step=1, protocol={"data": "own"})
+    assert content["delta_m"] is None
+    assert "a task's deciding metric is undefined" in report.readable(content)
 
 
 def test_constants_come_from_the_images_with_a_label():
@@ -131,42 +150,6 @@ def test_constants_come_from_the_images_with_a_label():
     undefined = constant.score(Samples(nothing), Samples(nothing), FINAL, "nyud")
     assert np.isnan([undefined["semseg"]["mIoU"], undefined["edge"]["loss"], undefined["depth"]["rmse"]]).all()
     assert np.isfinite(constant.score(Samples(nothing), Samples(samples), FINAL, "nyud")["edge"]["loss"])
-
-
-def test_report_says_whether_single_task_results_were_there(run, tmp_path):
-    rules = experiment.describe_protocol(run.config)
-    results = {"semseg": {"mIoU": 0.3}, "depth": {"rmse": 0.5}}
-    alone = evaluate.report(results, None, BOTH, step=3, protocol=rules)
-    assert alone["delta_m"] is None
-    assert "no single-task results were given (--single_task DIR)" in evaluate.readable(alone)
-
-    for task, scores in {"semseg": {"mIoU": 0.2}, "depth": {"rmse": 0.4}}.items():
-        (tmp_path / task).mkdir()
-        evaluate.write_report(evaluate.report({task: scores}, None, BOTH, step=1, protocol=rules), tmp_path / task)
-    reference = evaluate.read_single_task([tmp_path], BOTH, rules)
-    report = evaluate.report(results, reference, BOTH, step=3, protocol=rules)
-    assert report["delta_m"] == pytest.approx((0.5 - 0.25) / 2)
-    assert "+12.50 %" in evaluate.readable(report)
-
-    with pytest.raises(FileNotFoundError, match=r"no single-task results\.json for edge"):
-        evaluate.read_single_task([tmp_path], SURVEY.criteria(("edge",), final=True), rules)
-    (tmp_path / "again").mkdir()
-    again = evaluate.write_report(
-        evaluate.report({"depth": {"rmse": 0.4}}, None, BOTH, step=1, protocol=rules), tmp_path / "again"
-    )
-    with pytest.raises(ValueError, match="are results of depth; name one"):
-        evaluate.read_single_task([tmp_path], BOTH, rules)
-    evaluate.write_report(
-        evaluate.report({"depth": {"rmse": 0.0}}, None, BOTH, step=1, protocol=rules), tmp_path / "again"
-    )
-    with pytest.raises(ValueError, match="rmse is 0 or undefined"):
-        evaluate.read_single_task([tmp_path / "again"], DEPTH, rules)
-    again.write_text("{")
-    with pytest.raises(ValueError, match=r"again/results\.json is not a report"):
-        evaluate.read_single_task([tmp_path], BOTH, rules)
-    again.unlink()
-    with pytest.raises(ValueError, match="different protocols are not comparable"):
-        evaluate.read_single_task([tmp_path], BOTH, rules | {"depth": "pixel"})
 
 
 def test_checkpoints_rank_by_gain_or_by_the_deciding_metric():

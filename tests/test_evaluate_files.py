@@ -14,6 +14,11 @@ from PIL import Image
 from mtl_jax import evaluate, predictions
 from mtl_jax.data import datasets
 from mtl_jax.data.records import as_text
+from mtl_jax.edge_scores import EdgeScores
+from mtl_jax.metrics import build
+from mtl_jax.progress import Progress
+from mtl_jax.protocol import EdgeRule
+from mtl_jax.tasks import TASKS as TABLE
 from tests.processes import ROOT
 
 TASKS = ("semseg", "human_parts", "sal", "normals", "edge")
@@ -60,7 +65,7 @@ def test_command(folder, data_dir):
     assert results["semseg"]["mIoU_present"] == results["human_parts"]["mIoU_present"] == results["sal"]["mIoU"] == 1
     assert results["normals"]["mean"] < 0.5  # 8 bits
     # Rendered ids are not among the 2498 of PASCAL-Context, which the protocol scores.
-    assert np.isnan(results["edge"]["odsF"])
+    assert results["edge"]["odsF"] is None
     assert report["protocol"] == {
         "data": "rendered_scenes/pascal_tiny",
         "depth": "image",
@@ -83,7 +88,7 @@ def test_command(folder, data_dir):
         20,
     )
     assert again.returncode == 0, again.stderr
-    report = json.loads((folder / "results.json").read_text())
+    report = json.loads((folder / "results_astmt.json").read_text())
     assert list(report["results"]) == ["sal", "edge"]
     assert report["protocol"]["edge"] == "nms, maxDist 0.0075, all images"
     assert 0.8 < report["results"]["edge"]["odsF"] <= 1
@@ -96,6 +101,8 @@ def test_command(folder, data_dir):
 def test_wrong_arguments(tmp_path):
     for args, message in (
         ((), "give either --workdir"),
+        (("--predictions", tmp_path, "--step", "3", "--batch_size", "2"), "--step, --batch_size cannot be given with"),
+        (("--workdir", tmp_path, "--tasks", "edge"), "--tasks cannot be given with --workdir"),
         (("--predictions", tmp_path / "nowhere"), "there is no folder"),
         (("--predictions", tmp_path), "--predictions needs --dataset: nyud, pascal, folder"),
         (("--predictions", tmp_path, "--dataset", "nyud"), "has no sub-folder of a task of nyud: semseg"),
@@ -107,7 +114,8 @@ def test_wrong_arguments(tmp_path):
 
 
 def read(folder, source, tasks=TASKS):
-    return list(evaluate.read_predictions(folder, source, {task: CHANNELS[task] for task in tasks}, "pascal"))
+    images = evaluate.read_predictions(folder, source, {task: CHANNELS[task] for task in tasks})
+    return [{task: load(task, source.sample(i, (), "pascal")) for task in tasks} for i, load in images]
 
 
 def test_missing_and_extra_files(folder, source, caplog):
@@ -161,7 +169,7 @@ def test_class_ids_in_few_bits_and_palettes(tmp_path):
     ("content", "message"),
     [
         ({"depth": np.array([[1.0, np.nan], [np.inf, 2.0]])}, "2 values are NaN or infinite"),
-        ({"pred": np.ones((2, 2))}, "it has pred, expected the key 'depth'"),
+        ({"pred": np.ones((2, 2))}, "no key 'depth'; the file has: pred"),
         ({"depth": np.ones((2, 2, 2))}, r"depth is float64 with the shape \(2, 2, 2\), expected numbers"),
         ({"depth": np.ones((3, 2))}, "size 3x2, the image is 2x2"),
         (b"nothing", "not a readable .mat file"),
@@ -175,6 +183,55 @@ def test_faulty_depth(tmp_path, content, message):
         scipy.io.savemat(path, content)
     with pytest.raises(ValueError, match=rf"a\.mat: .*{message}"):
         predictions.load("depth", tmp_path / "a", (2, 2))
+
+
+def test_an_interrupted_evaluation_goes_on(folder, source, tmp_path):
+    """The scores are those of an evaluation that was not, and no finished image is read again."""
+    metrics = {task: build(TABLE[task].metric, num_classes=CHANNELS[task], final=True) for task in TASKS}
+    rule = EdgeRule("plain")
+
+    def final(images, progress=None):
+        edges = EdgeScores(source, rule, num_workers=0)
+        return evaluate.final(images, source, metrics, "pascal", edges, progress)
+
+    def images(last=None):
+        for index, load in evaluate.read_predictions(folder, source, CHANNELS):
+            if index == last:
+                raise KeyboardInterrupt
+            yield index, load
+
+    once = final(images())
+    with Progress(tmp_path / "results.partial", "") as progress, pytest.raises(KeyboardInterrupt):
+        final(images(last=3), progress)
+    with Progress(tmp_path / "results.partial", "") as progress:
+        assert list(progress) == [0, 1, 2]
+        again = final(((index, load) for index, load in images() if index > 2), progress)
+    assert 0.8 < once.results["edge"]["odsF"] <= 1
+    np.testing.assert_equal(again.results, once.results)
+    assert again.bootstrap(5) == once.bootstrap(5)
+
+
+def test_folders_have_one_owner(tmp_path):
+    folder, owner = tmp_path / "new" / "saved", {"workdir": "/runs/a", "step": 6}
+    predictions.claim(folder, owner)
+    (folder / "edge").mkdir()
+    predictions.claim(folder, owner)
+    with pytest.raises(ValueError, match=r"holds the predictions of .*'step': 6.*, these are of .*'step': 8.*another"):
+        predictions.claim(folder, owner | {"step": 8})
+    (folder / predictions.OWNER).write_text("{")
+    with pytest.raises(ValueError, match=r"predictions\.json cannot be read"):
+        predictions.claim(folder, owner)
+    (folder / predictions.OWNER).unlink()
+    with pytest.raises(ValueError, match=r"is not empty and has no predictions\.json: whose are the files"):
+        predictions.claim(folder, owner)
+
+
+def test_fingerprint_of_files(folder, source):
+    first = predictions.fingerprint(folder, TASKS, source.ids())
+    assert predictions.fingerprint(folder, TASKS, source.ids()) == first
+    path = folder / "edge" / f"{source.ids()[1]}.png"
+    cv2.imwrite(str(path), 255 - cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+    assert predictions.fingerprint(folder, TASKS, source.ids()) != first
 
 
 def test_a_subset_of_a_split(source):

@@ -1,113 +1,100 @@
-"""Runs in one table."""
+"""What evaluation leaves behind, and single-task results found among it."""
 
 import json
-import subprocess
-import sys
+import math
 
-import numpy as np
 import pytest
 
-from mtl_jax import evaluate, experiment, plots, report
-from mtl_jax.config import Config, Data, Model, validate
-from tests.processes import ROOT
+from mtl_jax import protocol, report
 
-SINGLE = {"semseg": {"mIoU": 0.4, "per_class_IoU": [0.2, 0.6]}, "depth": {"rmse": 0.8}}
+RULES = {"data": "nyud_mt/survey", "depth": "image", "saliency": "mIoU", "edge": "nms, maxDist 0.011, all images"}
+SURVEY = protocol.get("survey")
+DEPTH = SURVEY.criteria(("depth",), final=True)
+BOTH = SURVEY.criteria(("semseg", "depth"), final=True)
+SINGLE = {"semseg": {"mIoU": 0.2}, "depth": {"rmse": 0.4}}
 
 
-def write(folder, tasks, results, *, seed=0, step=30, protocol="survey", latest=None, model=None):
-    """A work directory as training and evaluation leave it."""
-    config = Config(Data("nyud", tasks), Model(model or ("single_task" if len(tasks) == 1 else "mti_net")))
-    config.train.seed, config.train.eval_protocol = seed, protocol
-    experiment.claim_workdir(validate(config), folder, resumes=False)
-    rules, criteria = experiment.describe_protocol(config), experiment.criteria(config, final=True)
-    evaluate.write_report(evaluate.report(results, None, criteria, step=step, protocol=rules), folder)
-    if latest:
-        again = evaluate.report(latest, None, criteria, step=40, protocol=rules)
-        evaluate.write_report(again, folder, "latest")
-    lines = [{"step": i, "kind": "train", "loss/total": 3.0 / i} for i in range(1, 6)]
-    lines += [{"step": 5, "kind": "eval", **{f"{task}/{c.name}": 0.5 for task, c in criteria.items()}}]
-    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 6, "ki')
+def write(folder, results, *, checkpoint="best", protocol=RULES, name=None):
+    folder.mkdir(exist_ok=True)
+    content = report.make(results, None, BOTH, checkpoint=checkpoint, step=1, protocol=protocol)
+    return report.write(content, folder / (name or report.file_name(checkpoint or "best")))
 
 
 @pytest.fixture
 def runs(tmp_path):
     for task, scores in SINGLE.items():
-        write(tmp_path / f"single_{task}", (task,), {task: scores})
-    for seed, (miou, rmse) in enumerate([(0.44, 0.8), (0.48, 0.72)]):
-        several = {"semseg": {"mIoU": miou, "per_class_IoU": [0.3, 0.6]}, "depth": {"rmse": rmse}}
-        last = {"semseg": {"mIoU": 0.4}, "depth": {"rmse": 0.8}}
-        write(tmp_path / f"mti_{seed}", ("semseg", "depth"), several, seed=seed, step=20 + seed, latest=last)
-    write(tmp_path / "pixel", ("semseg", "depth"), {"semseg": {"mIoU": 0.5}, "depth": {"rmse": 0.9}}, protocol="astmt")
+        write(tmp_path / task, {task: scores})
     return tmp_path
 
 
-def test_table(runs):
-    tables = report.tabulate(report.find_runs([runs]))
-    assert len(tables) == 2  # of different protocols, never one beside the other
-    survey, astmt = (
-        next(rows for key, rows in tables.items() if f"depth {depth}" in key) for depth in ("image", "pixel")
-    )
-    rows = {(row.runs[0].config.model.name, row.which, len(row.scores)): row for row in survey}
-    best = rows["mti_net", "best", 2]
-    assert best.scores == {"semseg": [0.44, 0.48], "depth": [0.8, 0.72]}
-    np.testing.assert_allclose(best.gains, [(0.1 + 0) / 2, (0.2 + 0.1) / 2])
-    assert rows["mti_net", "latest", 2].gains == [0, 0]
-    assert best.parameters > 1e6
-    assert best.multiply_adds > 1e9
-    assert [row.gains for row in astmt] == [[]]  # its single-task results are of another protocol
-
-    text = report.markdown(tables)
-    lines = [line for line in text.splitlines() if "best (step 20, 21)" in line]
-    assert len(lines) == 1
-    assert "| 0.4600 ± 0.0283 | 0.7600 ± 0.0566 | +10.00 ± 7.07 |" in lines[0]
-    assert "latest (step 40)" in text
-    assert "semseg mIoU ↑ | depth rmse ↓" in text
+def test_with_and_without_single_task_results(runs):
+    results = {"semseg": {"mIoU": 0.3}, "depth": {"rmse": 0.5}}
+    alone = report.make(results, None, BOTH, checkpoint="best", step=3, protocol=RULES)
+    assert alone["delta_m"] is None
+    assert "no single-task results were given (--single_task DIR)" in report.readable(alone)
+    reference = report.read_single_task([runs], BOTH, RULES)
+    assert reference == SINGLE
+    content = report.make(results, reference, BOTH, checkpoint="best", step=3, protocol=RULES)
+    assert content["delta_m"] == pytest.approx((0.5 - 0.25) / 2)
+    assert "+12.50 %" in report.readable(content)
 
 
-def test_a_checkpoint_under_another_protocol_has_its_own_table(runs):
-    path = runs / "mti_0" / "results_latest.json"
-    content = json.loads(path.read_text())
-    content["protocol"]["depth"] = "pixel"
-    path.write_text(json.dumps(content))
-    tables = report.tabulate(report.find_runs([runs / "mti_0"]))
-    assert [[row.which for row in rows] for rows in tables.values()] == [["best"], ["latest"]]
+def test_missing_single_task_results(runs):
+    with pytest.raises(FileNotFoundError, match=r"no single-task results\.json for edge"):
+        report.read_single_task([runs], SURVEY.criteria(("edge",), final=True), RULES)
 
 
-def test_undefined_scores(tmp_path):
-    for seed, miou in enumerate([float("nan"), 0.5]):
-        write(tmp_path / f"run_{seed}", ("semseg",), {"semseg": {"mIoU": miou}}, seed=seed)
-    tables = report.tabulate(report.find_runs([tmp_path, tmp_path.resolve() / "run_0"]))  # once, though named twice
-    assert "| nan |" in report.markdown(tables)
-    (row,) = next(iter(tables.values()))
-    assert len(row.runs) == 2
+def test_unusable_single_task_results(runs):
+    path = write(runs / "again", {"depth": {"rmse": 0.4}})
+    with pytest.raises(ValueError, match="are results of depth; name one"):
+        report.read_single_task([runs], BOTH, RULES)
+    write(runs / "again", {"depth": {"rmse": 0.0}})
+    with pytest.raises(ValueError, match="rmse is 0 or undefined"):
+        report.read_single_task([runs / "again"], DEPTH, RULES)
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"again/results\.json is not a report"):
+        report.read_single_task([runs], BOTH, RULES)
 
 
-def test_directories_without_runs(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no evaluated run below .*; run scripts/evaluate\.py"):
-        report.find_runs([tmp_path])
+def test_another_protocol_is_refused_unless_the_right_one_is_there_too(runs):
+    pixel = RULES | {"depth": "pixel"}
+    with pytest.raises(ValueError, match=r"obtained under the protocol .* different protocols are not comparable"):
+        report.read_single_task([runs], BOTH, pixel)
+    for task in SINGLE:
+        write(runs / task, {task: dict.fromkeys(SINGLE[task], 0.5)}, protocol=pixel, name="results_astmt.json")
+    assert report.read_single_task([runs], BOTH, pixel) == {"semseg": {"mIoU": 0.5}, "depth": {"rmse": 0.5}}
+    assert report.read_single_task([runs], BOTH, RULES) == SINGLE
 
 
-def test_damaged_report(runs):
-    (runs / "mti_0" / "results.json").write_text("{")
-    with pytest.raises(ValueError, match=r"mti_0/results\.json is not a report"):
-        report.find_runs([runs])
+def test_other_checkpoints_and_scores_of_files_are_no_single_task_results(runs):
+    write(runs / "depth", {"depth": {"rmse": 0.1}}, checkpoint="latest")
+    write(runs / "files", {"depth": {"rmse": 0.1}}, checkpoint=None)  # perhaps one task of several
+    assert report.read_single_task([runs], BOTH, RULES) == SINGLE
+    assert report.read_single_task([runs / "files"], DEPTH, RULES) == {"depth": {"rmse": 0.1}}
 
 
-def test_plots(runs, tmp_path):
-    written = plots.draw(report.find_runs([runs]), tmp_path / "plots")
-    assert [path.name for path in written] == ["loss.png", "depth_rmse.png", "semseg_mIoU.png", "semseg_IoU.png"]
-    assert all(path.stat().st_size > 5000 for path in written)
+def test_names():
+    names = [report.file_name(*which) for which in ((), ("latest",), ("17",), ("best", "astmt"), ("latest", "invpt"))]
+    assert names == [
+        "results.json",
+        "results_latest.json",
+        "results_17.json",
+        "results_astmt.json",
+        "results_latest_invpt.json",
+    ]
 
 
-def test_command(runs, tmp_path):
-    command = [sys.executable, "scripts/report.py", runs / "mti_0", runs / "mti_1", "--json", tmp_path / "report.json"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    assert "| mti_net | hrnet_w18 | best (step 20, 21) |" in done.stdout
-    content = json.loads((tmp_path / "report.json").read_text())
-    assert [entry["checkpoint"] for entry in content] == ["best", "latest"]
-    assert content[0]["seeds"] == [0, 1]
-    assert content[0]["delta_m"] is None
-    assert content[0]["scores"]["depth"]["mean"] == pytest.approx(0.76)
-    nothing = subprocess.run([sys.executable, "scripts/report.py"], capture_output=True, text=True, cwd=ROOT)
-    assert "missing arguments: directories..." in nothing.stdout + nothing.stderr
+def test_only_reports_are_found(tmp_path):
+    names = ["results.json", "results_17_survey.json"]
+    for name in (*names, "results_of_mine.json", "results.partial"):
+        (tmp_path / name).write_text("")
+    assert [path.name for path in report.find([tmp_path])] == names
+
+
+def test_undefined_scores_are_null_in_the_file(tmp_path):
+    path = write(tmp_path, {"semseg": {"mIoU": math.nan, "per_class_IoU": [math.nan, 0.5]}})
+    strict = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert strict["results"]["semseg"] == {"mIoU": None, "per_class_IoU": [None, 0.5]}
+    scores = report.read(path)["results"]["semseg"]
+    assert math.isnan(scores["mIoU"])
+    assert math.isnan(scores["per_class_IoU"][0])

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from mtl_jax import workers
+from mtl_jax import whole, workers
 from mtl_jax.boundaries.counts import FIELDS, Counts, count
 from mtl_jax.boundaries.protocols import Protocol
 from mtl_jax.boundaries.truth import decode_grey, read_truth
+from mtl_jax.data.files import listing
 
-_LISTED = 20
+_TRUTHS = (".mat", ".png")
+_RULES = 1  # to be raised when the same files are counted differently, so that stored counts are not taken any more
 _logger = logging.getLogger(__name__)
 
 
@@ -53,8 +55,8 @@ def count_images(
     """
     repeated = sorted(name for name, times in Counter(image.id for image in images).items() if times > 1)
     if repeated:
-        raise ValueError(f"images are given more than once: {', '.join(repeated[:_LISTED])}; list each id once")
-    known = _read_store(store) if store is not None else {}
+        raise ValueError(f"images are given more than once: {listing(repeated)}; list each id once")
+    known = _read_store(store, len(protocol.thresholds)) if store is not None else {}
     problems: list[str] = []
     keys: dict[str, str] = {}
     for image in images:
@@ -72,11 +74,8 @@ def count_images(
                 known[keys[image.id]] = result
                 write(image.id, keys[image.id], result)
     if problems:
-        rest = len(problems) - _LISTED
-        more = f"\n  and {rest} more" if rest > 0 else ""
-        raise ValueError(
-            f"{len(problems)} of {len(images)} images cannot be scored:\n  " + "\n  ".join(problems[:_LISTED]) + more
-        )
+        listed = listing(problems, "\n  ")
+        raise ValueError(f"{len(problems)} of {len(images)} images cannot be scored:\n  {listed}")
     return Counts.stack([known[keys[image.id]] for image in images])
 
 
@@ -93,29 +92,33 @@ def find_images(predictions: Path, truths: Path, ids: Iterable[str] | None = Non
     for folder in (predictions, truths):
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no folder {folder}")
-    true: dict[str, Path] = {}
-    for path in sorted(path for suffix in ("png", "mat") for path in truths.glob(f"**/*.{suffix}")):
-        name = path.relative_to(truths).with_suffix("").as_posix()
-        if name in true:
-            raise ValueError(f"both {true[name]} and {path} are the truth of {name}; keep one")
-        true[name] = path
-    names = sorted(true) if ids is None else list(ids)
+    if ids is None:
+        names = sorted({_name(path, truths) for suffix in _TRUTHS for path in truths.glob(f"**/*{suffix}")})
+    else:
+        names = list(ids)
     if not names:
         what = "the list of ids is empty" if ids is not None else f"{truths} has neither .png nor .mat files"
         raise ValueError(f"there is nothing to score: {what}")
-    predicted = {
-        path.relative_to(predictions).with_suffix("").as_posix(): path for path in predictions.glob("**/*.png")
-    }
-    missing = [f"{predictions / name}.png" for name in names if name not in predicted]
-    missing += [f"{truths / name}.png or .mat" for name in names if name not in true]
+    images, missing = [], []
+    for name in names:
+        predicted = Path(f"{predictions / name}.png")
+        true = [path for suffix in _TRUTHS if (path := Path(f"{truths / name}{suffix}")).exists()]
+        if len(true) > 1:
+            raise ValueError(f"both {true[0]} and {true[1]} are the truth of {name}; keep one")
+        if not predicted.exists():
+            missing.append(str(predicted))
+        if not true:
+            missing.append(f"{truths / name}.png or .mat")
+        images += [Image(name, predicted, path, kind) for path in true]
     if missing:
-        rest = len(missing) - _LISTED
-        raise FileNotFoundError(
-            f"{len(missing)} files are missing: {', '.join(missing[:_LISTED])}" + (f", and {rest} more" * (rest > 0))
-        )
-    if extra := len(predicted.keys() - set(names)):
+        raise FileNotFoundError(f"{len(missing)} files are missing: {listing(missing)}")
+    if extra := len({_name(path, predictions) for path in predictions.glob("**/*.png")} - set(names)):
         _logger.warning("%d predictions in %s are of other images and are ignored", extra, predictions)
-    return [Image(name, predicted[name], true[name], kind) for name in names]
+    return images
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()
 
 
 def pascal_context_ids() -> list[str]:
@@ -129,7 +132,7 @@ def _content(data: Path | bytes) -> bytes:
 
 def _key(image: Image, protocol: Protocol) -> str:
     """What an image's counts follow from."""
-    parts = [repr((protocol, image.kind)).encode(), _content(image.prediction), _content(image.truth)]
+    parts = [repr((_RULES, protocol, image.kind)).encode(), _content(image.prediction), _content(image.truth)]
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:32]
 
 
@@ -176,17 +179,18 @@ class _Store:
     def _write(self, image_id: str, key: str, counts: Counts) -> None:
         if self._file is not None:
             line = {"id": image_id, "key": key, **{name: getattr(counts, name).tolist() for name in FIELDS}}
-            self._file.write(json.dumps(line).encode() + b"\n")
-            self._file.flush()
+            whole.append(self._file, json.dumps(line).encode() + b"\n")
 
 
-def _read_store(path: Path) -> dict[str, Counts]:
-    """{key: counts}, without what a killed run left unfinished."""
+def _read_store(path: Path, thresholds: int) -> dict[str, Counts]:
+    """{key: counts}, without what a killed run left unfinished, and without those of other protocols."""
     known: dict[str, Counts] = {}
     for line in path.read_bytes().splitlines() if path.exists() else ():
         try:
             content = json.loads(line)
-            known[content["key"]] = Counts(*(np.array(content[name], np.int64) for name in FIELDS))
+            counts = Counts(*(np.array(content[name], np.int64) for name in FIELDS))
+            if all(value.shape == (thresholds,) for value in vars(counts).values()):
+                known[content["key"]] = counts
         except (ValueError, KeyError, TypeError):
             continue
     return known

@@ -3,9 +3,10 @@
 import math
 
 import numpy as np
-from numba import njit
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+from mtl_jax.boundaries.compiled import compiled
 
 _FREE = -1
 _COST_PER_PIXEL = 100  # costs are rounded to whole hundredths of a pixel
@@ -93,7 +94,7 @@ def _candidates(
     return _collect(ids.ravel(), positions, offsets, count)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _collect(
     ids: np.ndarray, positions: np.ndarray, offsets: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -122,7 +123,7 @@ def _collect(
     return starts, neighbours, mate, mate_of_truth
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _hopcroft_karp(starts: np.ndarray, neighbours: np.ndarray, mate: np.ndarray, mate_of_truth: np.ndarray) -> None:
     """Enlarges the matching to a largest one, in place."""
     n = len(mate)

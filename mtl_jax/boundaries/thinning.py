@@ -1,7 +1,8 @@
 """Thinning of binary maps to lines one pixel wide."""
 
 import numpy as np
-from numba import njit
+
+from mtl_jax.boundaries.compiled import compiled
 
 # The eight neighbours, counter-clockwise from the east: x1 ... x8 of the conditions below.
 _ROWS = (0, -1, -1, -1, 0, 1, 1, 1)
@@ -49,7 +50,7 @@ def _deleted() -> np.ndarray:
 _DELETED = _deleted()
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _thin(image: np.ndarray, pixels: np.ndarray, offsets: np.ndarray, deleted: np.ndarray) -> None:
     """Thins the flat padded image in place; `pixels` are the indices of its set pixels."""
     count, chosen = len(pixels), np.empty(len(pixels), np.bool_)

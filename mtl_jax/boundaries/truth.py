@@ -1,12 +1,9 @@
 """Reading true boundaries from the files in which data sets keep them."""
 
-import io
-
 import numpy as np
-import scipy.io
 
 from mtl_jax.boundaries.labels import label_boundary
-from mtl_jax.data import records
+from mtl_jax.data import files, records
 
 KINDS = ("labels", "boundaries")
 _LABEL_MAP, _ANNOTATORS = "LabelMap", "groundTruth"
@@ -27,19 +24,16 @@ def read_truth(data: bytes, kind: str = "labels") -> list[np.ndarray]:
         image = decode_grey(data)
         return [label_boundary(image) if kind == "labels" else image > 0]
     try:
-        content = scipy.io.loadmat(io.BytesIO(data))
-    except Exception as error:  # scipy raises whatever the bytes lead to
-        raise ValueError(f"neither a PNG nor a readable .mat file ({error})") from error
-    if _LABEL_MAP in content:
-        return [label_boundary(_plane(content[_LABEL_MAP], _LABEL_MAP))]
-    if _ANNOTATORS in content:
-        try:
-            maps = [entry["Boundaries"][0, 0] for entry in content[_ANNOTATORS].ravel()]
-        except (IndexError, TypeError, ValueError, KeyError) as error:
-            raise ValueError(f"{_ANNOTATORS} is no list of annotators with Boundaries ({error})") from error
-        return [_plane(value, "Boundaries") > 0 for value in maps]
-    found = [name for name in content if not name.startswith("__")]
-    raise ValueError(f"a .mat file with {', '.join(found) or 'nothing'}, expected {_LABEL_MAP} or {_ANNOTATORS}")
+        name, value = files.mat_variable(data, (_LABEL_MAP, _ANNOTATORS))
+    except ValueError as error:
+        raise ValueError(f"neither a PNG nor a .mat file with ground truth: {error}") from error
+    if name == _LABEL_MAP:
+        return [label_boundary(_plane(value, name))]
+    try:
+        maps = [entry["Boundaries"][0, 0] for entry in value.ravel()]
+    except (IndexError, TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"{name} is no list of annotators with Boundaries ({error})") from error
+    return [_plane(boundary, "Boundaries") > 0 for boundary in maps]
 
 
 def decode_grey(data: bytes) -> np.ndarray:

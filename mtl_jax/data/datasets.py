@@ -299,19 +299,21 @@ class Split:
         where = f"{self.name}, split {self.split}, record {index}"
         return records.decode(self[index], tasks, family=family, where=where)
 
-    def boundary(self, index: int, family: str) -> np.ndarray | None:
-        """The thin boundary that predicted edges are scored against, bool `[H, W]`; None for an image without edges.
+    def boundary(self, index: int, edge: np.ndarray) -> np.ndarray:
+        """The thin boundary that predicted edges are scored against, bool `[H, W]`.
 
         Where the data set does not store it, it is that of the edge map read as a map of two regions, edge and no edge:
         both sides of every line, thinned, as in the published scores of NYUD.
+
+        Args:
+            edge: the record's decoded label of edges, `[H, W, 1]`.
         """
         record = self._opened()[int(self._positions[index])]
         if records.BOUNDARY in record:
             return records.decode_image(bytes(record[records.BOUNDARY]), 1)[..., 0] > 0
         from mtl_jax.boundaries.labels import label_boundary  # loads a compiler that training does not need
 
-        edge = self.sample(index, ("edge",), family).get("edge")
-        return None if edge is None else label_boundary(edge[..., 0] >= 0.5)
+        return label_boundary(edge[..., 0] >= 0.5)
 
     def _opened(self) -> Any:
         with self._lock:

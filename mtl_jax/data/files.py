@@ -5,7 +5,7 @@ faulty file. `read` runs the readers of one image and collects what is wrong ins
 """
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import scipy.io
 
 from mtl_jax.data import records
 
+_LISTED = 20
 Size = tuple[int, int]
 Reader = Callable[[bytes], tuple[Any, Size]]
 Load = Callable[[bytes], np.ndarray]
@@ -39,6 +40,12 @@ def check_size(name: str, size: Size, expected: Size, reason: str, problems: lis
     """Adds a problem unless the size is the expected one."""
     if size != expected:
         problems.append(f"{name}: size {size_text(size)}, {reason} {size_text(expected)}")
+
+
+def listing(items: Sequence[str], separator: str = ", ") -> str:
+    """Some of the items, and how many more there are."""
+    rest = len(items) - _LISTED
+    return separator.join((*items[:_LISTED], *([f"and {rest} more"] if rest > 0 else [])))
 
 
 def size_text(size: Size) -> str:
@@ -142,17 +149,24 @@ def check_unit_length(vectors: np.ndarray) -> None:
 def mat(key: str) -> Load:
     """The variable `key` of a MATLAB file."""
 
-    def load(data: bytes) -> np.ndarray:
-        try:
-            content = scipy.io.loadmat(io.BytesIO(data))
-        except Exception as error:  # scipy raises whatever the bytes lead it to
-            raise ValueError(f"not a readable .mat file ({error})") from error
-        if key not in content:
-            have = ", ".join(name for name in content if not name.startswith("__")) or "none"
-            raise ValueError(f"no key {key!r}; the file has: {have}")
-        return content[key]
+    return lambda data: mat_variable(data, (key,))[1]
 
-    return load
+
+def mat_variable(data: bytes, keys: Sequence[str]) -> tuple[str, np.ndarray]:
+    """(name, value) of the first of these variables that a MATLAB file has.
+
+    Raises:
+        ValueError: no MATLAB file, or one with none of them; the message lists what it has.
+    """
+    try:
+        content = scipy.io.loadmat(io.BytesIO(data))
+    except Exception as error:  # scipy raises whatever the bytes lead it to
+        raise ValueError(f"not a readable .mat file ({error})") from error
+    for key in keys:
+        if key in content:
+            return key, content[key]
+    have = ", ".join(name for name in content if not name.startswith("__")) or "none"
+    raise ValueError(f"no key {' or '.join(map(repr, keys))}; the file has: {have}")
 
 
 def npy(data: bytes) -> np.ndarray:

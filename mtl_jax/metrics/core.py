@@ -6,8 +6,9 @@ arrays, also inside `jax.jit`, in float32 (scores while training) and NumPy arra
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ Stats = dict[str, Any]  # {name: [B, ...]}, jax or NumPy
 Result = dict[str, float | list[float]]
 
 
-class Metric(Protocol):
+class Metric(ABC):
     """A score of one task.
 
     Attributes:
@@ -24,20 +25,24 @@ class Metric(Protocol):
         from_summed: the scores that follow from those.
     """
 
-    summed: ClassVar[tuple[str, ...]]
-    from_summed: ClassVar[tuple[str, ...]]
+    summed: ClassVar[tuple[str, ...]] = ()
+    from_summed: ClassVar[tuple[str, ...]] = ()
 
+    @abstractmethod
     def empty(self) -> Stats:
         """The statistics of no image: the right names, shapes `[0, ...]` and dtypes."""
-        ...
 
+    @abstractmethod
     def update(self, prediction: Any, label: Any) -> Stats:
         """Statistics of each image of a batch, `{name: [B, ...]}`; the inputs are left as they are."""
-        ...
 
+    @abstractmethod
     def compute(self, stats: Stats) -> Result:
         """The scores of a collection `{name: [N, ...]}` (without the image axis for `summed`); NaN if undefined."""
-        ...
+
+    def resampled(self, stats: Stats, everything: Stats) -> Result:
+        """The scores of images drawn from `everything`, some repeatedly and some not at all."""
+        return self.compute(stats)
 
 
 class Accumulator:
@@ -99,15 +104,14 @@ class Accumulator:
     def bootstrap(self, resamples: int, seed: int, level: float = 0.95) -> dict[str, tuple[float, float]]:
         """Confidence intervals of the scalar scores over the images, see `intervals`.
 
-        Scores for which single images are not kept (`Metric.from_summed`) have none. A class that occurs in few images
-        is missing from many resamples and counts 0 there, so the interval of mIoU then lies too low.
+        Scores for which single images are not kept (`Metric.from_summed`) have none.
         """
         stats = self.stats()
         kept = {name: value for name, value in stats.items() if name in self._kept}
         summed = {name: value for name, value in stats.items() if name not in self._kept}
 
         def scores(images: np.ndarray) -> Result:
-            found = self.metric.compute({**{name: value[images] for name, value in kept.items()}, **summed})
+            found = self.metric.resampled({**{name: value[images] for name, value in kept.items()}, **summed}, stats)
             return {name: value for name, value in found.items() if name not in self.metric.from_summed}
 
         return intervals(scores, len(next(iter(kept.values()))), resamples, seed, level)

@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from mtl_jax.metrics.core import Result, Stats, check_shapes, image_sum, namespace, ratio, total
+from mtl_jax.metrics.core import Metric, Result, Stats, check_shapes, image_sum, namespace, ratio, total
 from mtl_jax.tasks import IGNORE
 
 PROTOCOLS = ("image", "pixel")
@@ -16,7 +16,7 @@ _COUNTS = ("pixels", "delta1", "delta2", "delta3")
 
 
 @dataclass(frozen=True)
-class Depth:
+class Depth(Metric):
     """Depth errors over valid pixels: those whose label is neither 255 nor 0.
 
     With prediction p and label g in metres: `rmse` = sqrt(mean (p - g)^2), `log_rmse` the same of the logarithms,
@@ -28,9 +28,6 @@ class Depth:
     """
 
     protocol: str = "image"
-
-    summed: ClassVar[tuple[str, ...]] = ()
-    from_summed: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
         if self.protocol not in PROTOCOLS:

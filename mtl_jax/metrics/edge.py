@@ -1,18 +1,18 @@
 """Scores of edge maps."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from mtl_jax.metrics.core import Result, Stats, check_shapes, image_sum, namespace, ratio, total
+from mtl_jax.metrics.core import Metric, Result, Stats, check_shapes, image_sum, namespace, ratio, total
 from mtl_jax.tasks import IGNORE
 
 EPS = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
-class Edge:
+class Edge(Metric):
     """Balanced cross-entropy of edge probabilities, the mean over the labelled pixels of the data set.
 
     `loss` = mean of -w y log(p) - (1 - w)(1 - y) log(1 - p) with y = label >= 0.5 and p = prediction / 255. The
@@ -24,9 +24,6 @@ class Edge:
     """
 
     pos_weight: float = 0.95
-
-    summed: ClassVar[tuple[str, ...]] = ()
-    from_summed: ClassVar[tuple[str, ...]] = ()
 
     def empty(self) -> Stats:
         return {"pixels": np.zeros(0, np.int32), "loss": np.zeros(0)}

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mtl_jax.metrics.core import Result, Stats, check_shapes, counts, image_sum, namespace, ratio, total
+from mtl_jax.metrics.core import Metric, Result, Stats, check_shapes, counts, image_sum, namespace, ratio, total
 from mtl_jax.tasks import IGNORE
 
 LIMITS = (11.25, 22.5, 30.0)
@@ -14,7 +14,7 @@ BINS_PER_DEGREE = 1000
 
 
 @dataclass(frozen=True)
-class Normals:
+class Normals(Metric):
     """Angle in degrees between predicted and labelled directions, over all labelled pixels of the data set.
 
     Results: `mean`, `median`, `rmse` (root of the mean squared angle) and the percentage of pixels below 11.25, 22.5

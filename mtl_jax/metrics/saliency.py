@@ -1,18 +1,18 @@
 """Scores of saliency maps."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from mtl_jax.metrics.core import Result, Stats, check_shapes, image_sum, namespace, ratio, total
+from mtl_jax.metrics.core import Metric, Result, Stats, check_shapes, image_sum, namespace, ratio, total
 from mtl_jax.tasks import IGNORE
 
 THRESHOLDS = tuple(float(t) for t in np.linspace(0.2, 0.9, 15))
 
 
 @dataclass(frozen=True)
-class Saliency:
+class Saliency(Metric):
     """Overlap of the thresholded map with the labelled foreground, averaged over the images with a label.
 
     At each threshold t the foreground is prediction / 255 > t. For each image: Jaccard index (1 if prediction and
@@ -25,9 +25,6 @@ class Saliency:
     """
 
     thresholds: tuple[float, ...] = THRESHOLDS
-
-    summed: ClassVar[tuple[str, ...]] = ()
-    from_summed: ClassVar[tuple[str, ...]] = ()
 
     def empty(self) -> Stats:
         per_threshold = np.zeros((0, len(self.thresholds)), np.int32)

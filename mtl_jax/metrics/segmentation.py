@@ -1,16 +1,16 @@
 """Scores of class maps: semantic segmentation and human parts."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from mtl_jax.metrics.core import Result, Stats, check_shapes, counts, namespace, ratio
+from mtl_jax.metrics.core import Metric, Result, Stats, check_shapes, counts, namespace, ratio
 from mtl_jax.tasks import IGNORE
 
 
 @dataclass(frozen=True)
-class Segmentation:
+class Segmentation(Metric):
     """Intersection over union and accuracy of class maps, over all pixels of the data set.
 
     IoU_c = TP_c / (TP_c + FP_c + FN_c), counted where the label is not 255. `mIoU` averages over all classes, those
@@ -24,9 +24,6 @@ class Segmentation:
 
     num_classes: int
     skip_empty: bool = False
-
-    summed: ClassVar[tuple[str, ...]] = ()
-    from_summed: ClassVar[tuple[str, ...]] = ()
 
     def empty(self) -> Stats:
         return {name: np.zeros((0, self.num_classes), np.int32) for name in ("tp", "fp", "fn")}
@@ -58,3 +55,9 @@ class Segmentation:
             "mean_accuracy": float(ratio(ratio(tp, tp + fn, empty=0.0).sum(), labelled.sum())),
             "per_class_IoU": iou.tolist(),
         }
+
+    def resampled(self, stats: Stats, everything: Stats) -> Result:
+        """As `compute`, but a class that only this drawing misses does not count 0 in mIoU; it is left out."""
+        scores = self.compute(stats)
+        occurring = np.any([everything[name].any(axis=0) for name in ("tp", "fp", "fn")], axis=0)
+        return scores | {"mIoU": float(np.multiply(scores["mIoU_present"], occurring.mean()))}

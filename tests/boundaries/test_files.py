@@ -95,6 +95,26 @@ def test_extra_predictions_are_ignored_and_told(folders, caplog):
     assert "1 predictions" in caplog.text
 
 
+def test_linked_folders(folders, tmp_path):
+    """The predictions and truths of a sub-folder may lie elsewhere."""
+    for i, folder in enumerate(folders):
+        outer = tmp_path / f"outer{i}"
+        outer.mkdir()
+        (outer / "linked").symlink_to(folder)
+    ids = [f"linked/{name}" for name in IDS]
+    assert [image.id for image in boundaries.find_images(tmp_path / "outer0", tmp_path / "outer1", ids)] == ids
+
+
+def test_counts_of_another_length_are_not_taken(folders, tmp_path):
+    store = tmp_path / "counts.jsonl"
+    everything = scored(folders, num_workers=0, store=store)
+    first, *rest = store.read_text().splitlines()
+    line = json.loads(first)
+    store.write_text("\n".join([json.dumps(line | {"truth": line["truth"][:-1]}), *rest, ""]))
+    assert scored(folders, num_workers=0, store=store) == everything
+    assert len(store.read_text().splitlines()) == len(IDS) + 1
+
+
 def test_nothing_to_score(tmp_path, folders):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"nothing to score: .*empty has neither"):
@@ -135,7 +155,7 @@ def _huge():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"nonsense", "neither a PNG nor a readable .mat file"),
+        (b"nonsense", "neither a PNG nor a .mat file with ground truth: not a readable"),
         (b"\x89PNG\r\n\x1a\n", "no readable image"),
         (_huge(), "OpenCV cannot decode it"),
         (cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes(), "3 channels, expected 1"),
@@ -148,7 +168,7 @@ def test_faulty_truth(content, message):
 
 def test_mat_without_the_key(tmp_path):
     scipy.io.savemat(tmp_path / "a.mat", {"labels": np.zeros((3, 3))})
-    with pytest.raises(ValueError, match=r"a \.mat file with labels, expected LabelMap or groundTruth"):
+    with pytest.raises(ValueError, match=r"no key 'LabelMap' or 'groundTruth'; the file has: labels"):
         boundaries.read_truth((tmp_path / "a.mat").read_bytes())
 
 

@@ -63,3 +63,18 @@ def test_arguments():
         intervals(lambda images: {}, 3, 0, seed=0)
     with pytest.raises(ValueError, match="the level 95"):
         intervals(lambda images: {}, 3, 10, seed=0, level=95)
+
+
+def test_a_class_in_few_images_does_not_lower_the_interval_of_miou():
+    """Most drawings of these images miss the third class, and one of the four classes is in none."""
+    label = np.zeros((N, 6, 7), np.int64)
+    label[:, 3:] = 1
+    label[0, 0] = 2
+    prediction = np.where(np.random.default_rng(0).random(label.shape) < 0.1, 1 - label.clip(max=1), label)
+    accumulator = metrics.Accumulator(metrics.build("semseg", num_classes=4, final=True))
+    accumulator.update(accumulator.metric.update(prediction, label[..., None]))
+    found, scores = accumulator.bootstrap(500, 0), accumulator.compute()
+    for name in ("mIoU", "mIoU_present", "pixel_accuracy", "mean_accuracy"):
+        low, high = found[name]
+        assert low < scores[name] < high
+    assert found["mIoU"] == pytest.approx([0.75 * value for value in found["mIoU_present"]])

@@ -39,7 +39,7 @@ backbones.BACKBONES["tiny"] = tiny.build_backbone
 config = experiment.load_config(sys.argv[2])
 run = Restored(config, sys.argv[2], "latest")
 source = experiment.open_split(config, "val", run.tasks)
-images = run.predict_split(source, int(sys.argv[3]))
+images = evaluate.at_size(run.predict_split(source, int(sys.argv[3])))
 final = evaluate.final(images, source, experiment.build_metrics(config, final=True), "nyud").results
 metrics = experiment.build_metrics(config, final=False)
 step = make_eval_step(run.state.graphdef, metrics, run.mesh)

@@ -1,0 +1,19 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from mtl_jax import whole
+
+
+def test_undefined_numbers_become_null(tmp_path):
+    path = whole.write_json(tmp_path / "a.json", {"a": [float("nan"), 1.5], "b": {"c": (float("inf"), "text", None)}})
+    content = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert content == {"a": [None, 1.5], "b": {"c": [None, "text", None]}}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_told_by_the_file():
+    with open("/dev/full", "ab", buffering=0) as file, pytest.raises(OSError, match=r"No space left .*'/dev/full'"):
+        whole.append(file, b"content")
