@@ -80,7 +80,7 @@ class Row:
 
     Attributes:
         members: they.
-        gains: multi-task performance of each, empty where it cannot be told.
+        gains: multi-task performance of each, empty without single-task results.
         parameters: of the model.
         multiply_adds: of predicting one image.
     """
@@ -120,7 +120,7 @@ def find_runs(directories: Iterable[str | Path]) -> list[Run]:
     """
     directories = list(directories)
     found: dict[Path, list[Path]] = {}
-    for path in sorted({path.resolve() for path in report.find(directories)}):
+    for path in report.find(directories):
         found.setdefault(path.parent, []).append(path)
     runs = [
         Run(workdir, experiment.load_config(workdir), [report.read(path) for path in paths], read_log(workdir))
@@ -158,7 +158,8 @@ def tabulate(runs: Sequence[Run]) -> dict[str, list[Row]]:
     for item in everything:
         key = (item.run.experiment, item.report["checkpoint"], item.protocol)
         groups.setdefault(key, []).append(item)
-    counted = {found: summary.summarize(members[0].run.config) for (found, _, _), members in groups.items()}
+    configs = {run.experiment: run.config for run in runs}
+    counted = {found: summary.summarize(config) for found, config in configs.items()}
     tables: dict[str, list[Row]] = {}
     for (found, _, protocol), members in groups.items():
         size = counted[found]
@@ -196,8 +197,7 @@ def _gains(members: Sequence[Scored], everything: Sequence[Scored]) -> list[floa
         if value == 0:
             return []
         reference[task] = {criterion.name: value}
-    gains = [delta_m(member.report["results"], reference, first.criteria) for member in members]
-    return [gain for gain in gains if math.isfinite(gain)]
+    return [delta_m(member.report["results"], reference, first.criteria) for member in members]
 
 
 def markdown(tables: Mapping[str, Sequence[Row]]) -> str:
@@ -252,7 +252,7 @@ def as_dict(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
     ]
 
 
-def _moments(values: Sequence[float]) -> dict[str, float | None]:
+def _moments(values: Sequence[float]) -> dict[str, Any]:
     mean = statistics.fmean(values)
     spread = len(values) > 1 and math.isfinite(mean)
     return {"mean": mean, "std": statistics.stdev(values) if spread else None}
@@ -260,5 +260,7 @@ def _moments(values: Sequence[float]) -> dict[str, float | None]:
 
 def _spread(values: Sequence[float], digits: int = 4, sign: str = "") -> str:
     found = _moments(values)
+    if not math.isfinite(found["mean"]):
+        return "nan"
     text = f"{found['mean']:{sign}.{digits}f}"
     return text if found["std"] is None else f"{text} ± {found['std']:.{digits}f}"

@@ -7,7 +7,7 @@ compares it with the untouched labels.
 
 import contextlib
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,8 +29,9 @@ if TYPE_CHECKING:  # edges load a compiler, which training does not need
 Results = dict[str, Result]  # {task: {metric: value}}
 # (task, record) -> the prediction at the size of the record's image, `[H, W]` of class maps, else `[H, W, C]`
 Predicted = Callable[[str, Mapping[str, Any]], np.ndarray]
-Entry = dict[str, Stats]  # what an image adds to a score: {task, or _BOUNDARY: {name: [1, ...]}}
+Entry = dict[str, Stats]  # what an image adds to the scores: {task: {name: [1, ...]}}, and _BOUNDARY: its edges
 _BOUNDARY = "boundary"
+_RULES = 1  # to be raised when the same predictions get other statistics, so that kept ones do not count any more
 
 
 def streaming(
@@ -101,6 +102,18 @@ def _resized(maps: Mapping[str, np.ndarray], task: str, record: Mapping[str, Any
     return predictions.resize_prediction(task, maps[task], record["image"].shape[:2])
 
 
+def keys(
+    source: Split, metrics: Mapping[str, Metric], protocol: Mapping[str, str], origins: Iterable[str]
+) -> list[str]:
+    """For each image what its statistics follow from.
+
+    Args:
+        origins: for each image what its predictions follow from.
+    """
+    common = repr((_RULES, source.fingerprint(), metrics, protocol))
+    return [f"{common} {index} {origin}" for index, origin in enumerate(origins)]
+
+
 def final(
     images: Iterable[tuple[int, Predicted]],
     source: Split,
@@ -120,12 +133,14 @@ def final(
         family: label conventions of the records, a key of `records.CONVENTIONS`.
         edges: also scores the predicted boundaries.
         progress: receives every image's statistics at once, and counts as scored those it has already, which `images`
-            has to leave out.
+            may leave out; its keys are of `keys`.
     """
     scored = Scored(metrics, edges)
     for finished in progress.entries() if progress is not None else ():
         scored.add(finished)
     for index, predicted in images:
+        if progress is not None and index in progress:
+            continue
         record = source.sample(index, tuple(metrics), family)
         entry: Entry = {}
         for task, metric in metrics.items():
@@ -192,7 +207,9 @@ def save_predictions(
         predictions.save_all(save_to, record["id"], maps, record["image"].shape[:2])
 
 
-def read_predictions(directory: Path, source: Split, channels: Mapping[str, int]) -> Iterator[tuple[int, Predicted]]:
+def read_predictions(
+    directory: Path, source: Split, channels: Mapping[str, int], skip: Container[int] = ()
+) -> Iterator[tuple[int, Predicted]]:
     """(index, what reads its predictions) of every image, from files as `save_predictions` or another tool writes them.
 
     Reading raises ValueError on a faulty file, or one that has not the image's size; the message names it.
@@ -201,6 +218,7 @@ def read_predictions(directory: Path, source: Split, channels: Mapping[str, int]
         directory: the folder with a sub-folder for each task.
         source: the records.
         channels: {task: logit channels}, of class maps the number of classes.
+        skip: images to leave out.
 
     Raises:
         FileNotFoundError: predictions are missing; the message lists them.
@@ -211,7 +229,7 @@ def read_predictions(directory: Path, source: Split, channels: Mapping[str, int]
         path = predictions.file_path(directory, task, record["id"])
         return predictions.load(task, path, record["image"].shape[:2], channels[task])
 
-    return ((index, read) for index in range(len(source)))
+    return ((index, read) for index in range(len(source)) if index not in skip)
 
 
 def score(results: Results, reference: Results | None, criteria: Mapping[str, Criterion]) -> float | None:

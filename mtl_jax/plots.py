@@ -24,7 +24,7 @@ def draw(runs: Sequence[Run], folder: Path) -> list[Path]:
     `loss.png` and `TASK_METRIC.png`: training loss, and what decides a task while training, over the steps of all
     runs.
     `DATA_TASK_IoU.png`, DATA the data set: the IoU of each class at the best
-    checkpoints, by the final protocol.
+    checkpoints, by the run's own protocol.
     """
     folder.mkdir(parents=True, exist_ok=True)
     labels = _labels(runs)
@@ -51,8 +51,9 @@ def _labels(runs: Sequence[Run]) -> dict[Path, str]:
 
 
 def _class_scores(run: Run) -> dict[str, list[float]]:
-    best = [content["results"] for content in run.reports if content["checkpoint"] == report.BEST]
-    return {task: scores[_IOU] for results in best for task, scores in results.items() if _IOU in scores}
+    own = experiment.describe_protocol(run.config)
+    best = [found for found in run.reports if found["checkpoint"] == report.BEST and found["protocol"] == own]
+    return {task: scores[_IOU] for found in best for task, scores in found["results"].items() if _IOU in scores}
 
 
 def _curves(runs: Sequence[Run], labels: Mapping[Path, str], kind: str, name: str, path: Path) -> Path:

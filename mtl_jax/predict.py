@@ -65,7 +65,12 @@ def predict(run: Restored, samples: Iterable[Sample], out: Path) -> int:
 
     Returns:
         The number of images.
+
+    Raises:
+        ValueError: the folder belongs to an evaluation.
     """
+    if (out / predictions.OWNER).exists():
+        raise ValueError(f"{out} holds predictions that scripts/evaluate.py has saved; give another --out")
     size = experiment.image_size(run.config)
     (out / "panels").mkdir(parents=True, exist_ok=True)
     written = 0

@@ -8,7 +8,6 @@ The forms of a prediction, with the batch axis on the device and without it for 
 * plain values, metres for depth: `[B, H, W, 1]` ("identity").
 """
 
-import hashlib
 import io
 import json
 import logging
@@ -196,16 +195,15 @@ def saved(directory: str | Path, tasks: Iterable[str], image_id: str) -> bool:
     return all(_with_suffix(task, file_path(directory, task, image_id)).exists() for task in tasks)
 
 
-def fingerprint(directory: str | Path, tasks: Iterable[str], ids: Sequence[str]) -> str:
-    """Another one as soon as one of the files has been written again."""
-    found = hashlib.sha256()
+def stamp(directory: str | Path, tasks: Iterable[str], image_id: str) -> str:
+    """Another one as soon as one of the image's files is written again."""
+    found = []
     for task in tasks:
-        for name in ids:
-            path = _with_suffix(task, file_path(directory, task, name))
-            if path.exists():
-                status = path.stat()
-                found.update(f"{task}/{name} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return found.hexdigest()
+        path = _with_suffix(task, file_path(directory, task, image_id))
+        if path.exists():
+            status = path.stat()
+            found.append((str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    return repr(found)
 
 
 def check_complete(directory: str | Path, tasks: Iterable[str], ids: Sequence[str]) -> None:
@@ -225,12 +223,13 @@ def check_complete(directory: str | Path, tasks: Iterable[str], ids: Sequence[st
         _logger.warning("%d files in %s are predictions of other images and are ignored", extra, directory)
 
 
-def claim(directory: str | Path, owner: Mapping[str, Any]) -> None:
+def claim(directory: str | Path, owner: Mapping[str, str], note: str) -> None:
     """Notes whose predictions a folder is about to hold, so that those of two models never mix.
 
     Args:
         directory: made where it is not.
-        owner: tells the model, for example {"workdir": ..., "step": ...}.
+        owner: tells the model and the data.
+        note: where they come from, for people.
 
     Raises:
         ValueError: the folder holds the predictions of another, or files nobody knows of.
@@ -238,16 +237,19 @@ def claim(directory: str | Path, owner: Mapping[str, Any]) -> None:
     path = Path(directory) / OWNER
     if path.exists():
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            found = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
             raise ValueError(f"{path} cannot be read ({error}); delete {directory}, or give another folder") from error
-        if found != owner:
-            raise ValueError(f"{directory} holds the predictions of {found}, these are of {owner}; give another folder")
+        if any(found.get(name) != value for name, value in owner.items()):
+            raise ValueError(
+                f"{directory} holds the predictions of {found.get('from')}, these are of {note}, and the model or the "
+                "data is another; give another folder"
+            )
         return
     if path.parent.is_dir() and any(path.parent.iterdir()):
         raise ValueError(f"{directory} is not empty and has no {OWNER}: whose are the files? Give another folder")
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole.write_json(path, owner)
+    whole.write_json(path, {"from": note, **owner})
 
 
 def _is_plain(task: str) -> bool:

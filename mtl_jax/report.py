@@ -54,8 +54,8 @@ def file_name(checkpoint: str = BEST, protocol: str = "") -> str:
 
 
 def find(directories: Iterable[str | Path]) -> list[Path]:
-    """The reports below the directories."""
-    paths = {path for directory in directories for path in Path(directory).rglob("results*.json")}
+    """The reports below the directories, each once."""
+    paths = {path.resolve() for directory in directories for path in Path(directory).rglob("results*.json")}
     return sorted(path for path in paths if _NAMES.fullmatch(path.name))
 
 
@@ -72,17 +72,18 @@ def read(path: Path) -> Report:
     """
     try:
         content: Report = json.loads(path.read_text(encoding="utf-8"))
-        content["protocol"], content["step"], content["checkpoint"]
-        content["results"] = {
-            task: {name: _defined(value) for name, value in scores.items()}
-            for task, scores in content["results"].items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        content["results"], content["protocol"], content["step"], content["checkpoint"]
+        for name in ("results", "constant", "intervals"):
+            if name in content:
+                content[name] = _defined(content[name])
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a report of scripts/evaluate.py ({error!r}); evaluate again") from error
     return content
 
 
 def _defined(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _defined(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_defined(item) for item in value]
     return math.nan if value is None else value

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -60,24 +60,30 @@ class Restored:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Another one for every model that predicts something else."""
+        """Another one for every model that predicts something else, and for another state of its optimiser."""
         found = hashlib.sha256(repr((self.config.model, experiment.image_size(self.config), self.tasks)).encode())
         for value in jax.tree.leaves(self.state.arrays):
             if not jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
                 found.update(np.ascontiguousarray(value).tobytes())
         return found.hexdigest()
 
-    def predict_split(self, source: Split, batch_size: int = 0) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    def predict_split(
+        self, source: Split, batch_size: int = 0, skip: Container[int] = ()
+    ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """(index, {task: prediction at network resolution}) for every image of a split.
 
         Args:
             batch_size: images at a time over all devices; 0 = the run's own for evaluation.
+            skip: images to leave out.
         """
+        left = [index for index in range(len(source)) if index not in skip]
+        if not left:
+            return
         train = self.config.train
         size = batch_size or train.eval_batch_size or train.batch_size
         parallel.check_batch_size(size, self.mesh, "batch_size")
         batches = loader.val_batches(
-            source,
+            source.subset(left),
             family=self.config.data.dataset,
             tasks=(),
             size=experiment.image_size(self.config),
@@ -86,7 +92,8 @@ class Restored:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        return self.predict_batches(batches)
+        for position, maps in self.predict_batches(batches):
+            yield left[position], maps
 
     def predict_batches(
         self, batches: Iterable[Mapping[str, np.ndarray]]

@@ -3,15 +3,24 @@
 import json
 import math
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 
 def write(path: Path, content: str | bytes) -> Path:
-    """Writes a file under another name first, so that a crash never leaves half of it; returns its path."""
+    """Writes a file under another name first, so that a crash never leaves half of it; returns its path.
+
+    Raises:
+        OSError: it cannot be written; the message names the file.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    return temporary.replace(path)
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        return temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_json(path: Path, content: Any) -> Path:
@@ -19,17 +28,18 @@ def write_json(path: Path, content: Any) -> Path:
     return write(path, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
 
 
-def append(file: BinaryIO, data: bytes) -> None:
-    """Writes to the end of an open file at once.
+def append(file: FileIO, data: bytes) -> None:
+    """Writes to an open file without a buffer, whose content would fail again, and without the name, when it is closed.
 
     Raises:
         OSError: it cannot be written, the disk is full; the message names the file.
     """
+    left = memoryview(data)
     try:
-        file.write(data)
-        file.flush()
+        while left:
+            left = left[file.write(left) :]
     except OSError as error:
-        raise OSError(error.errno, error.strerror, file.name) from error
+        raise OSError(error.errno, error.strerror, str(file.name)) from error
 
 
 def _finite(content: Any) -> Any:

@@ -9,10 +9,9 @@ for normals), DIR/depth/ID.mat (metres, key depth). Both ways give the same numb
 directory or DIR, for other checkpoints than the best results_STEP.json, for another protocol than the run's own
 results_PROTOCOL.json, and prints a table.
 
-An interrupted evaluation goes on where it was: no image is predicted, scored or matched again.
+An interrupted evaluation goes on where it was: with the same arguments no image is predicted, scored or matched again.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,8 +74,9 @@ def main() -> None:
     if "edge" in names:
         rule = experiment.protocol(config).edges[config.data.dataset]
         edges = EdgeScores(source, rule, store=out / "edge_counts.jsonl", num_workers=_NUM_WORKERS.value)
-    origin = run.fingerprint if run else predictions.fingerprint(out, names, source.ids())
-    with Progress(path.with_suffix(".partial"), json.dumps([origin, rules, names, repr(source)])) as progress:
+    origins = [run.fingerprint if run else predictions.stamp(out, names, name) for name in source.ids()]
+    keys = evaluate.keys(source, metrics, rules, origins)
+    with Progress(path.with_suffix(".partial"), keys) as progress:
         images = _predicted(run, source, progress) if run else _read(out, config, source, progress)
         bar = tqdm(images, "scoring", len(source), unit="image", initial=len(progress))
         scored = evaluate.final(bar, source, metrics, config.data.dataset, edges, progress)
@@ -105,6 +105,8 @@ def _config_of_files(folder: Path) -> Config:
     """The configuration of files that come without one."""
     if not folder.is_dir():
         raise FileNotFoundError(f"--predictions: there is no folder {folder}")
+    if (folder / experiment.CONFIG).exists():
+        raise ValueError(f"--predictions: {folder} is the work directory of a run; give it as --workdir")
     if _DATASET.value is None:
         raise ValueError(f"--predictions needs --dataset: {', '.join(datasets.DATASETS)}")
     known = datasets.get(_DATASET.value).tasks
@@ -116,27 +118,22 @@ def _config_of_files(folder: Path) -> Config:
 
 
 def _predicted(run: Restored, source: Split, progress: Progress) -> Images:
-    """What a checkpoint predicts for the images that are not scored yet; saved first where that is wanted."""
-    if _SAVE.value:
-        folder = Path(_SAVE.value)
-        owner = {"workdir": str(run.workdir.resolve()), "step": run.step, "model": run.fingerprint, "data": source.name}
-        predictions.claim(folder, owner)
-        left = [i for i, name in enumerate(source.ids()) if not predictions.saved(folder, run.tasks, name)]
-        if left:
-            rest = source.subset(left)
-            images = tqdm(run.predict_split(rest, _BATCH_SIZE.value), "predicting", len(rest), unit="image")
-            evaluate.save_predictions(images, rest, run.config.data.dataset, folder)
-        yield from _read(folder, run.config, source, progress)
-    elif left := sorted(set(range(len(source))) - set(progress)):
-        images = run.predict_split(source.subset(left), _BATCH_SIZE.value)
-        yield from evaluate.at_size((left[i], maps) for i, maps in images)
+    """What a checkpoint predicts; saved first where that is wanted."""
+    if not _SAVE.value:
+        return evaluate.at_size(run.predict_split(source, _BATCH_SIZE.value, skip=progress))
+    folder = Path(_SAVE.value)
+    owner = {"model": run.fingerprint, "data": source.fingerprint()}
+    predictions.claim(folder, owner, f"{run.workdir.resolve()}, step {run.step}")
+    saved = {i for i, name in enumerate(source.ids()) if predictions.saved(folder, run.tasks, name)}
+    images = run.predict_split(source, _BATCH_SIZE.value, skip=saved)
+    bar = tqdm(images, "predicting", len(source), unit="image", initial=len(saved))
+    evaluate.save_predictions(bar, source, run.config.data.dataset, folder)
+    return _read(folder, run.config, source, progress)
 
 
 def _read(folder: Path, config: Config, source: Split, progress: Progress) -> Images:
-    """The predictions in files of the images that are not scored yet."""
     channels = num_channels(config, main_tasks(config))
-    done = set(progress)
-    return (image for image in evaluate.read_predictions(folder, source, channels) if image[0] not in done)
+    return evaluate.read_predictions(folder, source, channels, skip=progress)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """Runs in one table."""
 
 import json
+import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from mtl_jax import comparison, experiment, plots, report
+from mtl_jax import comparison, experiment, plots, report, summary
 from mtl_jax.config import Config, Data, Model, validate
 from tests.processes import ROOT
 
@@ -27,6 +29,22 @@ def write(folder, tasks, results, *, seed=0, step=30, protocol="survey", latest=
     lines = [{"step": i, "kind": "train", "loss/total": 3.0 / i} for i in range(1, 6)]
     lines += [{"step": 5, "kind": "eval", **{f"{task}/{c.name}": 0.5 for task, c in criteria.items()}}]
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 6, "ki')
+
+
+@pytest.fixture(scope="module", autouse=True)
+def counted_once():
+    """Counting traces a whole model, and the tests have few."""
+    known = {}
+
+    def summarize(config):
+        key = repr((config.model, config.data))
+        if key not in known:
+            known[key] = summary.summarize(config)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparison, "summary", SimpleNamespace(summarize=summarize))
+        yield
 
 
 @pytest.fixture
@@ -84,6 +102,18 @@ def test_undefined_scores(tmp_path):
     assert len(row.members) == 2
 
 
+def test_a_run_with_an_undefined_score_has_an_undefined_gain(runs):
+    path = runs / "mti_0" / "results.json"
+    content = json.loads(path.read_text())
+    content["results"]["depth"]["rmse"] = None
+    path.write_text(json.dumps(content))
+    tables = comparison.tabulate(comparison.find_runs([runs]))
+    (row,) = (row for rows in tables.values() for row in rows if row.checkpoint == "best" and len(row.members) == 2)
+    np.testing.assert_allclose(row.gains, [np.nan, 0.15])
+    assert comparison.as_dict(tables)[0]["workdirs"]
+    assert "| nan | nan |" in comparison.markdown(tables)
+
+
 def test_unlike_single_task_runs_give_no_reference(runs, caplog):
     write(runs / "other", ("depth",), {"depth": {"rmse": 0.7}}, lr=0.5)
     rows = [row for rows in comparison.tabulate(comparison.find_runs([runs])).values() for row in rows]
@@ -103,6 +133,8 @@ def test_damaged_report(runs):
 
 
 def test_plots(runs, tmp_path):
+    write(runs / "mti_0" / "other", ("semseg", "depth"), SINGLE, protocol="invpt")
+    shutil.move(runs / "mti_0" / "other" / "results.json", runs / "mti_0" / "results_invpt.json")
     written = plots.draw(comparison.find_runs([runs]), tmp_path / "plots")
     assert [path.name for path in written] == [
         "loss.png",

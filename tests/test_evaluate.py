@@ -35,13 +35,16 @@ def test_scores_are_the_same_from_memory_and_from_files(run, tmp_path):
     assert json.dumps(again) == json.dumps(results)
 
 
-def test_the_last_image_is_predicted_alike_alone(run):
+def test_images_are_predicted_alike_whichever_are_left_out(run):
     """As after an interruption."""
     source = experiment.open_split(run.config, "val", run.tasks)
     everything = dict(run.predict_split(source, 2))
-    ((_, alone),) = run.predict_split(source.subset([len(source) - 1]), 2)
-    for task, value in alone.items():
-        np.testing.assert_array_equal(value, everything[len(source) - 1][task])
+    some = dict(run.predict_split(source, 2, skip={0, 2, 3}))
+    assert list(some) == [1, 4]
+    for index, maps in some.items():
+        for task, value in maps.items():
+            np.testing.assert_array_equal(value, everything[index][task])
+    assert not list(run.predict_split(source, 2, skip=range(5)))
 
 
 def test_fingerprints_tell_models_apart(run):
@@ -174,6 +177,12 @@ def test_prediction_on_own_images(run, tmp_path):
     assert predictions.load("depth", tmp_path / "out" / "depth" / "a").shape == (50, 70, 1)
     assert predictions.load("semseg", tmp_path / "out" / "semseg" / "b").shape == (64, 40)
     assert cv2.imread(str(tmp_path / "out" / "panels" / "a.png")) is not None
+
+
+def test_prediction_into_the_folder_of_an_evaluation(run, tmp_path):
+    predictions.claim(tmp_path, {"model": "a"}, "runs/a, step 6")
+    with pytest.raises(ValueError, match=r"holds predictions that scripts/evaluate.py has saved; give another --out"):
+        predict.predict(run, [], tmp_path)
 
 
 def test_prediction_on_an_image_that_lacks_a_label(run, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 
@@ -99,8 +100,11 @@ def test_command(folder, data_dir):
 
 
 def test_wrong_arguments(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").touch()
     for args, message in (
         ((), "give either --workdir"),
+        (("--predictions", tmp_path / "run", "--dataset", "nyud"), "is the work directory of a run; give it as --work"),
         (("--predictions", tmp_path, "--step", "3", "--batch_size", "2"), "--step, --batch_size cannot be given with"),
         (("--workdir", tmp_path, "--tasks", "edge"), "--tasks cannot be given with --workdir"),
         (("--predictions", tmp_path / "nowhere"), "there is no folder"),
@@ -194,44 +198,85 @@ def test_an_interrupted_evaluation_goes_on(folder, source, tmp_path):
         edges = EdgeScores(source, rule, num_workers=0)
         return evaluate.final(images, source, metrics, "pascal", edges, progress)
 
-    def images(last=None):
-        for index, load in evaluate.read_predictions(folder, source, CHANNELS):
+    def images(last=None, skip=()):
+        for index, load in evaluate.read_predictions(folder, source, CHANNELS, skip):
             if index == last:
                 raise KeyboardInterrupt
+            taken.append(index)
             yield index, load
 
+    taken = []
     once = final(images())
-    with Progress(tmp_path / "results.partial", "") as progress, pytest.raises(KeyboardInterrupt):
+    keys = evaluate.keys(source, metrics, {"edge": str(rule)}, source.ids())
+    with Progress(tmp_path / "results.partial", keys) as progress, pytest.raises(KeyboardInterrupt):
         final(images(last=3), progress)
-    with Progress(tmp_path / "results.partial", "") as progress:
+    with Progress(tmp_path / "results.partial", keys) as progress:
         assert list(progress) == [0, 1, 2]
-        again = final(((index, load) for index, load in images() if index > 2), progress)
+        taken.clear()
+        again = final(images(skip=progress), progress)
+        assert taken == [3, 4]
+        np.testing.assert_equal(final(images(), progress).results, once.results)  # skipped here, too
     assert 0.8 < once.results["edge"]["odsF"] <= 1
     np.testing.assert_equal(again.results, once.results)
     assert again.bootstrap(5) == once.bootstrap(5)
 
 
 def test_folders_have_one_owner(tmp_path):
-    folder, owner = tmp_path / "new" / "saved", {"workdir": "/runs/a", "step": 6}
-    predictions.claim(folder, owner)
+    folder, owner = tmp_path / "new" / "saved", {"model": "a", "data": "b"}
+    predictions.claim(folder, owner, "runs/a, step 6")
     (folder / "edge").mkdir()
-    predictions.claim(folder, owner)
-    with pytest.raises(ValueError, match=r"holds the predictions of .*'step': 6.*, these are of .*'step': 8.*another"):
-        predictions.claim(folder, owner | {"step": 8})
-    (folder / predictions.OWNER).write_text("{")
-    with pytest.raises(ValueError, match=r"predictions\.json cannot be read"):
-        predictions.claim(folder, owner)
+    predictions.claim(folder, owner, "moved/a, step 6")
+    with pytest.raises(
+        ValueError, match=r"the predictions of runs/a, step 6, these are of runs/a, step 8.*another fold"
+    ):
+        predictions.claim(folder, owner | {"model": "b"}, "runs/a, step 8")
+    for content in ("{", "7"):
+        (folder / predictions.OWNER).write_text(content)
+        with pytest.raises(ValueError, match=r"predictions\.json cannot be read"):
+            predictions.claim(folder, owner, "runs/a, step 6")
     (folder / predictions.OWNER).unlink()
     with pytest.raises(ValueError, match=r"is not empty and has no predictions\.json: whose are the files"):
-        predictions.claim(folder, owner)
+        predictions.claim(folder, owner, "runs/a, step 6")
 
 
-def test_fingerprint_of_files(folder, source):
-    first = predictions.fingerprint(folder, TASKS, source.ids())
-    assert predictions.fingerprint(folder, TASKS, source.ids()) == first
+def test_keys_tell_what_scores_follow_from(folder, source, data_dir, tmp_path):
+    def keys(split=source, protocol="plain"):
+        stamps = [predictions.stamp(folder, TASKS, name) for name in source.ids()]
+        return evaluate.keys(split, {"sal": build("saliency", num_classes=1)}, {"edge": protocol}, stamps)
+
+    first = keys()
+    assert keys() == first
+    assert len(set(first)) == len(source)
+    assert not set(keys(protocol="nms")) & set(first)
+    assert not set(keys(source.subset([1, 0]))) & set(first)
+    shutil.copytree(source.path, tmp_path / "built")  # the same bytes, but built at another time
+    again = datasets.Split(source.name, source.split, str(tmp_path / "built"), range(len(source)), TASKS, True)
+    assert keys(again) == first
+    (tmp_path / "built" / "dataset_info.json").touch()
+    assert not set(keys(again)) & set(first)
     path = folder / "edge" / f"{source.ids()[1]}.png"
     cv2.imwrite(str(path), 255 - cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
-    assert predictions.fingerprint(folder, TASKS, source.ids()) != first
+    assert [a == b for a, b in zip(keys(), first, strict=True)] == [True, False, True, True, True]
+
+
+def test_the_command_goes_on_behind_a_faulty_file(folder, source, data_dir):
+    command = ("--predictions", folder, "--dataset", "pascal", "--builder", "rendered_scenes/pascal_tiny")
+    command = (*command, "--data_dir", data_dir, "--num_workers", 0)
+    path = folder / "normals" / f"{source.ids()[3]}.png"
+    content = path.read_bytes()
+    path.write_bytes(b"")
+    failed = script(*command)
+    assert failed.returncode == 1
+    assert "it is empty" in failed.stderr
+    assert (folder / "results.partial").exists()
+    path.write_bytes(content)
+    again = script(*command)
+    assert again.returncode == 0, again.stderr
+    assert " 3/5 " in again.stderr  # where the bar begins
+    results = (folder / "results.json").read_text()
+    assert not list(folder.glob("*.partial*"))
+    assert script(*command).returncode == 0
+    assert (folder / "results.json").read_text() == results
 
 
 def test_a_subset_of_a_split(source):

@@ -91,6 +91,18 @@ def test_only_reports_are_found(tmp_path):
     assert [path.name for path in report.find([tmp_path])] == names
 
 
+def test_directories_may_overlap(runs, monkeypatch):
+    monkeypatch.chdir(runs)
+    assert report.read_single_task([".", runs / "depth"], BOTH, RULES) == SINGLE
+
+
+def test_what_is_read_is_readable(tmp_path):
+    content = report.make({"depth": {"rmse": math.nan}}, None, DEPTH, checkpoint="best", step=1, protocol=RULES)
+    content |= {"intervals": {"depth": {"rmse": (math.nan, math.nan)}}, "constant": {"depth": {"rmse": math.nan}}}
+    path = report.write(content, tmp_path / "results.json")
+    assert report.readable(report.read(path)) == report.readable(content)
+
+
 def test_undefined_scores_are_null_in_the_file(tmp_path):
     path = write(tmp_path, {"semseg": {"mIoU": math.nan, "per_class_IoU": [math.nan, 0.5]}})
     strict = json.loads(path.read_text(), parse_constant=pytest.fail)

@@ -1,4 +1,5 @@
 import json
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -15,5 +16,12 @@ def test_undefined_numbers_become_null(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_told_by_the_file():
-    with open("/dev/full", "ab", buffering=0) as file, pytest.raises(OSError, match=r"No space left .*'/dev/full'"):
+    with FileIO("/dev/full", "a") as file, pytest.raises(OSError, match=r"No space left .*'/dev/full'"):
         whole.append(file, b"content")
+
+
+def test_a_file_that_cannot_be_written_leaves_no_half(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(OSError, match=r"'.*/a'$"):
+        whole.write(tmp_path / "a", "content")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

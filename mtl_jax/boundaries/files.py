@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -167,9 +168,9 @@ class _Store:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             content = self._path.read_bytes() if self._path.exists() else b""
-            self._file = self._path.open("ab")
+            self._file = FileIO(self._path, "a")
             if content and not content.endswith(b"\n"):
-                self._file.write(b"\n")  # a killed run may have left half a line
+                whole.append(self._file, b"\n")  # a killed run may have left half a line
         return self._write
 
     def __exit__(self, *_: object) -> None:

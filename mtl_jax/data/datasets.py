@@ -1,6 +1,7 @@
 """The data sets by name, and opening prepared ones."""
 
 import contextlib
+import hashlib
 import importlib
 import io
 import shutil
@@ -267,6 +268,7 @@ class Split:
         self.name, self.split, self.path, self.tasks = name, split, path, tasks
         self._positions = positions
         self._keys = ("id", "image", *tasks, *((LABELLED,) if partly else ()))
+        self._ids: list[str] | None = None
         self._source: Any = None
         self._lock = threading.Lock()
 
@@ -281,7 +283,17 @@ class Split:
 
     def ids(self) -> list[str]:
         """The ids of the records, in order."""
-        return [records.as_text(self[index]["id"]) for index in range(len(self))]
+        if self._ids is None:
+            bare = Split(self.name, self.split, self.path, self._positions, ())  # labels need not be decoded
+            self._ids = [records.as_text(bare[index]["id"]) for index in range(len(self))]
+        return list(self._ids)
+
+    def fingerprint(self) -> str:
+        """Another one for other records: another built data set, another version of it, other positions."""
+        files = sorted(path for path in Path(self.path).iterdir() if path.is_file())
+        built = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        content = (self.name, self.split, self.tasks, list(self._positions), built)
+        return hashlib.sha256(repr(content).encode()).hexdigest()
 
     def subset(self, positions: Sequence[int]) -> "Split":
         """These records only, as positions in this split."""
