@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from mtl_jax import tasks as task_table
 from mtl_jax.losses.registry import LOSSES
+from mtl_jax.nn.resize import resize_like
 
 
 class Objective:
@@ -38,10 +39,8 @@ class Objective:
         components = {}
         for name, task, prediction in self._predictions(outputs):
             label = batch[task]
-            size = (*label.shape[:3], prediction.shape[3])
             prediction = prediction.astype(jnp.promote_types(prediction.dtype, jnp.float32))
-            if prediction.shape != size:
-                prediction = jax.image.resize(prediction, size, "bilinear", antialias=False)
+            prediction = resize_like(prediction, label)
             components[name] = LOSSES[task_table.get(task).loss](prediction, label)
             total = total + self.weights[task] * components[name]
         return total, components | {"total": total}

@@ -1,13 +1,41 @@
 """Bilinear interpolation as torch's `align_corners=False`: half-pixel centres, no antialiasing, edges clamped."""
 
 import jax
+import jax.numpy as jnp
 
 
 def resize_bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """`[B, H, W, C] -> [B, *size, C]`; the input itself when it already has the size."""
-    if x.shape[1:3] == tuple(size):
+    """`[B, H, W, C] -> [B, *size, C]`; the input itself when it already has the size.
+
+    Where both sides grow by whole factors, which is everywhere but at odd sizes, the pixels of each phase are a fixed
+    mixture of two neighbours. `jax.image.resize` multiplies with matrices that are mostly zero, and takes three to five
+    times as long on a CPU, forward and backward.
+    """
+    height, width = x.shape[1:3]
+    if (height, width) == tuple(size):
         return x
-    return jax.image.resize(x, (x.shape[0], *size, x.shape[3]), "bilinear", antialias=False)
+    if size[0] % height or size[1] % width:
+        return jax.image.resize(x, (x.shape[0], *size, x.shape[3]), "bilinear", antialias=False)
+    y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    y = _enlarge(_enlarge(y, 1, size[0] // height), 2, size[1] // width)
+    return y.astype(x.dtype)
+
+
+def _enlarge(x: jax.Array, axis: int, factor: int) -> jax.Array:
+    """Interpolates along one axis; output `factor * i + p` lies `(p + 1/2) / factor - 1/2` beside input `i`."""
+    if factor == 1:
+        return x
+    length = x.shape[axis]
+    first, last = jax.lax.slice_in_dim(x, 0, 1, axis=axis), jax.lax.slice_in_dim(x, length - 1, length, axis=axis)
+    before = jnp.concatenate([first, jax.lax.slice_in_dim(x, 0, length - 1, axis=axis)], axis)
+    after = jnp.concatenate([jax.lax.slice_in_dim(x, 1, length, axis=axis), last], axis)
+    phases = []
+    for phase in range(factor):
+        offset = (phase + 0.5) / factor - 0.5
+        neighbour = before if offset < 0 else after
+        phases.append((1 - abs(offset)) * x + abs(offset) * neighbour)
+    shape = (*x.shape[:axis], length * factor, *x.shape[axis + 1 :])
+    return jnp.stack(phases, axis + 1).reshape(shape)
 
 
 def resize_like(x: jax.Array, reference: jax.Array) -> jax.Array:

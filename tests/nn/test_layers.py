@@ -120,6 +120,30 @@ def test_resize_uses_half_pixel_centres_and_clamps():
     np.testing.assert_allclose(down.ravel(), [0.5, 2.5], atol=1e-6)  # no antialiasing
 
 
+@pytest.mark.parametrize("factors", [(2, 2), (4, 1), (3, 5), (30, 32), (1.5, 2)])
+@pytest.mark.parametrize("sides", [(8, 10), (1, 2)])
+def test_resize_and_its_gradient_are_those_of_jax(factors, sides):
+    with jax.enable_x64(True):
+        x = jax.random.normal(jax.random.key(0), (2, *sides, 3), jnp.float64)
+        size = tuple(round(side * factor) for side, factor in zip(sides, factors, strict=True))
+
+        def reference(x):
+            return jax.image.resize(x, (2, *size, 3), "bilinear", antialias=False)
+
+        out, pull = jax.vjp(lambda x: resize_bilinear(x, size), x)
+        wanted, wanted_pull = jax.vjp(reference, x)
+        np.testing.assert_allclose(out, wanted, atol=1e-12)
+        g = jax.random.normal(jax.random.key(1), out.shape, jnp.float64)
+        np.testing.assert_allclose(pull(g)[0], wanted_pull(g)[0], atol=1e-11)
+
+
+def test_resize_of_bfloat16_rounds_once():
+    x = jax.random.normal(jax.random.key(0), (1, 5, 6, 7), jnp.bfloat16)
+    out = resize_bilinear(x, (20, 48))
+    assert out.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(out, resize_bilinear(x.astype(jnp.float32), (20, 48)).astype(jnp.bfloat16))
+
+
 @pytest.mark.parametrize(("block", "width"), [(BasicBlock, 8), (Bottleneck, 32)])
 def test_blocks_change_width_and_resolution(block, width):
     out = block(4, 8, stride=2, rngs=nnx.Rngs(0))(jnp.ones((2, 8, 6, 4)))
