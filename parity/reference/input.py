@@ -4,7 +4,7 @@ Written from the specification without regard to speed, but for what is usual: e
 map goes through the transforms on its own, as float32 (PASCAL's normals float64).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -15,7 +15,7 @@ import numpy as np
 import scipy.io
 import torch
 from skimage.morphology import thin
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 Maps = dict[str, np.ndarray]
 
@@ -240,3 +240,21 @@ def _finished(name: str, x: np.ndarray) -> np.ndarray:
     elif name == "human_parts" and not ((x > 0) & (x < 255)).any():
         x = np.full_like(x, 255)
     return x.astype(np.float32)
+
+
+def load(dataset: Files, batch_size: int, items: Sequence[Item], num_workers: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Batches of these items from a `DataLoader`."""
+    return iter(
+        DataLoader(
+            dataset,
+            batch_size,
+            sampler=items,
+            num_workers=num_workers,
+            worker_init_fn=_one_thread,
+            multiprocessing_context="spawn" if num_workers else None,
+        )
+    )
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(1)

@@ -1,6 +1,6 @@
 """Recorded networks by name, and their runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -51,10 +51,34 @@ def network(name: str) -> nn.Module:
     method = "single_task" if info["setup"] == "single_task" else info["model"]
     tasks, aux_tasks = info["tasks"], info["auxiliary_tasks"] or ()
     outputs = task_table.num_channels([*tasks, *aux_tasks], golden.dataset(name))
-    is_hrnet = info["backbone"].startswith("hrnet")
+    return assemble(method, info["backbone"], tasks, aux_tasks, outputs, golden.fusion(name))
+
+
+def assemble(
+    method: str,
+    backbone_name: str,
+    tasks: Sequence[str],
+    aux_tasks: Sequence[str],
+    outputs: Mapping[str, int],
+    fusion: tuple[float, float] | None,
+) -> nn.Module:
+    """The twin of a network, without dropout.
+
+    Args:
+        method: key of `mtl_jax.models.MODELS`.
+        backbone_name: an HRNet, or a ResNet, which is dilated.
+        tasks: main tasks.
+        aux_tasks: of intermediate predictions.
+        outputs: {task: logit channels}.
+        fusion: (alpha, beta) of cross-stitch and NDDR-CNN.
+
+    Raises:
+        ValueError: there is no twin of the method.
+    """
+    is_hrnet = backbone_name.startswith("hrnet")
 
     def build() -> HRNet | ResNet:
-        return hrnet(info["backbone"]) if is_hrnet else resnet(info["backbone"], dilated=True)
+        return hrnet(backbone_name) if is_hrnet else resnet(backbone_name, dilated=True)
 
     def heads(backbone: HRNet | ResNet) -> dict[str, nn.Module]:
         return {task: head(backbone, outputs[task]) for task in tasks}
@@ -70,14 +94,14 @@ def network(name: str) -> nn.Module:
         case "cross_stitch" | "nddr_cnn":
             backbones = {task: build() if i else first for i, task in enumerate(tasks)}
             model = CrossStitchNetwork if method == "cross_stitch" else NDDRCNN
-            return model(backbones, heads(first), *golden.fusion(name))
+            return model(backbones, heads(first), *fusion)
         case "pad_net":
             fused = nn.Sequential(first, Fusion(first.channels))
             return PADNet(fused, sum(first.channels), tasks, aux_tasks, outputs)
         case "mti_net":
             return MTINet(first, first.channels, tasks, aux_tasks, outputs)
         case _:
-            raise ValueError(f"no twin of {name!r}: its method is {method}")
+            raise ValueError(f"there is no twin of the method {method!r}")
 
 
 def objective(name: str, weight_dtype: torch.dtype | None = None) -> Objective:
