@@ -1,12 +1,13 @@
 """What the device can do at best, to compare programs with."""
 
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from mtl_jax.benchmark.timing import call
 
 _REPEATS = 7
 
@@ -31,10 +32,5 @@ def bandwidth(megabytes: int = 256) -> float:
 
 
 def _median(function: Callable[..., Any], *arguments: Any) -> float:
-    jax.block_until_ready(function(*arguments))
-    seconds = []
-    for _ in range(_REPEATS):
-        started = time.perf_counter()
-        jax.block_until_ready(function(*arguments))
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
+    jax.block_until_ready(function(*arguments))  # compiles
+    return statistics.median(call(lambda: jax.block_until_ready(function(*arguments)))[0] for _ in range(_REPEATS))

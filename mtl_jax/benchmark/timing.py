@@ -4,8 +4,11 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tqdm import tqdm
+
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -41,17 +44,18 @@ def alternate(programs: Mapping[str, Callable[[], float]], *, repeats: int, warm
         raise ValueError(f"got {repeats} repeats, expected at least 1")
     timed = {}
     for name, program in programs.items():
-        seconds, result = _call(program)
+        seconds, result = call(program)
         timed[name] = Timed(result, seconds, [])
     for turn in tqdm(range(warm_up + repeats), "repeats", leave=False):
         for name, program in programs.items():
-            seconds, _ = _call(program)
+            seconds, _ = call(program)
             if turn >= warm_up:
                 timed[name].seconds.append(seconds)
     return timed
 
 
-def _call(program: Callable[[], float]) -> tuple[float, float]:
+def call(function: Callable[[], Result]) -> tuple[float, Result]:
+    """(seconds, result) of a call."""
     started = time.perf_counter()
-    result = program()
+    result = function()
     return time.perf_counter() - started, result

@@ -1,14 +1,13 @@
 """A training step on a random batch."""
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from flax import nnx
 
 from mtl_jax import experiment, models, parallel, summary, tasks, weights
-from mtl_jax.benchmark.timing import Timed
+from mtl_jax.benchmark.timing import Timed, call
 from mtl_jax.config import Config, all_tasks, num_channels
 from mtl_jax.nn import Dropout
 from mtl_jax.train import state as train_state
@@ -62,8 +61,8 @@ class TrainStep:
         self.flops = 6 * config.train.batch_size * summary.summarize(config).multiply_adds
         self._arrays, self._batch = state.arrays, parallel.shard_batch(batch, mesh)
         step: Any = make_train_step(state.graphdef, experiment.build_objective(config))
-        self.lowering, lowered = _timed(lambda: step.lower(self._arrays, self._batch))
-        self.compilation, self._step = _timed(lowered.compile)
+        self.lowering, lowered = call(lambda: step.lower(self._arrays, self._batch))
+        self.compilation, self._step = call(lowered.compile)
         memory = self._step.memory_analysis()
         self.analysis: dict[str, float] = {
             "bytes accessed": self._step.cost_analysis()["bytes accessed"],
@@ -80,12 +79,6 @@ def _without_dropout(model: nnx.Module) -> nnx.Module:
         if isinstance(node, Dropout):
             node.rate = 0.0
     return model
-
-
-def _timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    started = time.perf_counter()
-    result = function()
-    return time.perf_counter() - started, result
 
 
 def table(timed: Mapping[str, Timed], batch_size: int) -> str:

@@ -12,8 +12,6 @@ from parity.reference import run
 from parity.reference.losses import Objective
 from parity.reference.train_step import make_step
 
-WAYS = ("eager", "channels_last", "compile", "compile_channels_last")
-
 
 class TrainStep:
     """The counterpart of `mtl_jax.benchmark.train.TrainStep`: every call is a training step and returns its loss.
@@ -22,7 +20,8 @@ class TrainStep:
         config: model, optimiser, precision and sizes.
         weights: {key of the state_dict: array}, every one but counters.
         batch: NHWC arrays by name.
-        way: one of `WAYS`; eager is NCHW, and compiled steps leave the optimiser alone, which is fused.
+        way: "eager" (NCHW), "channels_last", "compile" or "compile_channels_last"; the optimiser is
+            fused, not compiled.
     """
 
     def __init__(self, config: Config, weights: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray], way: str):
