@@ -1,6 +1,5 @@
 """Many evaluated runs in one table."""
 
-import json
 import logging
 import math
 import statistics
@@ -14,7 +13,7 @@ from mtl_jax.config import Config, main_tasks
 from mtl_jax.metrics import deciding, delta_m
 from mtl_jax.protocol import criteria as protocol_criteria
 from mtl_jax.tasks import TASKS, Criterion
-from mtl_jax.train.writer import LOG
+from mtl_jax.train.writer import LOG, whole_lines
 
 # What runs of one experiment may differ in: chance, and where and how fast they ran.
 _LEFT_OUT = {"train.seed", "train.log_every", "train.checkpoint_every", "model.single_task"} | {
@@ -123,7 +122,12 @@ def find_runs(directories: Iterable[str | Path]) -> list[Run]:
     for path in report.find(directories):
         found.setdefault(path.parent, []).append(path)
     runs = [
-        Run(workdir, experiment.load_config(workdir), [report.read(path) for path in paths], read_log(workdir))
+        Run(
+            workdir,
+            experiment.load_config(workdir),
+            [report.read(path) for path in paths],
+            [content for _, content in whole_lines(workdir / LOG)],
+        )
         for workdir, paths in found.items()
         if (workdir / experiment.CONFIG).is_file()
     ]
@@ -132,19 +136,6 @@ def find_runs(directories: Iterable[str | Path]) -> list[Run]:
             f"no evaluated run below {', '.join(map(str, directories))}; run scripts/evaluate.py --workdir on each"
         )
     return runs
-
-
-def read_log(workdir: Path) -> list[dict[str, Any]]:
-    """The whole lines of a run's log."""
-    path = workdir / LOG
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    found = []
-    for line in lines:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            break  # the run is being written, or was killed
-    return found
 
 
 def tabulate(runs: Sequence[Run]) -> dict[str, list[Row]]:

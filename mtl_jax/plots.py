@@ -23,8 +23,7 @@ def draw(runs: Sequence[Run], folder: Path) -> list[Path]:
 
     `loss.png` and `TASK_METRIC.png`: training loss, and what decides a task while training, over the steps of all
     runs.
-    `DATA_TASK_IoU.png`, DATA the data set: the IoU of each class at the best
-    checkpoints, by the run's own protocol.
+    `DATA_TASK_IoU.png`, DATA the data set: the IoU of each class at the best checkpoints, by the run's own protocol.
     """
     folder.mkdir(parents=True, exist_ok=True)
     labels = _labels(runs)

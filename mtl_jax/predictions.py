@@ -157,7 +157,8 @@ def load(task: str, path: str | Path, size: tuple[int, int] | None = None, class
     try:
         array = _plain_values(target, task) if _is_plain(task) else _image(target, row)
         if size is not None and array.shape[:2] != tuple(size):
-            raise ValueError(f"size {_text(array.shape)}, the image is {_text(size)}: store predictions at that size")
+            found, wanted = files.size_text((array.shape[0], array.shape[1])), files.size_text(size)
+            raise ValueError(f"size {found}, the image is {wanted}: store predictions at that size")
         if classes is not None and row.activation == "argmax" and array.max(initial=0) >= classes:
             raise ValueError(f"class id {array.max()}, expected 0 to {classes - 1}")
     except ValueError as error:
@@ -184,10 +185,6 @@ def _image(path: Path, row: task_table.Task) -> np.ndarray:
     if not class_map and records.has_palette(data):
         raise ValueError("a PNG with a palette, expected greys")
     return array
-
-
-def _text(size: Iterable[int]) -> str:
-    return "x".join(map(str, tuple(size)[:2]))
 
 
 def saved(directory: str | Path, tasks: Iterable[str], image_id: str) -> bool:

@@ -94,8 +94,8 @@ def read_single_task(
 ) -> Results:
     """The results of single-task runs at their best checkpoints, found below the directories.
 
-    Scores of files are only taken from a directory that is named itself: below a folder of runs they may be
-    of anything.
+    Scores of files are only taken from a directory that is named itself: below a folder of runs they may be of
+    anything.
 
     Args:
         directories: work directories, or folders of such.
@@ -117,7 +117,7 @@ def read_single_task(
         names = tuple(scores)
         if len(names) != 1 or names[0] not in criteria:
             continue
-        if checkpoint != BEST and not (checkpoint is None and path.parent.resolve() in named):
+        if checkpoint != BEST and not (checkpoint is None and path.parent in named):
             continue
         if obtained != dict(protocol):
             foreign[names[0]] = f"{path} was obtained under the protocol {obtained}"

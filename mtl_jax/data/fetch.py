@@ -167,7 +167,7 @@ def download(source: Source, folder: Path) -> Path:
         )
     if not note.is_file():
         content = {"url": source.url, "bytes": path.stat().st_size, "sha256": found}
-        whole.write(note, json.dumps(content, indent=1) + "\n")  # cut short by a crash, it would condemn the file
+        whole.write_json(note, content)  # cut short by a crash, it would condemn the file
     recorded = json.loads(note.read_text())["sha256"]
     if found != recorded:
         raise ValueError(

@@ -1,8 +1,9 @@
 """Where a run's numbers go: one JSON line per log step, and TensorBoard event files. Process 0 only."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from tensorboardX import SummaryWriter
 
@@ -47,13 +48,15 @@ class Writer:
 
 def _truncate(path: Path, step: int) -> None:
     """Keeps the whole lines of steps up to `step`; a line that a crash cut short goes too."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    if path.exists():
+        whole.write(path, "".join(f"{line}\n" for line, content in whole_lines(path) if content["step"] <= step))
+
+
+def whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(line, its content) of a log, if it is there; one that is being written, or that a crash cut short, ends it."""
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
+            content = json.loads(line)
         except json.JSONDecodeError:
-            break
-    whole.write(path, "".join(kept))
+            return
+        yield line, content
