@@ -12,11 +12,13 @@ from jax.extend import core
 
 from mtl_jax import experiment, models
 from mtl_jax.config import Config, aux_tasks, main_tasks
+from mtl_jax.nn.conv import convolve_overlaps
 
 COLUMNS = ("model", "backbone", "data", "tasks", "parameters", "of the backbone", "rest", "multiply-adds")
 # jax.image.resize is a jitted function of this name. It multiplies with matrices that are mostly zero, so its products
 # say nothing about the work of an interpolation.
 _RESIZE = "_resize"
+_OVERLAPS = convolve_overlaps.__name__
 _CONTROL_FLOW = ("scan", "while", "cond")
 
 
@@ -85,6 +87,8 @@ def _count(jaxpr: core.Jaxpr) -> int:
         elif name == "dot_general":
             ((contracted, _), _), left = options["dimension_numbers"], _shape(equation.invars[0])
             total += math.prod(_shape(equation.outvars[0])) * math.prod(left[axis] for axis in contracted)
+        elif options.get("name") == _OVERLAPS:  # as the convolution that it is
+            total += math.prod(_shape(equation.outvars[0])) * math.prod(_shape(equation.invars[1])[:3])
         elif options.get("name") != _RESIZE:
             total += sum(map(_count, _inner(options.values())))
     return total

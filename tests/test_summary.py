@@ -22,7 +22,8 @@ RNGS = nnx.Rngs(0)
         (Conv(3, 5, 3, rngs=RNGS), (1, 8, 6, 3), 8 * 6 * 5 * 3 * 9),
         (Conv(3, 5, 3, rngs=RNGS), (2, 8, 6, 3), 2 * 8 * 6 * 5 * 3 * 9),
         (Conv(3, 5, 7, stride=2, use_bias=True, rngs=RNGS), (1, 9, 6, 3), 5 * 3 * 5 * 3 * 49),  # sides are rounded up
-        (Conv(3, 5, 3, dilation=4, rngs=RNGS), (1, 8, 6, 3), 8 * 6 * 5 * 3 * 9),
+        (Conv(3, 5, 3, dilation=2, rngs=RNGS), (1, 32, 32, 3), 32 * 32 * 5 * 3 * 9),
+        (Conv(3, 5, 3, dilation=4, rngs=RNGS), (1, 8, 6, 3), 8 * 6 * 5 * 3 * 9),  # more than half of them with padding
         (Conv(3, 5, 1, rngs=RNGS), (1, 8, 6, 3), 8 * 6 * 5 * 3),  # a matrix product
         (Conv(3, 5, 1, stride=2, rngs=RNGS), (1, 8, 6, 3), 4 * 3 * 5 * 3),  # a convolution
         (Linear(3, 5, rngs=RNGS), (2, 3), 2 * 3 * 5),

@@ -1,6 +1,8 @@
 """Convolution and linear layer with torch's padding and initialisation."""
 
 import math
+from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,10 @@ from flax.nnx.nn.dtypes import promote_dtype
 from flax.typing import Dtype
 
 from mtl_jax.nn.init import Initializer, torch_uniform
+from mtl_jax.nn.isolate import isolated
+
+# A dilated convolution below this share of products with the image, not the padding, is summed up tap by tap.
+_DENSE = 2 / 3
 
 
 class Conv(nnx.Module):
@@ -52,22 +58,26 @@ class Conv(nnx.Module):
                 f"a convolution of {self.kernel.shape[2]} channels got an input of shape {x.shape}; images and maps "
                 "are [B, H, W, C], images with 3 channels"
             )
-        x, kernel = promote_dtype((x, self.kernel[...]), dtype=self.dtype)
-        if kernel.shape[:2] == (1, 1) and self.stride == 1:
-            # The same product, but XLA's CPU convolution is several times slower in its backward pass.
-            y = jnp.einsum("bhwi,io->bhwo", x, kernel[0, 0])
-        else:
-            y = jax.lax.conv_general_dilated(
-                x,
-                kernel,
-                window_strides=(self.stride, self.stride),
-                padding=[(self.padding, self.padding)] * 2,
-                rhs_dilation=(self.dilation, self.dilation),
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )
+        y = self._convolve(x)
         if self.bias is None:
             return y
         return y + self.bias[...].astype(y.dtype).reshape(1, 1, 1, -1)
+
+    def _convolve(self, x: jax.Array) -> jax.Array:
+        x, kernel = promote_dtype((x, self.kernel[...]), dtype=self.dtype)
+        if kernel.shape[:2] == (1, 1) and self.stride == 1:
+            # The same product, but XLA's CPU convolution is several times slower in its backward pass.
+            return _pointwise(x, kernel[0, 0])
+        if self.stride == 1 and overlap(kernel.shape[:2], self.dilation, x.shape[1:3]) < _DENSE:
+            return convolve_overlaps(x, kernel, self.dilation)
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            window_strides=(self.stride, self.stride),
+            padding=[(self.padding, self.padding)] * 2,
+            rhs_dilation=(self.dilation, self.dilation),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
 
 
 class Linear(nnx.Module):
@@ -81,3 +91,48 @@ class Linear(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         x, kernel, bias = promote_dtype((x, self.kernel[...], self.bias[...]), dtype=self.dtype)
         return x @ kernel + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def overlap(kernel_size: Sequence[int], dilation: int, size: Sequence[int]) -> float:
+    """The share of a padded convolution's products, at stride 1, that meet the image and not the padding."""
+    return math.prod(
+        sum(max(0, side - abs(offset)) for offset in _offsets(taps, dilation)) / (taps * side)
+        for taps, side in zip(kernel_size, size, strict=True)
+    )
+
+
+@isolated
+def _pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jnp.einsum("bhwi,io->bhwo", x, kernel)
+
+
+@partial(isolated, static_argnums=(2,))
+def convolve_overlaps(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
+    """The padded convolution at stride 1 as a sum of matrix products: each tap's, where it meets the image.
+
+    On maps of 30x40 a 3x3 convolution with dilation 24 meets padding in 72 % of its products, one with dilation 36 in
+    87 %; `jax.lax.conv_general_dilated` computes them all.
+
+    Args:
+        x: `[B, H, W, in]`
+        kernel: `[kh, kw, in, out]`, kh and kw odd.
+
+    Returns:
+        `[B, H, W, out]`
+    """
+    _, height, width, _ = x.shape
+    accumulator = jnp.promote_types(x.dtype, jnp.float32)
+    y = jnp.zeros((*x.shape[:3], kernel.shape[-1]), accumulator)
+    for i, down in enumerate(_offsets(kernel.shape[0], dilation)):
+        for j, right in enumerate(_offsets(kernel.shape[1], dilation)):
+            if abs(down) >= height or abs(right) >= width:
+                continue
+            met = x[:, max(down, 0) : height + down, max(right, 0) : width + right]
+            product = jnp.einsum("bhwi,io->bhwo", met, kernel[i, j], preferred_element_type=accumulator)
+            around = [(max(-offset, 0), max(offset, 0)) for offset in (down, right)]
+            y += jnp.pad(product, [(0, 0), *around, (0, 0)])
+    return y.astype(x.dtype)
+
+
+def _offsets(taps: int, dilation: int) -> list[int]:
+    return [dilation * (tap - taps // 2) for tap in range(taps)]

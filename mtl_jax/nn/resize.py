@@ -1,7 +1,11 @@
 """Bilinear interpolation as torch's `align_corners=False`: half-pixel centres, no antialiasing, edges clamped."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+
+from mtl_jax.nn.isolate import isolated
 
 
 def resize_bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
@@ -14,11 +18,20 @@ def resize_bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     height, width = x.shape[1:3]
     if (height, width) == tuple(size):
         return x
-    if size[0] % height or size[1] % width:
-        return jax.image.resize(x, (x.shape[0], *size, x.shape[3]), "bilinear", antialias=False)
+    whole = size[0] % height == 0 and size[1] % width == 0
+    return (_by_whole_factors if whole else _by_matrices)(x, (size[0], size[1]))
+
+
+@partial(isolated, static_argnums=(1,))
+def _by_whole_factors(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    y = _enlarge(_enlarge(y, 1, size[0] // height), 2, size[1] // width)
+    y = _enlarge(_enlarge(y, 1, size[0] // x.shape[1]), 2, size[1] // x.shape[2])
     return y.astype(x.dtype)
+
+
+@partial(isolated, static_argnums=(1,))
+def _by_matrices(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    return jax.image.resize(x, (x.shape[0], *size, x.shape[3]), "bilinear", antialias=False)
 
 
 def _enlarge(x: jax.Array, axis: int, factor: int) -> jax.Array:

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,7 @@ from mtl_jax.nn import (
     max_pool_stem,
     resize_bilinear,
 )
+from mtl_jax.nn.conv import convolve_overlaps, overlap
 from mtl_jax.nn.init import he_normal_fan_out
 
 
@@ -54,6 +57,55 @@ def test_dilated_conv_by_hand():
     expected = np.zeros((5, 5))
     expected[::2, ::2] = np.arange(9).reshape(3, 3)[::-1, ::-1]  # the taps are two pixels apart; the size stays
     np.testing.assert_array_equal(conv(x)[0, :, :, 0], expected)
+
+
+def padded_convolution(x, kernel, dilation):
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (1, 1),
+        [(dilation * (taps // 2),) * 2 for taps in kernel.shape[:2]],
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+@pytest.mark.parametrize("kernel_size", [(3, 3), (5, 3)])
+@pytest.mark.parametrize("dilation", [1, 2, 3, 5, 12])
+def test_sum_of_overlaps_equals_convolution(kernel_size, dilation):
+    x, kernel, cotangent = (
+        jax.random.normal(jax.random.key(i), shape)
+        for i, shape in enumerate([(2, 6, 9, 3), (*kernel_size, 3, 4), (2, 6, 9, 4)])
+    )
+    results = []
+    for function in (convolve_overlaps, padded_convolution):
+        y, pullback = jax.vjp(partial(function, dilation=dilation), x, kernel)
+        results.append((y, *pullback(cotangent)))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), *results)
+
+
+def test_sum_of_overlaps_is_rounded_once():
+    x, kernel = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(1, 5, 5, 64), (3, 3, 64, 2)]))
+    x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+    y = convolve_overlaps(x, kernel, 2)
+    assert y.dtype == jnp.bfloat16
+    exact = padded_convolution(x.astype(jnp.float32), kernel.astype(jnp.float32), 2)
+    np.testing.assert_array_equal(y, exact.astype(jnp.bfloat16))
+
+
+def test_share_of_products_with_the_image():
+    assert overlap((3, 3), 1, (2, 4)) == (4 / 6) * (10 / 12)
+    assert overlap((3, 3), 36, (30, 40)) == pytest.approx((1 / 3) * (48 / 120))
+    assert overlap((3, 1), 36, (30, 40)) == pytest.approx(1 / 3)
+
+
+def test_convolution_leaves_the_padding_out_where_most_is_padding():
+    def program(size):
+        conv = Conv(3, 4, 3, dilation=12, rngs=nnx.Rngs(0))
+        return str(jax.make_jaxpr(conv)(jnp.zeros((1, *size, 3))))
+
+    assert "conv_general_dilated" not in program((30, 40))
+    assert "conv_general_dilated" in program((64, 64))
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3])
