@@ -62,6 +62,9 @@ class Model:
         single_task: where those are, with `{task}` in place of the task: work directories or files with weights.
         alpha: initial weight of a task's own features where cross-stitch and NDDR-CNN exchange them.
         beta: initial weight of every other task's features there.
+        remat: stages whose activations are recomputed in the backward pass instead of being stored, which saves memory
+            and changes nothing else: the backbone's (conv, layer1, stage2, ...), heads, and MTI-Net's scale_0 to
+            scale_3, PAD-Net's fusion, initial_predictions and distillation, MTAN's attention_1 to attention_4.
         dtype: computation dtype, "float32" or "bfloat16"; parameters, statistics and losses stay float32.
     """
 
@@ -73,6 +76,7 @@ class Model:
     single_task: str = ""
     alpha: float = 0.9
     beta: float = 0.1
+    remat: tuple[str, ...] = ()
     dtype: str = "float32"
 
 
@@ -106,7 +110,10 @@ class Train:
     """The run.
 
     Attributes:
-        batch_size: global batch size, over all devices of all processes.
+        batch_size: global batch size of an optimiser step, over all devices of all processes.
+        accumulate: micro-batches that a batch is split into, one after the other, to save memory. Losses and gradients
+            stay those of the whole batch, but for batch norm: every micro-batch is normalised with its own statistics
+            and moves the running ones in its turn. Dropout's masks are others, too.
         epochs: passes over the training split.
         seed: of the initial weights, the order of the images, the augmentation and dropout.
         eval_final_epochs: evaluate after each of the last so many epochs; 0 = after every epoch.
@@ -119,6 +126,7 @@ class Train:
     """
 
     batch_size: int = 8
+    accumulate: int = 1
     epochs: int = 100
     seed: int = 0
     eval_final_epochs: int = 10
@@ -181,6 +189,7 @@ _MINIMUM = {
     "optim.fusion_lr_multiplier": 0,
     "train.seed": 0,
     "train.batch_size": 1,
+    "train.accumulate": 1,
     "train.epochs": 1,
     "train.eval_final_epochs": 0,
     "train.eval_batch_size": 0,
@@ -210,6 +219,11 @@ def validate(config: Config) -> Config:
     whole = len(size) == 2 and all(isinstance(side, int) for side in size)
     if not whole or (min(size) < 32 and size != (0, 0)):
         problems.append(f"data.image_size is {size}; give (height, width) of at least 32, or (0, 0) for the default")
+    if config.train.accumulate > 0 and config.train.batch_size % config.train.accumulate:
+        problems.append(
+            f"train.accumulate is {config.train.accumulate}, which does not divide train.batch_size, "
+            f"{config.train.batch_size}; the micro-batches must be equal"
+        )
     if config.train.seed >= 2**32:
         problems.append(f"train.seed is {config.train.seed}; it must be below 2^32")
     if config.optim.schedule == "step" and not config.optim.decay_epochs:

@@ -20,7 +20,7 @@ from mtl_jax.losses import Objective
 from mtl_jax.protocol import Protocol
 
 CONFIG = "config.json"
-# What may differ between a run and its continuation: where files lie, how fast they are read, what it started from.
+# What may differ between a run and its continuation: where files lie, what it started from, speed and memory.
 _FREE = {
     "data.data_dir",
     "data.manual_dir",
@@ -28,6 +28,7 @@ _FREE = {
     "model.pretrained",
     "model.init_single_task",
     "model.single_task",
+    "model.remat",
     "train.log_every",
     "train.checkpoint_every",
 }

@@ -64,8 +64,20 @@ def test_validate_lists_every_problem():
         assert part in str(error.value)
 
 
+def test_micro_batches_are_equal():
+    config = Config(Data("nyud", ("depth",)))
+    config.train.accumulate = 4
+    assert validate(config) is config
+    config.train.accumulate = 3
+    with pytest.raises(ValueError, match=r"train\.accumulate is 3, which does not divide train\.batch_size, 8"):
+        validate(config)
+    config.train.accumulate = 0
+    with pytest.raises(ValueError, match=r"train\.accumulate is 0; the least is 1"):
+        validate(config)
+
+
 def test_json_round_trip():
-    config = Config(Data("nyud", ("semseg", "depth"), image_size=(96, 128)))
+    config = Config(Data("nyud", ("semseg", "depth"), image_size=(96, 128)), Model(remat=("conv", "heads")))
     assert configs.from_json(configs.to_json(config), "config.json") == config
 
 

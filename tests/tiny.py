@@ -4,6 +4,8 @@ import itertools
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
 
@@ -11,7 +13,7 @@ from mtl_jax import backbones
 from mtl_jax.backbones import ResNet, resnet
 from mtl_jax.backbones.base import Backbone, Maps
 from mtl_jax.config import Config, Data, Model, Optim, Train
-from mtl_jax.nn import BasicBlock, Conv
+from mtl_jax.nn import BasicBlock, BatchNorm, Conv
 
 # The least width that squeeze-and-excitation takes.
 _RESNET = resnet.Variant(BasicBlock, (2, 2, 2, 2), width=16)
@@ -37,7 +39,7 @@ class TinyBackbone(Backbone):
     def stage_channels(self, stage: str) -> tuple[int, ...]:
         return (3,) if stage == "conv" else self.channels[: self.stages.index(stage)]
 
-    def run_stage(self, stage: str, maps: Maps) -> Maps:
+    def _run_stage(self, stage: str, maps: Maps) -> Maps:
         if stage == "conv":
             return (self.stem(maps[0]),)
         number = self.stages.index(stage)
@@ -56,6 +58,18 @@ def register_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, variant in RESNETS.items():
         monkeypatch.setitem(resnet.VARIANTS, name, variant)
         monkeypatch.setitem(backbones.BACKBONES, name, ResNet)
+
+
+def randomise_batch_norms(model: nnx.Module) -> nnx.Module:
+    """Gives batch norms, all alike and doing nothing at first, scales, biases and statistics of their own."""
+    rng = np.random.default_rng(0)
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, BatchNorm):
+            for positive in (module.scale, module.var):
+                positive[...] = jnp.asarray(rng.uniform(0.5, 2, positive.shape), jnp.float32)
+            for any_sign in (module.bias, module.mean):
+                any_sign[...] = jnp.asarray(rng.normal(0, 0.5, any_sign.shape), jnp.float32)
+    return model
 
 
 def config(data_dir, **train) -> Config:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 
 import jax
-from flax import nnx
+
+from mtl_jax.nn import Staged
 
 Maps = tuple[jax.Array, ...]
 
 
-class Backbone(nnx.Module):
+class Backbone(Staged):
     """`[B, H, W, 3]` images to feature maps, finest first, in stages between which models may step in.
 
     Attributes:
@@ -17,7 +18,6 @@ class Backbone(nnx.Module):
     """
 
     channels: tuple[int, ...]
-    stages: tuple[str, ...]
 
     def stage_channels(self, stage: str) -> tuple[int, ...]:
         """Widths of the maps a stage returns."""
@@ -25,7 +25,10 @@ class Backbone(nnx.Module):
 
     def run_stage(self, stage: str, maps: Maps) -> Maps:
         """The maps after a stage from those before it; the stem takes the images."""
-        raise TypeError(f"{type(self).__name__} does not define run_stage")
+        return self.run(stage, lambda backbone, maps: backbone._run_stage(stage, maps), self, maps)
+
+    def _run_stage(self, stage: str, maps: Maps) -> Maps:
+        raise TypeError(f"{type(self).__name__} does not define _run_stage")
 
     def select(self, outputs: Mapping[str, Maps]) -> Maps:
         """What heads read, from {stage: its maps}."""

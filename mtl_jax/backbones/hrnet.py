@@ -69,7 +69,7 @@ class HRNet(Backbone):
         fixed = {"conv": (64,), "layer1": (64 * Bottleneck.expansion,)}
         return fixed.get(stage) or self.channels[: int(stage.removeprefix("stage"))]
 
-    def run_stage(self, stage: str, maps: Maps) -> Maps:
+    def _run_stage(self, stage: str, maps: Maps) -> Maps:
         if stage == "conv":
             x = nnx.relu(self.bn1(self.conv1(maps[0])))
             return (nnx.relu(self.bn2(self.conv2(x))),)

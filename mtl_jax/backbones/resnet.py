@@ -89,13 +89,16 @@ class ResNet(Backbone):
     def stage_channels(self, stage: str) -> tuple[int, ...]:
         return self.conv1.kernel.shape[-1:] if stage == "conv" else (self.widths[LAYERS.index(stage)],)
 
-    def run_stage(self, stage: str, maps: Maps) -> Maps:
+    def _run_stage(self, stage: str, maps: Maps) -> Maps:
         if stage == "conv":
             return (max_pool_stem(nnx.relu(self.bn1(self.conv1(maps[0])))),)
-        return self.split_stage(stage, maps[0])[1:]
+        return self._split_stage(stage, maps[0])[1:]
 
     def split_stage(self, layer: str, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The maps before and after the last block of one of layer1 to layer4."""
+        return self.run(layer, lambda backbone, x: backbone._split_stage(layer, x), self, x)
+
+    def _split_stage(self, layer: str, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         *blocks, last = getattr(self, layer)
         for block in blocks:
             x = block(x)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import tasks as task_table
+from mtl_jax.losses.masked import Counts
 from mtl_jax.losses.registry import LOSSES
 from mtl_jax.nn.resize import resize_like
 
@@ -28,12 +29,15 @@ class Objective:
             raise ValueError(f"loss weights for unknown tasks {sorted(unknown)}; the tasks are {', '.join(defaults)}")
         self.weights = defaults | dict(weights or {})
 
-    def __call__(self, outputs: Mapping, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(
+        self, outputs: Mapping, batch: Mapping[str, jax.Array], counts: Mapping[str, Counts] | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Total and unweighted components: `<task>`, `deepsup_<task>` (PAD-Net), `scale_<k>_<task>` (MTI-Net), `total`.
 
         Args:
             outputs: what the model returned for `batch["image"]`.
             batch: {task: label `[B, H, W, C]`} among others.
+            counts: `count_labels` of the batch that this one is a part of; the parts' losses add up to the whole's.
         """
         total = jnp.zeros(())
         components = {}
@@ -41,7 +45,8 @@ class Objective:
             label = batch[task]
             prediction = prediction.astype(jnp.promote_types(prediction.dtype, jnp.float32))
             prediction = resize_like(prediction, label)
-            components[name] = LOSSES[task_table.get(task).loss](prediction, label)
+            loss = LOSSES[task_table.get(task).loss]
+            components[name] = loss(prediction, label, counts=counts[task] if counts else None)
             total = total + self.weights[task] * components[name]
         return total, components | {"total": total}
 

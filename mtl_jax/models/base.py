@@ -6,19 +6,22 @@ import jax
 from flax import nnx
 
 from mtl_jax.backbones import Backbone
+from mtl_jax.nn import Staged
 
 
-class MultiTaskModel(nnx.Module):
+class MultiTaskModel(Staged):
     """`[B, H, W, 3]` normalised images to {task: logits `[B, H, W, channels]`}, and more where a method has more.
 
     Attributes:
         fusion: name of the submodule through which the tasks' networks exchange features; empty where none does. Its
             parameters may learn at another rate.
         starts_from_single_task: the model consists of single-task models and a fusion.
+        stages: beside the backbones' own.
     """
 
     fusion: ClassVar[str] = ""
     starts_from_single_task: ClassVar[bool] = False
+    stages: tuple[str, ...] = ("heads",)
     backbone: Any
     heads: Any
 
@@ -41,4 +44,4 @@ def training_view(model: nnx.Module, rngs: nnx.Rngs) -> nnx.Module:
 
 def evaluation_view(model: nnx.Module) -> nnx.Module:
     """The model normalising with its running statistics and dropping nothing out, with the same variables."""
-    return nnx.view(model, use_running_average=True, deterministic=True, raise_if_not_found=False)
+    return nnx.view(model, use_running_average=True, deterministic=True, remat=(), raise_if_not_found=False)

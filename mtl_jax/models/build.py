@@ -17,6 +17,7 @@ from mtl_jax.models.mtinet import MTINet
 from mtl_jax.models.multi_task import Baseline, SingleTask
 from mtl_jax.models.nddr_cnn import NDDRCNN
 from mtl_jax.models.padnet import PADNet
+from mtl_jax.nn import remat
 
 
 class _Parts:
@@ -131,11 +132,13 @@ def build(config: Config, *, rngs: nnx.Rngs | None = None) -> MultiTaskModel:
         rngs: source of the initial weights; by default seeded with `train.seed`.
 
     Raises:
-        ValueError: unknown model, backbone or head, or tasks that the model or the data set cannot serve.
+        ValueError: unknown model, backbone, head or stage, or tasks that the model or the data set cannot serve.
     """
     if config.model.name not in MODELS:
         raise ValueError(f"unknown model {config.model.name!r}; the models are {', '.join(MODELS)}")
     # None: float32 parameters compute in float32, and a state cast to float64 in float64.
     dtype = None if config.model.dtype == "float32" else jnp.dtype(config.model.dtype)
     rngs = nnx.Rngs(config.train.seed) if rngs is None else rngs
-    return MODELS[config.model.name](_Parts(config, dtype, rngs))
+    model = MODELS[config.model.name](_Parts(config, dtype, rngs))
+    remat.select(model, tuple(config.model.remat))
+    return model

@@ -1,6 +1,7 @@
 """MTAN (arXiv 1803.10704): a shared network with an attention mask per task and stage."""
 
 from collections.abc import Mapping, Sequence
+from operator import call
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,19 @@ def _refinement(in_features: int, features: int, pools: bool, dtype: Dtype | Non
     return Sequential([block, *[max_pool_2x2] * pools])
 
 
+def _attend(
+    mask: Sequential, refine: Sequential | None, before: jax.Array, previous: jax.Array | None, x: jax.Array
+) -> jax.Array:
+    """A layer's output `x` as a task attends to it.
+
+    Args:
+        before: map before the layer's last block.
+        previous: the task's attended map of the layer before, for `refine`; None in the first.
+    """
+    inputs = before if refine is None else jnp.concatenate([before, refine(previous)], axis=-1)
+    return mask(inputs) * x
+
+
 class MTAN(MultiTaskModel):
     """Multi-task attention network on a ResNet.
 
@@ -50,6 +64,7 @@ class MTAN(MultiTaskModel):
         self, backbone: ResNet, heads: Mapping[str, nnx.Module], *, dtype: Dtype | None = None, rngs: nnx.Rngs
     ):
         self.tasks = tuple(heads)
+        self.stages = (*(f"attention_{i + 1}" for i in range(len(LAYERS))), "heads")
         self.backbone = backbone
         self.heads = nnx.Dict(heads)
         widths = backbone.widths
@@ -66,15 +81,13 @@ class MTAN(MultiTaskModel):
         attended: dict[str, dict[str, Sequence[jax.Array]]] = {task: {} for task in self.tasks}
         for i, layer in enumerate(LAYERS):
             before, x = self.backbone.split_stage(layer, x)
-            masks = getattr(self, f"attention_{i + 1}")
+            name = f"attention_{i + 1}"
+            masks, refine = getattr(self, name), getattr(self, f"refine_{i}", None)
             for task in self.tasks:
-                inputs = before
-                if i > 0:
-                    (previous,) = attended[task][LAYERS[i - 1]]
-                    refined = getattr(self, f"refine_{i}")(previous)
-                    inputs = jnp.concatenate([before, refined], axis=-1)
-                attended[task][layer] = (masks[task](inputs) * x,)
+                (previous,) = attended[task].get(LAYERS[i - 1], (None,))
+                attended[task][layer] = (self.run(name, _attend, masks[task], refine, before, previous, x),)
         out = {}
         for task in self.tasks:
-            out[task] = resize_like(self.heads[task](self.backbone.select(attended[task])), images)
+            logits = self.run("heads", call, self.heads[task], self.backbone.select(attended[task]))
+            out[task] = resize_like(logits, images)
         return out

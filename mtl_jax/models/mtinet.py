@@ -1,6 +1,7 @@
 """MTI-Net (arXiv 2001.06902): multi-scale task interaction with feature propagation."""
 
 from collections.abc import Mapping, Sequence
+from operator import call
 
 import jax
 import jax.numpy as jnp
@@ -118,6 +119,7 @@ class MTINet(MultiTaskModel):
         aux_tasks = tuple(num_outputs)
         self.tasks = tuple(heads)
         self.scales = tuple(range(len(channels)))
+        self.stages = (*(f"scale_{scale}" for scale in self.scales), "heads")
         self.backbone = backbone
         for scale in self.scales:
             width = channels[scale]
@@ -139,13 +141,14 @@ class MTINet(MultiTaskModel):
         propagated = None
         deep_supervision, distilled = {}, {}
         for scale in reversed(self.scales):
-            features, predictions = getattr(self, f"scale_{scale}")(maps[scale], propagated)
-            deep_supervision[f"scale_{scale}"] = predictions
-            distilled[scale] = getattr(self, f"distillation_scale_{scale}")(features)
+            name = f"scale_{scale}"
+            features, predictions = self.run(name, call, getattr(self, name), maps[scale], propagated)
+            deep_supervision[name] = predictions
+            distilled[scale] = self.run(name, call, getattr(self, f"distillation_{name}"), features)
             if scale > 0:
-                propagated = getattr(self, f"fpm_scale_{scale}")(features)
+                propagated = self.run(name, call, getattr(self, f"fpm_{name}"), features)
         out: dict = {}
         for task in self.tasks:
-            logits = self.heads[task]([distilled[scale][task] for scale in self.scales])
+            logits = self.run("heads", call, self.heads[task], [distilled[scale][task] for scale in self.scales])
             out[task] = resize_like(logits, images)
         return out | {"deep_supervision": deep_supervision}

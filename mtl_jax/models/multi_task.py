@@ -1,6 +1,7 @@
 """Single-task networks and the multi-task baseline (arXiv 2004.13379, sec. 2.1)."""
 
 from collections.abc import Mapping
+from operator import call
 
 import jax
 from flax import nnx
@@ -19,7 +20,8 @@ class SingleTask(MultiTaskModel):
         self.task = task
 
     def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
-        return {self.task: resize_like(self.decoder(self.backbone(images)), images)}
+        logits = self.run("heads", call, self.decoder, self.backbone(images))
+        return {self.task: resize_like(logits, images)}
 
 
 class Baseline(MultiTaskModel):
@@ -32,4 +34,5 @@ class Baseline(MultiTaskModel):
 
     def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
         features = self.backbone(images)
-        return {task: resize_like(self.decoders[task](features), images) for task in self.tasks}
+        logits = {task: self.run("heads", call, self.decoders[task], features) for task in self.tasks}
+        return {task: resize_like(x, images) for task, x in logits.items()}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from operator import call
 
 import jax
 from flax import nnx
@@ -43,6 +44,8 @@ class PADNet(MultiTaskModel):
         ValueError: a main task is not among the auxiliary ones.
     """
 
+    stages = ("fusion", "initial_predictions", "distillation", "heads")
+
     def __init__(
         self,
         backbone: Backbone,
@@ -72,10 +75,13 @@ class PADNet(MultiTaskModel):
         """`[B, H, W, 3]` normalised images -> {task: `[B, H, W, channels]`} for the main tasks, and
         "initial_<task>" `[B, H/4, W/4, channels]` for every auxiliary task (the size of the backbone's finest map).
         """
-        features, predictions = self.initial_task_prediction_heads(self.backbone(images))
-        distilled = self.multi_modal_distillation(features)
+        backbone, fusion = self.backbone
+        fused = self.run("fusion", call, fusion, backbone(images))
+        features, predictions = self.run("initial_predictions", call, self.initial_task_prediction_heads, fused)
+        distilled = self.run("distillation", call, self.multi_modal_distillation, features)
         out = {f"initial_{task}": prediction for task, prediction in predictions.items()}
-        return out | {task: resize_like(self.heads[task](distilled[task]), images) for task in self.tasks}
+        logits = {task: self.run("heads", call, self.heads[task], distilled[task]) for task in self.tasks}
+        return out | {task: resize_like(x, images) for task, x in logits.items()}
 
 
 def _bottlenecks(in_features: int, dtype: Dtype | None, rngs: nnx.Rngs) -> list[Bottleneck]:

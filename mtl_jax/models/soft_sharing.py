@@ -1,6 +1,7 @@
 """One network for each task, with an exchange of features after some stages: what cross-stitch and NDDR-CNN share."""
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import call
 from typing import ClassVar
 
 import jax
@@ -34,6 +35,7 @@ class SoftSharing(MultiTaskModel):
         self.backbone = nnx.Dict(backbones)
         self.heads = nnx.Dict(heads)
         first = backbones[self.tasks[0]]
+        self.stages = (*first.stages, "heads")
         units: dict[str, nnx.Module] = {}
         for stage in stages:
             widths = first.stage_channels(stage)
@@ -53,13 +55,13 @@ class SoftSharing(MultiTaskModel):
             for i in range(number):
                 name = _unit_name(stage, i, number)
                 if name in units:
-                    mixed = units[name]({task: maps[task][i] for task in self.tasks})
+                    mixed = self.run(stage, call, units[name], {task: maps[task][i] for task in self.tasks})
                     maps = {task: (*maps[task][:i], mixed[task], *maps[task][i + 1 :]) for task in self.tasks}
             for task in self.tasks:
                 outputs[task][stage] = maps[task]
         out = {}
         for task in self.tasks:
-            logits = self.heads[task](self.backbone[task].select(outputs[task]))
+            logits = self.run("heads", call, self.heads[task], self.backbone[task].select(outputs[task]))
             out[task] = resize_like(logits, images)
         return out
 

@@ -6,6 +6,7 @@ from mtl_jax.nn.conv import Conv, Linear
 from mtl_jax.nn.dropout import Dropout
 from mtl_jax.nn.norm import BatchNorm
 from mtl_jax.nn.pool import max_pool_2x2, max_pool_stem
+from mtl_jax.nn.remat import Staged
 from mtl_jax.nn.resize import resize_bilinear, resize_like
 from mtl_jax.nn.sequential import Sequential
 
@@ -18,6 +19,7 @@ __all__ = [
     "Linear",
     "Sequential",
     "SqueezeExcite",
+    "Staged",
     "max_pool_2x2",
     "max_pool_stem",
     "resize_bilinear",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from flax import nnx
 from tqdm import tqdm
 
 from mtl_jax import evaluate, experiment, initial, models, parallel
@@ -55,7 +56,9 @@ class _Run:
         self.tasks = main_tasks(config)
         self.mesh = parallel.make_mesh()
         self.eval_batch_size = config.train.eval_batch_size or config.train.batch_size
-        parallel.check_batch_size(config.train.batch_size, self.mesh, "train.batch_size")
+        accumulate = config.train.accumulate
+        divided = f" / train.accumulate ({accumulate})" if accumulate > 1 else ""
+        parallel.check_batch_size(config.train.batch_size // accumulate, self.mesh, f"train.batch_size{divided}")
         parallel.check_batch_size(self.eval_batch_size, self.mesh, "train.eval_batch_size")
         resumes = checkpoint.exist(workdir)
         if not resumes:
@@ -76,8 +79,16 @@ class _Run:
             self.step = self.progress["step"]
             self.reference = self._choose_reference(single_task)
             self.train_step = make_train_step(
-                self.state.graphdef, experiment.build_objective(config), config.train.seed
+                self.state.graphdef, experiment.build_objective(config), config.train.seed, accumulate
             )
+            if accumulate > 1 and jax.tree.leaves(nnx.state(self.state.model(), nnx.BatchStat)):
+                logger.info(
+                    "train.accumulate is %d: batch norm takes each micro-batch of %d images for a batch; losses and "
+                    "gradients are otherwise those of %d images",
+                    accumulate,
+                    config.train.batch_size // accumulate,
+                    config.train.batch_size,
+                )
             self.eval_step = make_eval_step(self.state.graphdef, self.metrics, self.mesh)
             self.batches = self._train_batches()
             exits.callback(self.batches.close)

@@ -5,13 +5,14 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh
 
 from mtl_jax import parallel
 from mtl_jax.images import normalise
-from mtl_jax.losses import Objective
+from mtl_jax.losses import Counts, Objective, count_labels
 from mtl_jax.metrics import Metric
 from mtl_jax.models import evaluation_view, training_view
 from mtl_jax.predictions import postprocess
@@ -21,7 +22,7 @@ Scalars = dict[str, jax.Array]
 
 
 def make_train_step(
-    graphdef: nnx.GraphDef, objective: Objective, seed: int = 0
+    graphdef: nnx.GraphDef, objective: Objective, seed: int = 0, accumulate: int = 1
 ) -> Callable[[Any, Batch], tuple[Any, Scalars]]:
     """step(arrays, batch) -> (arrays, {"loss/<name>", "gradient_norm"}); the old arrays' buffers are donated.
 
@@ -29,19 +30,19 @@ def make_train_step(
     the objective asks for.
 
     Args:
-        seed: of the dropout masks, which depend on it and on the number of the step alone.
+        seed: of the dropout masks, which depend on it, the number of the step and that of the micro-batch alone.
+        accumulate: micro-batches that the batch is split into, one after the other. Losses and gradients are those of
+            the whole batch, but for batch norm, which takes every micro-batch for a batch, and for dropout's masks.
     """
 
     @partial(jax.jit, donate_argnums=0)
     def step(arrays: Any, batch: Batch) -> tuple[Any, Scalars]:
         model, optimizer = nnx.merge(graphdef, arrays)
-        rngs = nnx.Rngs(dropout=jax.random.fold_in(jax.random.key(seed), optimizer.step[...]))
-        trained = training_view(model, rngs)  # of the two only this one holds the generator
-
-        def loss_fn(model: nnx.Module) -> tuple[jax.Array, Scalars]:
-            return objective(model(normalise(batch["image"])), batch)
-
-        (_, losses), grads = nnx.value_and_grad(loss_fn, has_aux=True)(trained)
+        key = jax.random.fold_in(jax.random.key(seed), optimizer.step[...])
+        if accumulate == 1:
+            losses, grads = _gradients(model, objective, batch, key)
+        else:
+            losses, grads = _accumulated_gradients(model, objective, batch, key, accumulate)
         optimizer.update(model, grads)
         # A gradient that overflows spoils the parameters one step before a loss shows it.
         logged = {f"loss/{name}": value for name, value in losses.items()}
@@ -50,6 +51,47 @@ def make_train_step(
         }
 
     return step
+
+
+def _gradients(
+    model: nnx.Module, objective: Objective, batch: Batch, key: jax.Array, counts: Mapping[str, Counts] | None = None
+) -> tuple[Scalars, Any]:
+    """Losses and the gradient of their total; updates the model's running statistics.
+
+    Args:
+        key: of the dropout masks.
+        counts: of the batch that this one is a part of.
+    """
+    trained = training_view(model, nnx.Rngs(dropout=key))  # of the two only this one holds the generator
+
+    def loss_fn(model: nnx.Module) -> tuple[jax.Array, Scalars]:
+        return objective(model(normalise(batch["image"])), batch, counts)
+
+    (_, losses), grads = nnx.value_and_grad(loss_fn, has_aux=True)(trained)
+    return losses, grads
+
+
+def _accumulated_gradients(
+    model: nnx.Module, objective: Objective, batch: Batch, key: jax.Array, number: int
+) -> tuple[Scalars, Any]:
+    """What `_gradients` returns, from `number` micro-batches in turn."""
+    counts = count_labels(batch)  # the means are over the whole batch: the micro-batches' losses add up to its own
+    graphdef = nnx.graphdef(model)
+    statistics, others = nnx.state(model, nnx.BatchStat, ...)
+
+    def add(carry: tuple[Any, Any], part: tuple[jax.Array, Batch]) -> tuple[tuple[Any, Any], Scalars]:
+        (statistics, total), (index, micro) = carry, part
+        model = nnx.merge(graphdef, statistics, others, copy=True)
+        losses, grads = _gradients(model, objective, micro, jax.random.fold_in(key, index), counts)
+        return (nnx.state(model, nnx.BatchStat), jax.tree.map(jnp.add, total, grads)), losses
+
+    zeros = jax.tree.map(jnp.zeros_like, nnx.state(model, nnx.Param))
+    # Every number-th image is in one micro-batch: a device then cuts its share of each out of its share of the batch,
+    # and no image moves to another device.
+    parts = {name: x.reshape(-1, number, *x.shape[1:]).swapaxes(0, 1) for name, x in batch.items()}
+    (statistics, grads), losses = jax.lax.scan(add, (statistics, zeros), (jnp.arange(number), parts))
+    nnx.update(model, statistics)
+    return jax.tree.map(lambda x: x.sum(0), losses), grads
 
 
 def make_predict_step(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import tasks
-from mtl_jax.losses import LOSSES, Objective, balanced_cross_entropy, depth_l1, normals_l1, softmax_cross_entropy
+from mtl_jax.losses import LOSSES, Objective, balanced_cross_entropy, count, depth_l1, normals_l1, softmax_cross_entropy
 
 
 def test_cross_entropy_by_hand():
@@ -69,6 +69,22 @@ def test_an_unlabelled_image_changes_neither_loss_nor_gradients(name):
     np.testing.assert_allclose(value, alone, rtol=1e-6)  # the order of a sum in float32
     np.testing.assert_allclose(gradient[rest], gradient_alone, rtol=1e-6, atol=1e-9)
     np.testing.assert_array_equal(gradient[1], np.zeros_like(gradient[1]))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_of_parts_add_up_to_that_of_the_batch(name):
+    """Parts of unlike size, share of ignored elements and share of positives; the mean of their own means differs."""
+    with jax.enable_x64(True):
+        prediction, label = (x.astype(jnp.float64) for x in pair(name, 6))
+        label = label.at[0].set(255).at[1, :4].set(255)
+        if name == "balanced_cross_entropy":
+            label = label.at[2].set(1)
+        loss, counts, parts = LOSSES[name], count(label), (slice(0, 2), slice(2, 6))
+        value, gradient = jax.value_and_grad(loss)(prediction, label)
+        found = [jax.value_and_grad(loss)(prediction[part], label[part], counts=counts) for part in parts]
+        np.testing.assert_allclose(sum(value for value, _ in found), value, rtol=1e-14)
+        np.testing.assert_allclose(jnp.concatenate([part for _, part in found]), gradient, rtol=1e-13, atol=1e-18)
+        assert abs(np.mean([loss(prediction[part], label[part]) for part in parts]) / value - 1) > 1e-3
 
 
 def test_balanced_cross_entropy_weighs_by_the_valid_elements():

@@ -53,10 +53,14 @@ def _log(workdir):
     return [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize(("num_workers", "killed_at"), [(0, 5), (1, 3)])
-def test_an_interrupted_run_ends_bit_identical(tmp_path, data_dir, monkeypatch, num_workers, killed_at):
-    config = tiny.config(data_dir, checkpoint_every=2, eval_final_epochs=1)
-    fit(config, tmp_path / "straight")
+@pytest.mark.parametrize(("num_workers", "killed_at", "accumulate"), [(0, 5, 1), (1, 3, 2)])
+def test_an_interrupted_run_ends_bit_identical(
+    tmp_path, data_dir, monkeypatch, caplog, num_workers, killed_at, accumulate
+):
+    config = tiny.config(data_dir, checkpoint_every=2, eval_final_epochs=1, accumulate=accumulate)
+    with caplog.at_level(logging.INFO):
+        fit(config, tmp_path / "straight")
+    assert ("batch norm takes each micro-batch of 2 images for a batch" in caplog.text) == (accumulate == 2)
     with monkeypatch.context() as patch:
         _kill_at(killed_at, patch)  # in the middle of an epoch, at least a step after the last save
         with pytest.raises(_Killed):
@@ -138,7 +142,10 @@ def test_a_workdir_belongs_to_one_configuration(tmp_path, data_dir):
     fit(config, tmp_path)
     config.optim.lr = 0.5
     config.train.log_every = 7  # free to change
-    with pytest.raises(ValueError, match=r"another configuration \(optim.lr: 0.001 there, 0.5 now\)"):
+    config.model.remat = ("heads",)  # alike
+    config.train.accumulate = 2
+    changed = r"optim.lr: 0.001 there, 0.5 now; train.accumulate: 1 there, 2 now"
+    with pytest.raises(ValueError, match=rf"another configuration \({changed}\)"):
         fit(config, tmp_path)
 
 
