@@ -4,6 +4,7 @@ from mtl_jax.nn.attention import SqueezeExcite
 from mtl_jax.nn.blocks import BasicBlock, Bottleneck
 from mtl_jax.nn.conv import Conv, Linear
 from mtl_jax.nn.dropout import Dropout
+from mtl_jax.nn.fold import fold_batch_norm
 from mtl_jax.nn.norm import BatchNorm
 from mtl_jax.nn.pool import max_pool_2x2, max_pool_stem
 from mtl_jax.nn.remat import Staged
@@ -20,6 +21,7 @@ __all__ = [
     "Sequential",
     "SqueezeExcite",
     "Staged",
+    "fold_batch_norm",
     "max_pool_2x2",
     "max_pool_stem",
     "resize_bilinear",

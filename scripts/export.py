@@ -1,0 +1,32 @@
+"""Exports a run's model as one file that predicts without this package; reading it takes ten lines (README.md).
+
+python scripts/export.py --workdir runs/nyud_mtinet --out nyud_mtinet.zip
+python scripts/export.py --workdir runs/nyud_mtinet --out nyud_mtinet.zip --batch_size 8 --platforms cuda
+"""
+
+from absl import flags
+
+from mtl_jax import cli, experiment, export
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "directory of a training run", required=True)
+_STEP = flags.DEFINE_string("step", "best", "checkpoint: best, latest or a step number")
+_OUT = flags.DEFINE_string("out", None, "file to write, which must not exist", required=True)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 0, "images of a call; 0 = any number", lower_bound=0)
+_PLATFORMS = flags.DEFINE_list("platforms", ["cpu", "cuda"], f"what it runs on, of {', '.join(export.PLATFORMS)}")
+
+
+def main() -> None:
+    description = export.export_run(
+        experiment.load_config(_WORKDIR.value),
+        _WORKDIR.value,
+        _STEP.value,
+        _OUT.value,
+        batch_size=_BATCH_SIZE.value,
+        platforms=_PLATFORMS.value,
+    )
+    named = ", ".join(description["outputs"])
+    print(f"{_OUT.value}: step {description['step']}, {named}, for {' and '.join(description['platforms'])}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
