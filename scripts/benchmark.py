@@ -2,12 +2,16 @@
 
     python scripts/benchmark.py train --config configs/nyud_mtinet.py:aux=edge+normals --against eager,compile \\
         --config.train.batch_size=2 --config.data.image_size="(240, 320)"
+    python scripts/benchmark.py infer --config configs/nyud_mtinet.py --infer_batch 1 --against channels_last
+    python scripts/benchmark.py eval --config configs/nyud_mtinet.py --config.train.batch_size=2
+    python scripts/benchmark.py compile --config configs/nyud_mtinet.py --against compile
     python scripts/benchmark.py input --recipe pascal --workers 0,1,2,4 --images 64 --json input.json
 
-`train` measures training steps of a configuration on one random batch: steady state, compilation, and what share of the
-device's measured peaks is reached. With --against the PyTorch twin of the model (parity/reference) takes the same
-steps, with the same weights, batch, losses and optimiser: eagerly, with channels_last, or compiled. The losses of the
-first step have to agree. `input` measures the input pipeline beside a DataLoader, see mtl_jax/benchmark/input.py.
+`train`, `infer` and `eval` measure steps of a configuration on one random batch: steady state, compilation, memory, and
+what share of the device's measured peaks is reached. With --against the PyTorch twin of the model (parity/reference)
+takes the same steps with the same weights and batch: eagerly, with channels_last, or compiled; the results of the first
+step have to agree. `compile` starts processes that compile with an empty and with a filled cache. `input` measures the
+input pipeline beside a DataLoader. What exactly is measured stands in mtl_jax/benchmark/, a file for each.
 """
 
 import importlib
@@ -15,30 +19,35 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
 
 from mtl_jax import cli, experiment, whole
-from mtl_jax.benchmark import device, input, timing, train
-from mtl_jax.config import validate
+from mtl_jax.benchmark import comparison, compile, device, eval, infer, input, train
+from mtl_jax.config import Config, validate
 
 ROOT = Path(__file__).parents[1]
 _WAYS = ("eager", "channels_last", "compile", "compile_channels_last")
-# Of the first step's loss, relative to PyTorch's.
-_TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
+_ALL = "of all but input: "
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="of train: FILE.py or FILE.py:key=value,...")
-_AGAINST = flags.DEFINE_list("against", [], f"of train: ways to run PyTorch, of {', '.join(_WAYS)}")
-_WARM_UP = flags.DEFINE_integer("warm_up", 2, "of train: steps before those that are timed", lower_bound=0)
+_CONFIG = config_flags.DEFINE_config_file("config", help_string=_ALL + "FILE.py or FILE.py:key=value,...")
+_AGAINST = flags.DEFINE_list("against", [], f"{_ALL}ways to run PyTorch, of {', '.join(_WAYS)}")
+_REPEATS = flags.DEFINE_integer("repeats", 3, "repeats, of which the median is reported", lower_bound=1)
+_WARM_UP = flags.DEFINE_integer("warm_up", 2, "of steps: repeats before those that are timed", lower_bound=0)
+_STEPS = flags.DEFINE_integer("steps", 1, "of steps: taken in a repeat before the host waits for them", lower_bound=1)
+_INFER_BATCH = flags.DEFINE_integer("infer_batch", 1, "of infer: images predicted at once", lower_bound=1)
+_HERE = flags.DEFINE_bool("here", False, "of compile: once, in this process, PyTorch's side if --against names it")
 _RECIPES = flags.DEFINE_multi_enum("recipe", list(input.CASES), list(input.CASES), "of input: what (repeatable)")
 _WORKERS = flags.DEFINE_list("workers", ["0", "1", "2"], "of input: numbers of worker processes")
 _IMAGES = flags.DEFINE_integer("images", 32, "of input: images in each data set", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "of input: images in a batch", lower_bound=1)
 _BATCHES = flags.DEFINE_integer("batches", 12, "of input: batches timed in each repeat", lower_bound=1)
-_REPEATS = flags.DEFINE_integer("repeats", 3, "repeats, of which the median is reported", lower_bound=1)
 _SCALE = flags.DEFINE_float("scale", 1.0, "of input: of the sides of the images, for trying out", lower_bound=0.1)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "of input: keeps the files for the next time, else temporary")
 _JSON = flags.DEFINE_string("json", None, "file that receives the numbers")
@@ -47,9 +56,48 @@ _JSON = flags.DEFINE_string("json", None, "file that receives the numbers")
 def main(what: str) -> None:
     if what not in BENCHMARKS:
         raise ValueError(f"unknown benchmark {what!r}; there are: {', '.join(BENCHMARKS)}")
+    if _AGAINST.value:  # before jax starts: it would leave PyTorch a quarter of the memory of a GPU
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     content = BENCHMARKS[what]()
     if _JSON.value:
-        whole.write_json(Path(_JSON.value), {"cpus": os.cpu_count(), **content})
+        path = Path(_JSON.value)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole.write_json(path, {"arguments": sys.argv[1:], "cpus": os.cpu_count(), **content})
+
+
+def _steps(what: ModuleType) -> dict[str, Any]:
+    """Steps of our programs and PyTorch's; `what` is a module of mtl_jax.benchmark with `programs`."""
+    config = _config()
+    if what is infer:
+        config = replace(config, train=replace(config.train, batch_size=_INFER_BATCH.value))
+    ways, reference = _ways()
+    found = comparison.compare(
+        what.programs(config, ways, reference),
+        what.deviation,
+        what.TOLERANCE,
+        dtype=config.model.dtype,
+        batch_size=config.train.batch_size,
+        repeats=_REPEATS.value,
+        warm_up=_WARM_UP.value,
+        steps=_STEPS.value,
+    )
+    print(f"{found.table()}\n\n{found.describe()}")
+    return found.numbers()
+
+
+def _compile() -> dict[str, Any]:
+    config = _config()
+    ways, reference = _ways()
+    if _HERE.value:
+        cli.enable_compilation_cache()
+        rows = compile.theirs(config, ways[0], reference) if ways else compile.ours(config)
+        return {**device.describe(), "rows": rows}
+    command = [sys.executable, *sys.argv, "--here"]
+    twice: dict[str, Any] = {}
+    for way in ("", *ways):
+        twice |= compile.twice([*command, f"--against={way}"])
+    print(compile.table(twice))
+    return {"rows": twice}
 
 
 def _input() -> dict[str, Any]:
@@ -65,38 +113,28 @@ def _input() -> dict[str, Any]:
     return {"settings": vars(settings), "deviations": deviations, "rows": rows}
 
 
-def _train() -> dict[str, Any]:
+BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
+    "train": partial(_steps, train),
+    "infer": partial(_steps, infer),
+    "eval": partial(_steps, eval),
+    "compile": _compile,
+    "input": _input,
+}
+
+
+def _config() -> Config:
     if _CONFIG.value is None:
-        raise ValueError("train needs --config FILE.py")
-    if unknown := [way for way in _AGAINST.value if way not in _WAYS]:
+        raise ValueError("--config is missing: give it FILE.py")
+    return validate(experiment.resolve(_CONFIG.value))
+
+
+def _ways() -> tuple[list[str], Any]:
+    """(ways to run PyTorch, parity.reference.speed), or none of either."""
+    ways = [way for way in _AGAINST.value if way]
+    if unknown := [way for way in ways if way not in _WAYS]:
         raise ValueError(f"--against has {', '.join(unknown)}; the ways to run PyTorch are {', '.join(_WAYS)}")
-    config = validate(experiment.resolve(_CONFIG.value))
-    batch = train.random_batch(config)
-    ours = train.TrainStep(config, batch)
-    programs: dict[str, Callable[[], float]] = {"mtl_jax": ours}
-    if _AGAINST.value and (speed := _reference("speed", "torch")) is not None:
-        for way in _AGAINST.value:
-            programs[f"torch {way}"] = speed.TrainStep(config, ours.weights, batch, way)
-    timed = timing.alternate(programs, repeats=_REPEATS.value, warm_up=_WARM_UP.value)
-    deviations = {name: abs(found.result / timed["mtl_jax"].result - 1) for name, found in timed.items()}
-    if wrong := {name: value for name, value in deviations.items() if value > _TOLERANCE[config.model.dtype]}:
-        raise ValueError(f"the losses of the first step differ from mtl_jax's: {wrong}; the programs are not the same")
-    peak, bandwidth = device.matmul_flops(config.model.dtype), device.bandwidth()
-    print(train.table(timed, config.train.batch_size))
-    print("\n" + train.describe(ours, timed["mtl_jax"], peak, bandwidth))
-    return {
-        "rows": {name: {**vars(found), "median": found.median} for name, found in timed.items()},
-        "deviations": deviations,
-        "lowering": ours.lowering,
-        "compilation": ours.compilation,
-        "flops": ours.flops,
-        "analysis": ours.analysis,
-        "peak flops": peak,
-        "bandwidth": bandwidth,
-    }
-
-
-BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {"input": _input, "train": _train}
+    reference = _reference("speed", "torch") if ways else None
+    return (ways if reference else []), reference
 
 
 def _number(text: str) -> int:

@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from mtl_jax import backbones, summary
-from mtl_jax.benchmark import device, timing, train
+from mtl_jax.benchmark import batches, comparison, compile, device, eval, infer, timing, train
 from tests import tiny
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmark.py"
@@ -60,58 +62,184 @@ def test_turns():
     calls = []
 
     def program(name):
-        return lambda: calls.append(name) or len(calls)
+        return lambda steps: calls.append(name * steps) or len(calls)
 
-    timed = timing.alternate({name: program(name) for name in "ab"}, repeats=2, warm_up=1)
-    assert "".join(calls) == "ab" + "ab" + "abab"
+    timed = timing.alternate({name: program(name) for name in "ab"}, repeats=2, warm_up=1, steps=3)
+    assert "".join(calls) == "ab" + "aaabbb" * 3
     assert [timed[name].result for name in "ab"] == [1, 2]
     assert all(len(found.seconds) == 2 and found.median >= 0 for found in timed.values())
-    with pytest.raises(ValueError, match="got 0 repeats"):
-        timing.alternate({"a": program("a")}, repeats=0, warm_up=0)
+    for turns in ({"repeats": 0}, {"repeats": 1, "steps": 0}):
+        with pytest.raises(ValueError, match="expected at least 1 of 1"):
+            timing.alternate({"a": program("a")}, warm_up=0, **turns)
 
 
-def test_training_steps(data_dir, monkeypatch):
+@pytest.fixture
+def config(data_dir, monkeypatch):
     monkeypatch.setitem(backbones.BACKBONES, "tiny", tiny.build_backbone)
     config = tiny.config(data_dir)
     config.data.dataset, config.data.tasks = "pascal", ("semseg", "sal", "normals", "edge")
     config.model.name = "baseline"
-    batch = train.random_batch(config)
+    return config
+
+
+@pytest.fixture
+def small_peaks(monkeypatch):
+    """Those of the device, measured in a moment."""
+    peaks = device.Peaks(device.matmul_flops("float32", size=64), device.bandwidth(megabytes=1))
+    monkeypatch.setattr(device, "peaks", lambda dtype: peaks)
+
+
+def test_batches(config):
     size = (config.train.batch_size, *config.data.image_size)
-    assert {name: value.shape for name, value in batch.items()} == {
+    shapes = {
         "image": (*size, 3),
         "semseg": (*size, 1),
         "sal": (*size, 1),
         "normals": (*size, 3),
         "edge": (*size, 1),
     }
-    step = train.TrainStep(config, batch)
-    timed = timing.alternate({"mtl_jax": step, "other": lambda: 1.0}, repeats=3, warm_up=0)
-    assert step() < timed["mtl_jax"].result  # it learns the batch
+    assert {name: value.shape for name, value in batches.train_batch(config).items()} == shapes
+    found = batches.eval_batch(config)
+    assert {name: value.shape for name, value in found.items()} == shapes | {"index": size[:1], "valid": size[:1]}
+    assert found["image"].dtype == np.uint8
+
+
+def test_training_steps(config):
+    step = train.TrainStep(config, batches.train_batch(config))
+    first = step()
+    assert step(3) < first  # it learns the batch
     assert step.flops == 6 * config.train.batch_size * summary.summarize(config).multiply_adds
-    assert "| mtl_jax |" in train.table(timed, config.train.batch_size)
-    peak, bandwidth = device.matmul_flops("float32", size=64), device.bandwidth(megabytes=1)
-    assert peak > 0
-    assert "GFLOP/s of the model" in train.describe(step, timed["mtl_jax"], peak, bandwidth)
+    costs = step.costs
+    assert costs.memory > costs.temporary > 0
+    assert costs.instructions > 100
+    assert costs.operations > 100
+
+
+def test_predictions(config):
+    programs = infer.programs(config, [], None)
+    assert list(programs) == ["mtl_jax", "mtl_jax unfolded"]
+    folded, unfolded = (program(1) for program in programs.values())
+    assert set(folded) == {"semseg", "sal", "normals", "edge"}
+    assert folded["normals"].shape == (4, 64, 64, 3)
+    assert infer.deviation(unfolded, folded) < infer.TOLERANCE["float32"]
+    assert programs["mtl_jax"].flops == 2 * 4 * summary.summarize(config).multiply_adds
+
+
+def test_distance_of_predictions():
+    ours = {"semseg": np.array([0, 1, 2, 3]), "depth": np.array([3.0, 4.0])}
+    assert infer.deviation(ours, ours) == 0
+    assert infer.deviation(ours, ours | {"semseg": np.array([0, 1, 2, 2])}) == 0.25
+    assert infer.deviation(ours, ours | {"depth": np.array([3.0, 5.0])}) == pytest.approx(0.2)
+
+
+def test_scores(config):
+    ((name, step),) = eval.programs(config, [], None).items()
+    scores = step(1)
+    assert name == "mtl_jax"
+    assert scores == step(2)
+    assert set(scores) == {"semseg", "sal", "normals", "edge"}
+    assert all(np.isfinite(value) for value in scores.values())
+    assert eval.deviation(scores, scores | {"edge": 1.5 * scores["edge"]}) == pytest.approx(0.5)
+
+
+class Other:
+    """A program that is not ours."""
+
+    memory = None
+
+    def __init__(self, result):
+        self.result = result
+
+    def __call__(self, steps):
+        return self.result
+
+
+def compare(programs, config, **turns):
+    options = {"repeats": 2, "warm_up": 0, "steps": 1} | turns
+    return comparison.compare(
+        programs,
+        train.deviation,
+        train.TOLERANCE,
+        dtype="float32",
+        batch_size=config.train.batch_size,
+        **options,
+    )
+
+
+def test_comparison(config, small_peaks):
+    ours = train.TrainStep(config, batches.train_batch(config))
+    loss = ours()
+    ours = train.TrainStep(config, batches.train_batch(config))
+    found = compare({"mtl_jax": ours, "other": Other(loss)}, config)
+    assert found.table().splitlines()[2].startswith("| mtl_jax |")
+    assert " | - | " in found.table().splitlines()[3]
+    assert "GFLOP/s of the model" in found.describe()
+    assert "other" not in found.describe()
+    numbers = json.loads(json.dumps(found.numbers()))
+    assert numbers["rows"]["mtl_jax"]["memory"] == ours.memory
+    assert numbers["rows"]["mtl_jax"]["flops"] == ours.flops
+    assert len(numbers["rows"]["other"]["seconds"]) == 2
+    assert numbers["versions"]["jax"] == jax.__version__
+
+
+def test_programs_that_differ(config):
+    with pytest.raises(ValueError, match=r"differ from those of mtl_jax by \{'other': .*do not do the same"):
+        compare({"mtl_jax": Other(1.0), "equal": Other(1.0), "other": Other(1.01)}, config)
+    with pytest.raises(ValueError, match="'other': nan"):
+        compare({"mtl_jax": Other(1.0), "other": Other(float("nan"))}, config)
+
+
+def test_compilation(config):
+    rows = compile.ours(config)
+    assert list(rows) == ["mtl_jax training step", "mtl_jax prediction"]
+    assert all(row["seconds"] > 0 and row["instructions"] > 10 for row in rows.values())
+    twice = {name: dict.fromkeys(compile.CACHES, row) for name, row in rows.items()}
+    twice["torch compile first training step"] = {state: {"seconds": 1.0} for state in compile.CACHES}
+    lines = compile.table(twice).splitlines()
+    assert lines[-1] == "| torch compile first training step | 1.0 s | 1.0 s |  |  |"
+    assert lines[2].startswith("| mtl_jax training step | ")
+
+
+SMALL = (
+    "--config=configs/nyud_single.py:task=depth,backbone=resnet18_dilated",
+    "--config.data.image_size=(64, 64)",
+    "--config.train.batch_size=2",
+    "--repeats=1",
+    "--warm_up=0",
+)
 
 
 @pytest.mark.slow
-def test_train_against_torch(tmp_path):
+@pytest.mark.parametrize(("what", "ours"), [("train", 1), ("infer", 2), ("eval", 1)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_against_torch(tmp_path, what, ours, dtype):
     pytest.importorskip("torch")
     output = tmp_path / "numbers.json"
-    options = ("--config.data.image_size=(64, 64)", "--config.train.batch_size=2", "--repeats=1", "--warm_up=0")
-    config = "--config=configs/nyud_single.py:task=depth,backbone=resnet50_dilated"
-    result = run("train", config, *options, "--against=eager,channels_last", f"--json={output}")
+    result = run(what, *SMALL, f"--config.model.dtype={dtype}", "--against=eager,channels_last", f"--json={output}")
     assert result.returncode == 0, result.stderr
-    numbers = json.loads(output.read_text())
-    assert list(numbers["rows"]) == ["mtl_jax", "torch eager", "torch channels_last"]
-    assert max(numbers["deviations"].values()) < 1e-4
+    rows = json.loads(output.read_text())["rows"]
+    names = [*["mtl_jax", "mtl_jax unfolded"][:ours], "torch eager", "torch channels_last"]
+    assert list(rows) == names
+    assert all(f"| {name} |" in result.stdout for name in names)
+    assert max(row["deviation"] for row in rows.values()) < (1e-5 if dtype == "float32" else 3e-2)
+
+
+@pytest.mark.slow
+def test_compilation_in_fresh_processes(tmp_path):
+    output = tmp_path / "numbers.json"
+    result = run("compile", *SMALL, f"--json={output}")
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(output.read_text())["rows"]
+    assert list(rows) == ["mtl_jax training step", "mtl_jax prediction"]
+    for row in rows.values():
+        assert row["filled"]["compilation"] < row["empty"]["compilation"]
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("training",), "error: unknown benchmark 'training'; there are: input, train"),
-        (("train",), "error: train needs --config FILE.py"),
+        (("training",), "error: unknown benchmark 'training'; there are: train, infer, eval, compile, input"),
+        (("train",), "error: --config is missing: give it FILE.py"),
         (
             ("train", "--config=configs/demo.py", "--against=eager,jit"),
             "error: --against has jit; the ways to run PyTor",

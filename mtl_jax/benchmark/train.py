@@ -1,55 +1,35 @@
 """A training step on a random batch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from flax import nnx
 
-from mtl_jax import experiment, models, parallel, summary, tasks, weights
-from mtl_jax.benchmark.timing import Timed, call
-from mtl_jax.config import Config, all_tasks, num_channels
+from mtl_jax import experiment, models, parallel, summary, weights
+from mtl_jax.benchmark import batches
+from mtl_jax.benchmark.comparison import OURS, Program, Step
+from mtl_jax.benchmark.compiled import compile_step
+from mtl_jax.config import Config
 from mtl_jax.nn import Dropout
 from mtl_jax.train import state as train_state
 from mtl_jax.train.step import make_train_step
 
-Arrays = dict[str, np.ndarray]
+# Of the first step's loss, relative.
+TOLERANCE = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 3e-2}
 
 
-def random_batch(config: Config, seed: int = 0) -> Arrays:
-    """Normalised images `[B, H, W, 3]` and a label `[B, H, W, C]` of every task, of the configured sizes."""
-    rng = np.random.default_rng(seed)
-    shape = (config.train.batch_size, *experiment.image_size(config))
-    batch = {"image": rng.standard_normal((*shape, 3), np.float32)}
-    for task, channels in num_channels(config, all_tasks(config)).items():
-        match tasks.get(task).activation:
-            case "argmax":
-                batch[task] = rng.integers(0, channels, (*shape, 1), np.int32)
-            case "unit_vector":
-                vectors = rng.standard_normal((*shape, 3), np.float32)
-                batch[task] = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
-            case "sigmoid":
-                batch[task] = (rng.random((*shape, 1), np.float32) < 0.1).astype(np.float32)
-            case "identity":
-                batch[task] = rng.uniform(1, 9, (*shape, 1)).astype(np.float32)
-    return batch
-
-
-class TrainStep:
-    """A model that learns one batch by heart; every call is a training step and returns the loss before it.
+class TrainStep(Step):
+    """A model that learns one batch by heart; the result of a call is the loss before the last of its steps.
 
     Dropout is off, so that the losses of programs that do the same are the same.
 
     Args:
         config: model, optimiser and sizes; the weights are random, whatever it says of pretrained ones.
-        batch: from `random_batch`.
+        batch: from `batches.train_batch`.
 
     Attributes:
         weights: the initial ones, under torch's names.
-        flops: of a step: two for every multiply-add of the forward pass, and twice as many of the backward pass.
-        analysis: what XLA says of the compiled step: "bytes accessed" and "temporary bytes".
-        lowering: seconds until the program was written down.
-        compilation: seconds until it was compiled.
     """
 
     def __init__(self, config: Config, batch: Mapping[str, np.ndarray]):
@@ -57,21 +37,32 @@ class TrainStep:
         parallel.check_batch_size(config.train.batch_size, mesh, "train.batch_size")
         tx = experiment.build_optimizer(config, steps_per_epoch=1000)
         state = train_state.create(lambda: _without_dropout(models.build(config)), tx, mesh)
-        self.weights: Arrays = {key: np.array(value) for key, value in weights.to_torch(state.model()).items()}
+        self.weights = {key: np.array(value) for key, value in weights.to_torch(state.model()).items()}
         self.flops = 6 * config.train.batch_size * summary.summarize(config).multiply_adds
         self._arrays, self._batch = state.arrays, parallel.shard_batch(batch, mesh)
-        step: Any = make_train_step(state.graphdef, experiment.build_objective(config))
-        self.lowering, lowered = call(lambda: step.lower(self._arrays, self._batch))
-        self.compilation, self._step = call(lowered.compile)
-        memory = self._step.memory_analysis()
-        self.analysis: dict[str, float] = {
-            "bytes accessed": self._step.cost_analysis()["bytes accessed"],
-            "temporary bytes": memory.temp_size_in_bytes,
-        }
+        step = make_train_step(state.graphdef, experiment.build_objective(config))
+        self._step, self.costs = compile_step(step, self._arrays, self._batch)
 
-    def __call__(self) -> float:
-        self._arrays, losses = self._step(self._arrays, self._batch)
+    def __call__(self, steps: int = 1) -> float:
+        for _ in range(steps):
+            self._arrays, losses = self._step(self._arrays, self._batch)
         return float(losses["loss/total"])
+
+
+def programs(config: Config, ways: Sequence[str], reference: Any) -> dict[str, Program]:
+    """{name: program}: ours, and PyTorch's in these ways.
+
+    Args:
+        reference: the module parity.reference.speed; not needed without ways.
+    """
+    batch = batches.train_batch(config)
+    ours = TrainStep(config, batch)
+    return {OURS: ours} | {f"torch {way}": reference.TrainStep(config, ours.weights, batch, way) for way in ways}
+
+
+def deviation(ours: float, other: float) -> float:
+    """Relative difference of two losses."""
+    return abs(other / ours - 1)
 
 
 def _without_dropout(model: nnx.Module) -> nnx.Module:
@@ -79,34 +70,3 @@ def _without_dropout(model: nnx.Module) -> nnx.Module:
         if isinstance(node, Dropout):
             node.rate = 0.0
     return model
-
-
-def table(timed: Mapping[str, Timed], batch_size: int) -> str:
-    """The programs as Markdown; the first one is compared with the others."""
-    first = next(iter(timed.values()))
-    lines = [
-        "| program | seconds a step (spread) | images/s | first step | mtl_jax is |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
-    for name, found in timed.items():
-        spread = f"{found.median:.3f} ({min(found.seconds):.3f} to {max(found.seconds):.3f})"
-        ratio = "" if found is first else f"{found.median / first.median:.2f}x"
-        rate = batch_size / found.median
-        lines.append(f"| {name} | {spread} | {rate:.2f} | {found.first:.1f} s | {ratio} |")
-    return "\n".join(lines)
-
-
-def describe(step: TrainStep, timed: Timed, peak: float, bandwidth: float) -> str:
-    """Compilation, memory, and the shares of the device's peaks that a step reaches.
-
-    Args:
-        peak: floating-point operations a second, see `device.matmul_flops`.
-        bandwidth: bytes a second.
-    """
-    rate, moved = step.flops / timed.median, step.analysis["bytes accessed"] / timed.median
-    return (
-        f"compilation: {step.lowering:.1f} s to trace and lower, {step.compilation:.1f} s to compile\n"
-        f"temporary memory: {step.analysis['temporary bytes'] / 2**30:.2f} GiB\n"
-        f"{rate / 1e9:.0f} GFLOP/s of the model, {rate / peak:.0%} of a matrix product's {peak / 1e9:.0f}\n"
-        f"{moved / 1e9:.1f} GB/s as XLA counts them, {moved / bandwidth:.0%} of the {bandwidth / 1e9:.1f} of a copy"
-    )

@@ -1,58 +1,180 @@
-"""A training step of the twin of a configuration, run in the ways PyTorch users do, for timing."""
+"""The twin of a configuration at work in the ways PyTorch users run it, for timing.
 
-from collections.abc import Mapping
+Ways are "eager" (NCHW), "channels_last", "compile" and "compile_channels_last". With a bfloat16 configuration the
+forward pass runs under autocast. On a GPU float32 convolutions and matrix products round their factors to TF32, and
+cuDNN tries its algorithms out: what XLA does by itself.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from mtl_jax import experiment, models
-from mtl_jax.config import Config, all_tasks, main_tasks, num_channels
-from parity.reference import run
+from mtl_jax import experiment, images, models
+from mtl_jax import tasks as task_table
+from mtl_jax.config import Config, all_tasks, aux_tasks, main_tasks, num_channels
+from parity.reference import metrics, run
 from parity.reference.losses import Objective
 from parity.reference.train_step import make_step
 
+Arrays = Mapping[str, np.ndarray]
+WAYS = ("eager", "channels_last", "compile", "compile_channels_last")
 
-class TrainStep:
-    """The counterpart of `mtl_jax.benchmark.train.TrainStep`: every call is a training step and returns its loss.
+
+class _Program:
+    """A model on the device, and what it needs there.
 
     Args:
-        config: model, optimiser, precision and sizes.
+        config: model and precision.
         weights: {key of the state_dict: array}, every one but counters.
-        batch: NHWC arrays by name.
-        way: "eager" (NCHW), "channels_last", "compile" or "compile_channels_last"; the optimiser is
-            fused, not compiled.
+        way: one of `WAYS`.
     """
 
-    def __init__(self, config: Config, weights: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray], way: str):
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        tasks, aux_tasks = main_tasks(config), config.data.aux_tasks
+    def __init__(self, config: Config, weights: Arrays, way: str):
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        if self.device == "cuda":
+            torch.set_float32_matmul_precision("high")
+            torch.backends.cudnn.benchmark = True
+        self.way, self._held, self._peak = way, 0, 0
+        self.autocast = torch.autocast(self.device, torch.bfloat16, enabled=config.model.dtype == "bfloat16")
         channels = num_channels(config, all_tasks(config))
         backbone = config.model.backbone.removesuffix("_dilated")
         fusion = (config.model.alpha, config.model.beta)
-        model = run.assemble(config.model.name, backbone, tasks, aux_tasks, channels, fusion)
-        run.load(model, weights)
-        model = model.to(device)
-        labels = {
-            name: torch.from_numpy(np.ascontiguousarray(value.transpose(0, 3, 1, 2))).to(device)
-            for name, value in batch.items()
-        }
-        image = labels.pop("image")
-        if way.endswith("channels_last"):
-            model = model.to(memory_format=torch.channels_last)
-            image = image.contiguous(memory_format=torch.channels_last)
-        weights_of_losses = experiment.build_objective(config).weights
-        loss = Objective(tasks, aux_tasks, {task: weights_of_losses[task] for task in all_tasks(config)})
-        optimizer = _optimizer(config, model)
-        if way.startswith("compile"):
-            model.compile()
-            loss = torch.compile(loss)
-        self._step, self._image, self._labels = make_step(model, loss, optimizer), image, labels
-        self._autocast = torch.autocast(device, torch.bfloat16, enabled=config.model.dtype == "bfloat16")
+        with self.counted():
+            model = run.assemble(config.model.name, backbone, main_tasks(config), aux_tasks(config), channels, fusion)
+            run.load(model, weights)
+            self.model = model.to(self.device)
+            if way.endswith("channels_last"):
+                self.model = self.model.to(memory_format=torch.channels_last)
 
-    def __call__(self) -> float:
-        with self._autocast:
-            return float(self._step(self._image, self._labels)["total"])
+    @property
+    def memory(self) -> int | None:
+        """Most bytes that it has held on a GPU, beside other programs of this process; None on the host."""
+        return self._peak if self.device == "cuda" else None
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """What happens inside counts as this program's memory."""
+        if self.device != "cuda":
+            yield
+            return
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        yield
+        self._peak = max(self._peak, self._held + torch.cuda.max_memory_allocated() - before)
+        self._held += torch.cuda.memory_allocated() - before
+
+    def place(self, array: np.ndarray) -> Tensor:
+        """`[B, H, W, C]` as `[B, C, H, W]` on the device, in the way's memory format."""
+        tensor = torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2))).to(self.device)
+        return tensor.contiguous(memory_format=torch.channels_last) if self.way.endswith("channels_last") else tensor
+
+
+class TrainStep(_Program):
+    """The counterpart of `mtl_jax.benchmark.train.TrainStep`. The optimiser is fused, not compiled."""
+
+    def __init__(self, config: Config, weights: Arrays, batch: Arrays, way: str):
+        super().__init__(config, weights, way)
+        with self.counted():
+            self._image = self.place(batch["image"])
+            self._labels = {task: self.place(batch[task]).contiguous() for task in all_tasks(config)}
+        loss_weights = experiment.build_objective(config).weights
+        loss: Any = Objective(
+            main_tasks(config), aux_tasks(config), {task: loss_weights[task] for task in all_tasks(config)}
+        )
+        optimizer = _optimizer(config, self.model)
+        if way.startswith("compile"):
+            self.model.compile()
+            loss = torch.compile(loss)
+        self._step = make_step(self.model, loss, optimizer)
+
+    def __call__(self, steps: int = 1) -> float:
+        with self.counted(), self.autocast:
+            for _ in range(steps):
+                losses = self._step(self._image, self._labels)
+            return float(losses["total"])
+
+
+class PredictStep(_Program):
+    """The counterpart of `mtl_jax.benchmark.infer.PredictStep`; compiled from the bytes to the predictions."""
+
+    def __init__(self, config: Config, weights: Arrays, batch: Arrays, way: str):
+        super().__init__(config, weights, way)
+        with self.counted():
+            self._image = self.place(batch["image"])
+            self._predictor = Predictor(self.model, main_tasks(config)).to(self.device).eval()
+        if way.startswith("compile"):
+            self._predictor.compile()
+
+    def predictions(self) -> dict[str, Tensor]:
+        """{task: prediction `[B, H, W, C]`, of class maps `[B, H, W]`} on the device."""
+        with self.counted(), torch.inference_mode(), self.autocast:
+            return self._predictor(self._image)
+
+    def __call__(self, steps: int = 1) -> dict[str, Tensor]:
+        for _ in range(steps):
+            predictions = self.predictions()
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return predictions
+
+
+class EvalStep(PredictStep):
+    """The counterpart of `mtl_jax.benchmark.eval.EvalStep`, with the scores of parity/reference/metrics.py."""
+
+    def __init__(self, config: Config, weights: Arrays, batch: Arrays, way: str):
+        super().__init__(config, weights, batch, way)
+        self._labels = {task: batch[task] for task in main_tasks(config)}
+        self._criteria = experiment.criteria(config, final=False)
+        self._scorers = _scorers(config)
+
+    def __call__(self, steps: int = 1) -> dict[str, float]:
+        for _ in range(steps):
+            scores = {}
+            for task, prediction in self.predictions().items():
+                pairs = zip(prediction.cpu().numpy(), self._labels[task], strict=True)
+                scores[task] = self._scorers[task](pairs)[self._criteria[task].name]
+        return scores
+
+
+class Predictor(nn.Module):
+    """Bytes `[B, 3, H, W]` -> {task: prediction}: `mtl_jax.predictions.postprocess` of the network's outputs."""
+
+    def __init__(self, network: nn.Module, tasks: tuple[str, ...]):
+        super().__init__()
+        self.network = network
+        self.activations = {task: _ACTIVATIONS[task_table.get(task).activation] for task in tasks}
+        for name, value in {"mean": images.MEAN, "std": images.STD}.items():
+            self.register_buffer(name, torch.from_numpy(value.reshape(3, 1, 1)), persistent=False)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        outputs = self.network((image.float() / 255 - self.mean) / self.std)
+        return {
+            task: activation(outputs[task].permute(0, 2, 3, 1).float()) for task, activation in self.activations.items()
+        }
+
+
+# {activation: logits `[B, H, W, C]` to predictions}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "argmax": lambda logits: logits.argmax(dim=-1).int(),
+    "sigmoid": lambda logits: 255 * logits.sigmoid(),
+    "unit_vector": lambda logits: 255 * (nn.functional.normalize(logits, dim=-1) + 1) / 2,
+    "identity": lambda logits: logits,
+}
+
+
+def _scorers(config: Config) -> dict[str, Callable[[Any], dict]]:
+    """{task: function of (prediction, label) of images that returns their scores}, as while training."""
+    depth = partial(metrics.depth, protocol=experiment.protocol(config).depth)
+    functions = {"saliency": metrics.saliency, "normals": metrics.normals, "edge": metrics.edge, "depth": depth}
+    return {
+        task: functions.get(task_table.get(task).metric, partial(metrics.segmentation, num_classes=classes))
+        for task, classes in num_channels(config, main_tasks(config)).items()
+    }
 
 
 def _optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
