@@ -20,11 +20,18 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, name: str) -> None:
-    """Raises ValueError unless every device gets the same number of images; `name` is the option to change."""
-    if batch_size % mesh.size:
+def check_batch_size(batch_size: int, mesh: Mesh, name: str, micro_batches: int = 1) -> None:
+    """Raises ValueError unless every device gets the same number of images of each micro-batch.
+
+    Args:
+        name: of the option to change.
+    """
+    least = mesh.size * micro_batches
+    if batch_size % least:
+        parts = f" in {micro_batches} micro-batches" if micro_batches > 1 else ""
         raise ValueError(
-            f"{name} is {batch_size}, which {mesh.size} devices cannot share evenly; make it a multiple of {mesh.size}"
+            f"{name} is {batch_size}, which {mesh.size} devices cannot share evenly{parts}; make it a multiple of "
+            f"{least}"
         )
 
 

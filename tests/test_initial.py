@@ -89,9 +89,9 @@ def test_a_whole_model_is_no_backbone(tmp_path):
 def test_one_image_is_too_little_for_deeplab(tmp_path):
     config = multi_task(tmp_path, init_single_task=False, head="deeplab")
     initial.check(config)
-    config.train.batch_size = 1
-    with pytest.raises(ValueError, match="cannot train on a global batch of one image"):
-        initial.check(config)
+    for config.train.batch_size, config.train.accumulate in ((1, 1), (4, 4)):
+        with pytest.raises(ValueError, match="cannot train on a global batch of one image"):
+            initial.check(config)
 
 
 def test_pretrained_weights_that_do_not_fit_are_found_early(tmp_path):

@@ -34,13 +34,14 @@ class TrainStep(Step):
 
     def __init__(self, config: Config, batch: Mapping[str, np.ndarray]):
         mesh = parallel.make_mesh()
-        parallel.check_batch_size(config.train.batch_size, mesh, "train.batch_size")
+        accumulate = config.train.accumulate
+        parallel.check_batch_size(config.train.batch_size, mesh, "train.batch_size", accumulate)
         tx = experiment.build_optimizer(config, steps_per_epoch=1000)
         state = train_state.create(lambda: _without_dropout(models.build(config)), tx, mesh)
         self.weights = {key: np.array(value) for key, value in weights.to_torch(state.model()).items()}
         self.flops = 6 * config.train.batch_size * summary.summarize(config).multiply_adds
         self._arrays, self._batch = state.arrays, parallel.shard_batch(batch, mesh)
-        step = make_train_step(state.graphdef, experiment.build_objective(config))
+        step = make_train_step(state.graphdef, experiment.build_objective(config), accumulate=accumulate)
         self._step, self.costs = compile_step(step, self._arrays, self._batch)
 
     def __call__(self, steps: int = 1) -> float:

@@ -28,7 +28,7 @@ class ASPP(nnx.Module):
 
     ONE_IMAGE = (
         "the DeepLab head cannot train on a global batch of one image: its image-pooling branch normalises over the "
-        "batch alone. Set train.batch_size to 2 or more for each micro-batch, or use model.head='hrnet'"
+        "batch alone. Set train.batch_size to 2 or more times train.accumulate, or use model.head='hrnet'"
     )
 
     def __init__(self, in_features: int, *, dtype: Dtype | None, rngs: nnx.Rngs):

@@ -57,8 +57,7 @@ class _Run:
         self.mesh = parallel.make_mesh()
         self.eval_batch_size = config.train.eval_batch_size or config.train.batch_size
         accumulate = config.train.accumulate
-        divided = f" / train.accumulate ({accumulate})" if accumulate > 1 else ""
-        parallel.check_batch_size(config.train.batch_size // accumulate, self.mesh, f"train.batch_size{divided}")
+        parallel.check_batch_size(config.train.batch_size, self.mesh, "train.batch_size", accumulate)
         parallel.check_batch_size(self.eval_batch_size, self.mesh, "train.eval_batch_size")
         resumes = checkpoint.exist(workdir)
         if not resumes:

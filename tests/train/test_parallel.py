@@ -96,3 +96,6 @@ def test_uneven_batches_are_refused():
 
     with pytest.raises(ValueError, match=r"train\.batch_size is 4, which 3 devices cannot share evenly"):
         parallel.check_batch_size(4, Mesh(), "train.batch_size")
+    with pytest.raises(ValueError, match=r"is 9, .* evenly in 2 micro-batches; make it a multiple of 6"):
+        parallel.check_batch_size(9, Mesh(), "train.batch_size", 2)
+    parallel.check_batch_size(12, Mesh(), "train.batch_size", 2)
