@@ -87,9 +87,12 @@ bench_eval := eval $(mtinet) $(bf16) --against channels_last --repeats 5
 # PASCAL's files need numba, too: EXTRA_WHEELS="numba llvmlite", and BENCH_FLAGS="--recipe pascal".
 bench_input := input --recipe nyud_astmt --recipe nyud_survey --workers 1,16
 
+# One GPU, as PyTorch uses.
+export CUDA_VISIBLE_DEVICES ?= 0
+
 # The machine's own packages are used as they are; the repository and what was missing come before them.
 $(BENCHES): bench-%: bench-packages
-	PYTHONPATH=.:$(BENCH_SITE) $(PYTHON) scripts/benchmark.py $(bench_$*) --json $(OUT)/$*.json $(BENCH_FLAGS)
+	PYTHONPATH=.:$(BENCH_SITE)$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON) scripts/benchmark.py $(bench_$*) --json $(OUT)/$*.json $(BENCH_FLAGS)
 
 # One that fails does not stop the others; the status says so at the end.
 bench-gpu:

@@ -62,9 +62,10 @@ class Model:
         single_task: where those are, with `{task}` in place of the task: work directories or files with weights.
         alpha: initial weight of a task's own features where cross-stitch and NDDR-CNN exchange them.
         beta: initial weight of every other task's features there.
-        remat: stages whose activations are recomputed in the backward pass instead of being stored, which saves memory
-            and changes nothing else: the backbone's (conv, layer1, stage2, ...), heads, and MTI-Net's scale_0 to
-            scale_3, PAD-Net's fusion, initial_predictions and distillation, MTAN's attention_1 to attention_4.
+        remat: stages whose activations are recomputed in the backward pass instead of being stored: less memory on a
+            GPU, none less on a CPU, for up to one more forward pass. The backbone's (conv, layer1, stage2, ...), heads,
+            and MTI-Net's scale_0 to scale_3, PAD-Net's fusion, initial_predictions and distillation, MTAN's attention_1
+            to attention_4.
         dtype: computation dtype, "float32" or "bfloat16"; parameters, statistics and losses stay float32.
     """
 

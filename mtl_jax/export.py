@@ -9,7 +9,6 @@ The file is a zip archive of
 Reading it takes jax with `flatbuffers` and nothing of this package; the README shows how.
 """
 
-import contextlib
 import io
 import json
 import zipfile
@@ -98,7 +97,7 @@ def make_program(
         return postprocess(nnx.merge(graphdef, arrays)(normalise(images)), tasks)
 
     shape = jax_export.symbolic_shape(f"{batch_size or 'batch'}, {size[0]}, {size[1]}, 3")
-    with contextlib.nullcontext() if set(platforms) == {"cpu"} else isolate.fused():
+    with isolate.fused():
         return jax_export.export(predict, platforms=platforms)(jax.ShapeDtypeStruct(shape, jnp.uint8))
 
 

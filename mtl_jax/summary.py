@@ -12,6 +12,7 @@ from jax.extend import core
 
 from mtl_jax import experiment, models
 from mtl_jax.config import Config, aux_tasks, main_tasks
+from mtl_jax.nn import isolate
 from mtl_jax.nn.conv import convolve_overlaps
 
 COLUMNS = ("model", "backbone", "data", "tasks", "parameters", "of the backbone", "rest", "multiply-adds")
@@ -69,7 +70,8 @@ def multiply_adds(function: Callable, *arguments: Any) -> int:
     Raises:
         ValueError: the function has loops or branches, whose work depends on more than shapes.
     """
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    with isolate.fused():  # which asks for no device: none is started to count
+        return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def _count(jaxpr: core.Jaxpr) -> int:

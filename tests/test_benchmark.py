@@ -117,12 +117,12 @@ def test_training_steps(config):
 
 def test_predictions(config):
     programs = infer.programs(config, [], None)
-    assert list(programs) == ["mtl_jax", "mtl_jax unfolded"]
+    assert list(programs) == ["mtl_jax folded", "mtl_jax"]
     folded, unfolded = (program(1) for program in programs.values())
     assert set(folded) == {"semseg", "sal", "normals", "edge"}
     assert folded["normals"].shape == (4, 64, 64, 3)
     assert infer.deviation(unfolded, folded) < infer.TOLERANCE["float32"]
-    assert programs["mtl_jax"].flops == 2 * 4 * summary.summarize(config).multiply_adds
+    assert programs["mtl_jax folded"].flops == 2 * 4 * summary.summarize(config).multiply_adds
 
 
 def test_distance_of_predictions():
@@ -218,7 +218,7 @@ def test_against_torch(tmp_path, what, ours, dtype):
     result = run(what, *SMALL, f"--config.model.dtype={dtype}", "--against=eager,channels_last", f"--json={output}")
     assert result.returncode == 0, result.stderr
     rows = json.loads(output.read_text())["rows"]
-    names = [*["mtl_jax", "mtl_jax unfolded"][:ours], "torch eager", "torch channels_last"]
+    names = [*["mtl_jax folded", "mtl_jax"][:ours], "torch eager", "torch channels_last"]
     assert list(rows) == names
     assert all(f"| {name} |" in result.stdout for name in names)
     assert max(row["deviation"] for row in rows.values()) < (1e-5 if dtype == "float32" else 3e-2)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+import jax
+
 from mtl_jax.benchmark import device
 from mtl_jax.benchmark.compiled import Costs
 from mtl_jax.benchmark.timing import Timed, alternate
@@ -25,7 +27,8 @@ class Step:
     """One of our programs: a compiled function.
 
     Attributes:
-        flops: of a step: two for every multiply-add of a forward pass, and twice as many of a backward pass.
+        flops: of a step: two for every multiply-add of a forward pass, and twice as many of a backward pass; those with
+            padding count, as is usual, though dilated convolutions leave them out.
         costs: of compiling it, and what XLA says of it.
     """
 
@@ -85,9 +88,9 @@ class Comparison:
 
     def table(self) -> str:
         """The programs as Markdown."""
-        first = next(iter(self.timed.values()))
+        ours, first = next(iter(self.timed.items()))
         lines = [
-            f"| program | ms a step (spread) | images/s | until the first is done | memory | {OURS} is |",
+            f"| program | ms a step (spread) | images/s | until the first is done | memory | {ours} is |",
             "| --- | ---: | ---: | ---: | ---: | ---: |",
         ]
         for name, found in self.timed.items():
@@ -143,8 +146,14 @@ def compare(
         repeats, warm_up, steps: see `timing.alternate`.
 
     Raises:
-        ValueError: the results differ: the programs do not do the same.
+        ValueError: several devices, of which PyTorch would use one; or the results differ: the programs do not do the
+            same.
     """
+    if jax.device_count() > 1:
+        raise ValueError(
+            f"jax has {jax.device_count()} devices, of which PyTorch would use one; set CUDA_VISIBLE_DEVICES=0 to "
+            "compare them"
+        )
     timed = alternate(programs, repeats=repeats, warm_up=warm_up, steps=steps)
     first, *_ = timed
     deviations = {name: deviation(timed[first].result, found.result) for name, found in timed.items()}

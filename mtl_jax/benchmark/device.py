@@ -51,7 +51,7 @@ def bandwidth(megabytes: int = 0) -> float:
     Args:
         megabytes: size of the array; by default what takes a moment on this kind of device.
     """
-    megabytes = megabytes or (256 if is_cpu() else 4096)
+    megabytes = megabytes or (256 if is_cpu() else 1024)
     x = jnp.ones((megabytes * 2**20 // 4,), jnp.float32)
     return 2 * x.nbytes / _median(jax.jit(lambda x: x + 1), x)
 

@@ -61,4 +61,4 @@ def programs(config: Config, ways: Sequence[str], reference: Any) -> dict[str, P
 
 def deviation(ours: Scores, other: Scores) -> float:
     """Largest relative difference of a score."""
-    return max(abs(other[task] / score - 1) for task, score in ours.items())
+    return max(abs(other[task] - score) / max(abs(score), 1e-12) for task, score in ours.items())

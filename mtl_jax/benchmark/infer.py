@@ -75,8 +75,8 @@ def programs(config: Config, ways: Sequence[str], reference: Any) -> dict[str, P
     batch = batches.eval_batch(config)
     model = models.build(config)
     ours: dict[str, Program] = {
-        OURS: PredictStep(config, fold_batch_norm(model), batch),
-        f"{OURS} unfolded": PredictStep(config, model, batch),
+        f"{OURS} folded": PredictStep(config, fold_batch_norm(model), batch),
+        OURS: PredictStep(config, model, batch),
     }
     arrays = weights.to_torch(model)
     return ours | {f"torch {way}": reference.PredictStep(config, arrays, batch, way) for way in ways}

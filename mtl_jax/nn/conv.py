@@ -1,7 +1,7 @@
 """Convolution and linear layer with torch's padding and initialisation."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import jax
@@ -13,7 +13,7 @@ from flax.typing import Dtype
 from mtl_jax.nn.init import Initializer, torch_uniform
 from mtl_jax.nn.isolate import isolated
 
-# A dilated convolution below this share of products with the image, not the padding, is summed up tap by tap.
+# A convolution below this share of products with the image, not the padding, is summed up tap by tap.
 _DENSE = 2 / 3
 
 
@@ -27,7 +27,7 @@ class Conv(nnx.Module):
         dtype: computation dtype; None computes in the promoted dtype of input and parameters.
 
     Raises:
-        ValueError: the input is not `[B, H, W, in]`.
+        ValueError: an even kernel size, or an input that is not `[B, H, W, in]`.
     """
 
     def __init__(
@@ -43,6 +43,8 @@ class Conv(nnx.Module):
         dtype: Dtype | None = None,
         rngs: nnx.Rngs,
     ):
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size is {kernel_size}; symmetric padding keeps an image's size for odd ones only")
         shape = (kernel_size, kernel_size, in_features, out_features)
         fan_in = math.prod(shape[:-1])
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape))
@@ -120,18 +122,51 @@ def convolve_overlaps(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Arr
     Returns:
         `[B, H, W, out]`
     """
-    _, height, width, _ = x.shape
+    return _overlaps(x, kernel, dilation)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _overlaps(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
     accumulator = jnp.promote_types(x.dtype, jnp.float32)
+    zero = jnp.zeros((), accumulator)
     y = jnp.zeros((*x.shape[:3], kernel.shape[-1]), accumulator)
+    for i, j, offset in _taps(x, kernel, dilation):
+        product = jnp.einsum("bhwi,io->bhwo", _met(x, offset), kernel[i, j], preferred_element_type=accumulator)
+        rows, columns = ((max(-side, 0), max(side, 0), 0) for side in offset)
+        y += jax.lax.pad(product, zero, [(0, 0, 0), rows, columns, (0, 0, 0)])
+    return y.astype(x.dtype)
+
+
+def _overlaps_forward(x: jax.Array, kernel: jax.Array, dilation: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _overlaps(x, kernel, dilation), (x, kernel)
+
+
+def _overlaps_backward(dilation: int, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Derived by JAX, the products would be of float32 whatever x is, and the sum over taps one of rounded parts."""
+    x, kernel = saved
+    dx = _overlaps(g, kernel[::-1, ::-1].swapaxes(2, 3), dilation)
+    dkernel = jnp.zeros_like(kernel)
+    for i, j, (down, right) in _taps(x, kernel, dilation):
+        product = jnp.einsum("bhwi,bhwo->io", _met(x, (down, right)), _met(g, (-down, -right)))
+        dkernel = dkernel.at[i, j].set(product)
+    return dx, dkernel
+
+
+_overlaps.defvjp(_overlaps_forward, _overlaps_backward)
+
+
+def _taps(x: jax.Array, kernel: jax.Array, dilation: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
+    """(row, column, offset in the image) of every tap that meets the image anywhere."""
     for i, down in enumerate(_offsets(kernel.shape[0], dilation)):
         for j, right in enumerate(_offsets(kernel.shape[1], dilation)):
-            if abs(down) >= height or abs(right) >= width:
-                continue
-            met = x[:, max(down, 0) : height + down, max(right, 0) : width + right]
-            product = jnp.einsum("bhwi,io->bhwo", met, kernel[i, j], preferred_element_type=accumulator)
-            around = [(max(-offset, 0), max(offset, 0)) for offset in (down, right)]
-            y += jnp.pad(product, [(0, 0), *around, (0, 0)])
-    return y.astype(x.dtype)
+            if abs(down) < x.shape[1] and abs(right) < x.shape[2]:
+                yield i, j, (down, right)
+
+
+def _met(x: jax.Array, offset: tuple[int, int]) -> jax.Array:
+    """The pixels that lie so far down and to the right of others."""
+    (down, right), (height, width) = offset, x.shape[1:3]
+    return x[:, max(down, 0) : height + down, max(right, 0) : width + right]
 
 
 def _offsets(taps: int, dilation: int) -> list[int]:

@@ -24,15 +24,26 @@ def isolated(
     whatever order the reader wants: a transposition for a matrix product or the phases of an interpolation. Between
     calls everything is stored once. On a GPU there is nothing to gain, there products are calls already.
     """
-    compiled: Any = jax.jit(function, static_argnums=static_argnums)
+
+    def body(*args: Any, **kwargs: Any) -> Result:
+        # Functions of jax that are jitted themselves would be kept apart, too, inside this one.
+        with _marked("true"):
+            return function(*args, **kwargs)
+
+    compiled: Any = jax.jit(functools.wraps(function)(body), static_argnums=static_argnums)
 
     @functools.wraps(function)
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        apart = jax.default_backend() == "cpu" and not _FUSES.get()
-        with set_xla_metadata(inlineable="false") if apart else contextlib.nullcontext():
+        with _marked("false"):
             return compiled(*args, **kwargs)
 
     return call
+
+
+def _marked(inlineable: str) -> contextlib.AbstractContextManager[Any]:
+    if _FUSES.get() or jax.default_backend() != "cpu":
+        return contextlib.nullcontext()
+    return set_xla_metadata(inlineable=inlineable)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from flax import nnx
 from tqdm import tqdm
 
 from mtl_jax import evaluate, experiment, initial, models, parallel
@@ -80,7 +79,7 @@ class _Run:
             self.train_step = make_train_step(
                 self.state.graphdef, experiment.build_objective(config), config.train.seed, accumulate
             )
-            if accumulate > 1 and jax.tree.leaves(nnx.state(self.state.model(), nnx.BatchStat)):
+            if accumulate > 1:
                 logger.info(
                     "train.accumulate is %d: batch norm takes each micro-batch of %d images for a batch; losses and "
                     "gradients are otherwise those of %d images",

@@ -22,7 +22,6 @@ from parity.reference.losses import Objective
 from parity.reference.train_step import make_step
 
 Arrays = Mapping[str, np.ndarray]
-WAYS = ("eager", "channels_last", "compile", "compile_channels_last")
 
 
 class _Program:
@@ -31,7 +30,7 @@ class _Program:
     Args:
         config: model and precision.
         weights: {key of the state_dict: array}, every one but counters.
-        way: one of `WAYS`.
+        way: see above.
     """
 
     def __init__(self, config: Config, weights: Arrays, way: str):

@@ -85,12 +85,29 @@ def test_sum_of_overlaps_equals_convolution(kernel_size, dilation):
 
 
 def test_sum_of_overlaps_is_rounded_once():
-    x, kernel = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(1, 5, 5, 64), (3, 3, 64, 2)]))
-    x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
-    y = convolve_overlaps(x, kernel, 2)
-    assert y.dtype == jnp.bfloat16
-    exact = padded_convolution(x.astype(jnp.float32), kernel.astype(jnp.float32), 2)
-    np.testing.assert_array_equal(y, exact.astype(jnp.bfloat16))
+    """Outputs and gradients of bfloat16 are those of float32, rounded, and no product is of float32."""
+    inputs = [
+        jax.random.normal(jax.random.key(i), shape).astype(jnp.bfloat16)
+        for i, shape in enumerate([(1, 5, 5, 64), (3, 3, 64, 2), (1, 5, 5, 2)])
+    ]
+
+    def run(function, x, kernel, cotangent):
+        y, pullback = jax.vjp(partial(function, dilation=2), x, kernel)
+        return y, *pullback(cotangent)
+
+    exact = run(padded_convolution, *(x.astype(jnp.float32) for x in inputs))
+    for found, expected in zip(run(convolve_overlaps, *inputs), exact, strict=True):
+        assert found.dtype == jnp.bfloat16
+        np.testing.assert_allclose(found.astype(jnp.float32), expected, rtol=2**-8, atol=1e-4)
+    program = jax.jit(partial(run, convolve_overlaps)).lower(*inputs).as_text()
+    operands = [line.rpartition(" : ")[2].partition("->")[0] for line in program.splitlines() if "dot_general" in line]
+    assert len(operands) == 3 * 9
+    assert not any("f32" in line for line in operands)
+
+
+def test_even_kernels_are_refused():
+    with pytest.raises(ValueError, match="kernel_size is 2"):
+        Conv(3, 4, 2, rngs=nnx.Rngs(0))
 
 
 def test_share_of_products_with_the_image():

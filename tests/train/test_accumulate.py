@@ -151,7 +151,6 @@ one, one_logged, _ = train(Predictor, batch, accumulate=2)
 jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), logged, one_logged)
 
 state = train_state.create(Predictor, optax.sgd(1.0), mesh)
-state = state._replace(arrays=parallel.replicate(state.arrays, mesh))
 step = make_train_step(state.graphdef, Objective(list(CHANNELS)), accumulate=2)
 text = step.lower(state.arrays, parallel.shard_batch(batch, mesh)).compile().as_text()
 print(sorted(set(re.findall(r" (all-\\w+|collective-\\w+|reduce-scatter)(?:-start)?\\(", text))))
