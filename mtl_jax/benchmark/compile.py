@@ -46,11 +46,13 @@ def theirs(config: Config, way: str, reference: Any) -> dict[str, Numbers]:
     return {f"torch {way} first training step": {"seconds": timing.call(step)[0]}}
 
 
-def twice(command: Sequence[str]) -> dict[str, dict[str, Numbers]]:
-    """{program: {"empty": numbers, "filled": numbers}} from two processes, of which the second finds a filled cache.
+def twice(command: Sequence[str]) -> tuple[dict[str, dict[str, Numbers]], dict[str, Any]]:
+    """({program: {"empty": numbers, "filled": numbers}}, what else is known) from two processes.
+
+    The second finds a filled cache.
 
     Args:
-        command: of a process that writes {"rows": what `ours` or `theirs` returns} into the file after --json.
+        command: of a process that writes {"rows": what `ours` or `theirs` returns, ...} into the file after --json.
 
     Raises:
         OSError: a process failed.
@@ -63,9 +65,10 @@ def twice(command: Sequence[str]) -> dict[str, dict[str, Numbers]]:
             process = subprocess.run([*command, f"--json={output}"], env=os.environ | cache, text=True, check=False)
             if process.returncode:
                 raise OSError(f"the process that compiles with an {state} cache ended with {process.returncode}")
-            for name, numbers in json.loads(output.read_text(encoding="utf-8"))["rows"].items():
+            content = json.loads(output.read_text(encoding="utf-8"))
+            for name, numbers in content.pop("rows").items():
                 rows.setdefault(name, {})[state] = numbers
-    return rows
+    return rows, content
 
 
 def table(rows: Mapping[str, Mapping[str, Numbers]]) -> str:

@@ -55,7 +55,10 @@ def cast(model: nnx.Module, dtype) -> nnx.Module:
     return model
 
 
-@pytest.mark.parametrize(("name", "backbone"), MODELS)
+@pytest.mark.parametrize(
+    ("name", "backbone"),
+    [pytest.param(*case, marks=() if case[0] in ("mtan", "mti_net") else pytest.mark.slow) for case in MODELS],
+)
 def test_no_batch_norm_is_left(name, backbone):
     def both() -> tuple[nnx.Module, nnx.Module]:
         model = build(name, backbone)
