@@ -90,8 +90,8 @@ def _compile() -> dict[str, Any]:
     ways, reference = _ways()
     if _HERE.value:
         cli.enable_compilation_cache()
-        rows = compile.theirs(config, ways[0], reference) if ways else compile.ours(config)
-        return {**device.describe(), "rows": rows}
+        here = compile.theirs(config, ways[0], reference) if ways else compile.ours(config)
+        return {**device.describe(), "rows": here}
     command = [sys.executable, *sys.argv, "--here"]
     rows: dict[str, Any] = {}
     for way in ("", *ways):  # the device is not this process's: it would lack the memory
