@@ -1,6 +1,5 @@
 """scripts/convert.py, in process and with a tiny model; once as a program."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -8,23 +7,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from absl import flags
 
 from mtl_jax import backbones, experiment, initial, models, weights
 from mtl_jax.train.checkpoint import Checkpoints
-from tests import tiny
+from tests import scripts, tiny
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def convert():
-    spec = importlib.util.spec_from_file_location("convert", ROOT / "scripts" / "convert.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    for name in ("step", "config"):  # other scripts have flags of these names
-        delattr(flags.FLAGS, name)
+    with scripts.loaded("convert") as module:
+        yield module
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """scripts/export.py, in process and with a tiny model; its file is read by the README's lines, without this package."""
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -11,25 +10,20 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from absl import flags
 from jax import export as jax_export
 
 from mtl_jax import experiment, export, initial, models, predictions, weights
 from mtl_jax.config import Config, Data, Model
 from mtl_jax.restore import Restored
-from tests import tiny
+from tests import scripts, tiny
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("export_script", ROOT / "scripts" / "export.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    for name in ("workdir", "step", "out", "batch_size", "platforms"):  # other scripts have flags of these names
-        delattr(flags.FLAGS, name)
+    with scripts.loaded("export") as module:
+        yield module
 
 
 @pytest.fixture(autouse=True)
