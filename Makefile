@@ -1,7 +1,7 @@
 # make demo   sets up, renders the embedded data set, trains MTI-Net on it, evaluates, writes panels
 # make test   sets up, checks format, lint and types, runs all quick tests (make test-slow: the slow ones)
-# make bench-gpu   measures speed beside PyTorch on an NVIDIA GPU, in about 20 minutes, with the jax, flax and torch of
-#                  $(PYTHON); each of its parts can be made alone. Without a network: `make wheels` somewhere else first
+# make bench-gpu   measures speed beside PyTorch on an NVIDIA GPU with the jax, flax and torch of $(PYTHON), not yet
+#                  tried on one; each of its parts can be made alone. Without a network: `make wheels` somewhere else first
 
 PYTHON ?= python3
 VENV ?= .venv
