@@ -147,12 +147,8 @@ def test_errors_come_first(workdir, tmp_path, monkeypatch):
     assert not out.exists()
 
 
-CASES = [
-    (name, backbone, "float32")
-    for name in models.MODELS
-    for backbone in ("hrnet_w18", "resnet18_dilated")
-    if (name, backbone) != ("mtan", "hrnet_w18")
-] + [("baseline", "hrnet_w18", "bfloat16"), ("baseline", "resnet18_dilated", "bfloat16")]
+CASES = [(*network, "float32") for network in tiny.NETWORKS]
+CASES += [("baseline", "hrnet_w18", "bfloat16"), ("baseline", "resnet18_dilated", "bfloat16")]
 
 
 @pytest.mark.slow

@@ -9,12 +9,19 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mtl_jax import backbones
+from mtl_jax import backbones, models
 from mtl_jax.backbones import ResNet, resnet
 from mtl_jax.backbones.base import Backbone, Maps
 from mtl_jax.config import Config, Data, Model, Optim, Train
 from mtl_jax.nn import BasicBlock, BatchNorm, Conv
 
+# Every model on a backbone of each family that it takes, not small.
+NETWORKS = [
+    (name, backbone)
+    for name in models.MODELS
+    for backbone in ("hrnet_w18", "resnet18_dilated")
+    if (name, backbone) != ("mtan", "hrnet_w18")
+]
 # The least width that squeeze-and-excitation takes.
 _RESNET = resnet.Variant(BasicBlock, (2, 2, 2, 2), width=16)
 RESNETS = {

@@ -10,12 +10,6 @@ from mtl_jax.nn import BatchNorm, Bottleneck, Conv, Sequential, fold_batch_norm
 from tests import tiny
 
 HEADS = [("baseline", "tiny_resnet"), ("baseline", "tiny_resnet_dilated")]  # HRNet's and DeepLab's
-MODELS = [
-    (name, backbone)
-    for name in models.MODELS
-    for backbone in ("hrnet_w18", "resnet18_dilated")
-    if (name, backbone) != ("mtan", "hrnet_w18")
-]
 
 
 def build(name: str, backbone: str) -> models.MultiTaskModel:
@@ -57,7 +51,7 @@ def cast(model: nnx.Module, dtype) -> nnx.Module:
 
 @pytest.mark.parametrize(
     ("name", "backbone"),
-    [pytest.param(*case, marks=() if case[0] in ("mtan", "mti_net") else pytest.mark.slow) for case in MODELS],
+    [pytest.param(*case, marks=() if case[0] in ("mtan", "mti_net") else pytest.mark.slow) for case in tiny.NETWORKS],
 )
 def test_no_batch_norm_is_left(name, backbone):
     def both() -> tuple[nnx.Module, nnx.Module]:
@@ -70,7 +64,7 @@ def test_no_batch_norm_is_left(name, backbone):
 
 
 @pytest.mark.parametrize(
-    ("name", "backbone"), [*HEADS, *(pytest.param(*case, marks=pytest.mark.slow) for case in MODELS)]
+    ("name", "backbone"), [*HEADS, *(pytest.param(*case, marks=pytest.mark.slow) for case in tiny.NETWORKS)]
 )
 def test_the_predictions_stay(name, backbone, monkeypatch):
     tiny.register_backbones(monkeypatch)
@@ -81,7 +75,7 @@ def test_the_predictions_stay(name, backbone, monkeypatch):
         wanted = predict(model, images.astype(jnp.float64))
         # Some forty layers of rounding errors; a mean that is forgotten changes the first digits.
         assert deviation(predict(fold_batch_norm(model), images.astype(jnp.float64)), wanted) < 1e-12
-    if (name, backbone) in MODELS:
+    if (name, backbone) in tiny.NETWORKS:
         cast(model, jnp.float32)
         assert deviation(predict(fold_batch_norm(model), images), predict(model, images)) < 1e-5
 
