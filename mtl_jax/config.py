@@ -33,6 +33,8 @@ class Data:
         image_size: (height, width) of network inputs in pixels; (0, 0) = the data set's resolution.
         border: label outside a rotated image: "zero" as in the literature, or "ignore".
         num_workers: processes that read and transform images; 0 = none.
+        skip_corrupt: training goes on without images that cannot be read: each time another takes the place, with a
+            warning. Evaluation needs every image.
         class_names: {task: names of its classes}, for a folder of one's own; filled in from its description.
     """
 
@@ -46,6 +48,7 @@ class Data:
     image_size: tuple[int, int] = (0, 0)
     border: str = "zero"
     num_workers: int = 4
+    skip_corrupt: bool = False
     class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -115,6 +118,11 @@ class Train:
         accumulate: micro-batches that a batch is split into, one after the other, to save memory. Losses and gradients
             stay those of the whole batch, but for batch norm: every micro-batch is normalised with its own statistics
             and moves the running ones in its turn. Dropout's masks are others, too.
+        batch_norm_groups: equal parts of the batch, or of each micro-batch, that batch norm normalises with their own
+            statistics, as the devices of torch's DataParallel, and of DistributedDataParallel without SyncBatchNorm,
+            do; the first part moves the running ones. 1 = statistics of the whole, over all devices.
+        split_state: large arrays of parameters and optimiser are split over the devices instead of being whole on each,
+            and gathered for a step: less memory for more communication (ZeRO, arXiv 1910.02054).
         epochs: passes over the training split.
         seed: of the initial weights, the order of the images, the augmentation and dropout.
         eval_final_epochs: evaluate after each of the last so many epochs; 0 = after every epoch.
@@ -128,6 +136,8 @@ class Train:
 
     batch_size: int = 8
     accumulate: int = 1
+    batch_norm_groups: int = 1
+    split_state: bool = False
     epochs: int = 100
     seed: int = 0
     eval_final_epochs: int = 10
@@ -191,6 +201,7 @@ _MINIMUM = {
     "train.seed": 0,
     "train.batch_size": 1,
     "train.accumulate": 1,
+    "train.batch_norm_groups": 1,
     "train.epochs": 1,
     "train.eval_final_epochs": 0,
     "train.eval_batch_size": 0,
@@ -220,11 +231,19 @@ def validate(config: Config) -> Config:
     whole = len(size) == 2 and all(isinstance(side, int) for side in size)
     if not whole or (min(size) < 32 and size != (0, 0)):
         problems.append(f"data.image_size is {size}; give (height, width) of at least 32, or (0, 0) for the default")
-    if config.train.accumulate > 0 and config.train.batch_size % config.train.accumulate:
+    train = config.train
+    if train.accumulate > 0 and train.batch_size % train.accumulate:
         problems.append(
-            f"train.accumulate is {config.train.accumulate}, which does not divide train.batch_size, "
-            f"{config.train.batch_size}; the micro-batches must be equal"
+            f"train.accumulate is {train.accumulate}, which does not divide train.batch_size, "
+            f"{train.batch_size}; the micro-batches must be equal"
         )
+    elif min(train.accumulate, train.batch_norm_groups) > 0:
+        images = train.batch_size // train.accumulate
+        if images % train.batch_norm_groups:
+            problems.append(
+                f"train.batch_norm_groups is {train.batch_norm_groups}, which does not divide train.batch_size / "
+                f"train.accumulate, {images}; the groups must be equal"
+            )
     if config.train.seed >= 2**32:
         problems.append(f"train.seed is {config.train.seed}; it must be below 2^32")
     if config.optim.schedule == "step" and not config.optim.decay_epochs:
@@ -286,13 +305,15 @@ def to_json(config: Config) -> str:
 
 
 def from_json(text: str, source: str) -> Config:
-    """The inverse of `to_json`.
+    """The inverse of `to_json`, also of an older version's.
+
+    Fields that the file lacks take their defaults: whatever is added later, its default is what was done before.
 
     Args:
         source: name of the file, for errors.
 
     Raises:
-        ValueError: not JSON, or fields this version does not know or that are missing.
+        ValueError: no JSON object, or fields this version does not know.
     """
     try:
         return _build(Config, json.loads(text), "")
@@ -300,12 +321,12 @@ def from_json(text: str, source: str) -> Config:
         raise ValueError(f"{source} is not a configuration of this version of mtl_jax: {error}") from error
 
 
-def _build(cls: Any, values: dict, prefix: str) -> Any:
+def _build(cls: Any, values: Any, prefix: str) -> Any:
+    if not isinstance(values, dict):
+        raise ValueError(f"{prefix.rstrip('.') or 'the file'} holds {values!r} in place of fields")
     known = {f.name: f for f in dataclasses.fields(cls)}
     if unknown := sorted(set(values) - set(known)):
         raise ValueError(f"unknown fields {', '.join(prefix + name for name in unknown)}")
-    if missing := sorted(set(known) - set(values)):
-        raise ValueError(f"missing fields {', '.join(prefix + name for name in missing)}")
     kwargs = {}
     for name, value in values.items():
         kind = known[name].type

@@ -4,13 +4,14 @@ Training, evaluation and prediction start here, so that a checkpoint is read by 
 """
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import optax
 from tensorflow_datasets.core import DatasetBuilder
 
-from mtl_jax import metrics, models, optim, tasks, whole
+from mtl_jax import distributed, metrics, models, optim, tasks, whole
 from mtl_jax import protocol as protocols
 from mtl_jax.config import Config, all_tasks, from_json, main_tasks, num_channels, to_json
 from mtl_jax.data import datasets, description
@@ -19,16 +20,20 @@ from mtl_jax.data.transforms import Recipe
 from mtl_jax.losses import Objective
 from mtl_jax.protocol import Protocol
 
+logger = logging.getLogger(__name__)
+
 CONFIG = "config.json"
 # What may differ between a run and its continuation: where files lie, what it started from, speed and memory.
 _FREE = {
     "data.data_dir",
     "data.manual_dir",
     "data.num_workers",
+    "data.skip_corrupt",
     "model.pretrained",
     "model.init_single_task",
     "model.single_task",
     "model.remat",
+    "train.split_state",
     "train.log_every",
     "train.checkpoint_every",
 }
@@ -168,11 +173,12 @@ def criteria(config: Config, *, final: bool) -> dict[str, tasks.Criterion]:
     return protocol(config).criteria(main_tasks(config), final=final)
 
 
-def claim_workdir(config: Config, workdir: str | Path, *, resumes: bool) -> None:
+def claim_workdir(config: Config, workdir: str | Path, *, resumes: bool, allow_change: bool = False) -> None:
     """Writes the configuration into the work directory, after comparing it with that of the run there.
 
     Args:
         resumes: the directory holds a checkpoint, which the configuration has to fit.
+        allow_change: differences are listed in a warning.
 
     Raises:
         ValueError: the directory belongs to a run with another configuration; every difference is listed.
@@ -182,17 +188,19 @@ def claim_workdir(config: Config, workdir: str | Path, *, resumes: bool) -> None
         changed = [name for name in new if old[name] != new[name] and name not in _FREE]
         if changed:
             listed = "; ".join(f"{name}: {old[name]!r} there, {new[name]!r} now" for name in changed)
-            raise ValueError(
-                f"{workdir} holds a run with another configuration ({listed}); continue it with the old values, or "
-                "give another --workdir"
-            )
+            if not allow_change:
+                raise ValueError(
+                    f"{workdir} holds a run with another configuration ({listed}); continue it with the old values, "
+                    "give another --workdir, or let it go on with the new ones by --allow_config_change"
+                )
+            logger.warning("%s goes on with another configuration: %s", workdir, listed)
     # Evaluation may be started from another folder, so the data's place is stored as an absolute path.
     stored = dataclasses.replace(
         config, data=dataclasses.replace(config.data, data_dir=str(data_dir(config).resolve()))
     )
     path = Path(workdir) / CONFIG
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole.write(path, to_json(stored))
+    distributed.on_first(lambda: whole.write(path, to_json(stored)))
 
 
 def load_config(workdir: str | Path) -> Config:

@@ -29,9 +29,9 @@ def check(config: Config) -> None:
         ValueError: an impossible model, or weights that do not fit it.
     """
     model = nnx.eval_shape(lambda: models.build(config))
-    if config.train.batch_size == config.train.accumulate and any(
-        isinstance(node, ASPP) for _, node in nnx.iter_graph(model)
-    ):
+    train = config.train
+    one_image = train.batch_size == train.accumulate * train.batch_norm_groups
+    if one_image and any(isinstance(node, ASPP) for _, node in nnx.iter_graph(model)):
         raise ValueError(ASPP.ONE_IMAGE)
     _fill(model, config, weights.check_torch)
 

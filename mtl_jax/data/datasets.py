@@ -1,11 +1,15 @@
 """The data sets by name, and opening prepared ones."""
 
+import bisect
 import contextlib
+import functools
 import hashlib
 import importlib
 import io
+import itertools
 import shutil
 import threading
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +18,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from filelock import FileLock
+from google.protobuf.message import DecodeError
 
 from mtl_jax import tasks as task_table
 from mtl_jax.data import records, transforms
@@ -228,6 +233,11 @@ def open_split(
     return Split(name, split, str(builder.data_path), positions, wanted, LABELLED in builder.info.features)
 
 
+# What reading a record raises where its bytes are damaged: array_record a RuntimeError (a wrong checksum, a shard cut
+# short), tfds the others, depending on what it stumbles over.
+_UNREADABLE = (RuntimeError, DecodeError, zlib.error, ValueError, TypeError, LookupError)
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without what tfds prints, and its bars without a total: our builders show their own."""
@@ -276,16 +286,37 @@ class Split:
         return len(self._positions)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.name}, split {self.split}: no record {index}, there are {len(self)}")
-        record = self._opened()[int(self._positions[index])]
+        """The record, images encoded.
+
+        Raises:
+            IndexError: there is no such record.
+            CorruptRecordError: it cannot be read, since its shard is damaged.
+        """
+        record = self._read(index)
         return {key: record[key] for key in self._keys}
 
+    def where(self, index: int) -> str:
+        """Names a record for errors: data set, split, its index there, its shard (a file in `path`) and index in that.
+
+        Where not all records of the split are delivered, these are two indices in the split: that among the delivered,
+        which `index` is, and the stored one.
+        """
+        position = int(self._positions[index])
+        ends, names = self._shards
+        number = bisect.bisect_right(ends, position)
+        inside = position - (ends[number - 1] if number else 0)
+        stored = "" if position == index else f" of those chosen, record {position} of the whole split"
+        return f"{self.name}, split {self.split}, record {index}{stored}, index {inside} in shard {names[number]}"
+
     def ids(self) -> list[str]:
-        """The ids of the records, in order."""
+        """The ids of the records, in order.
+
+        Raises:
+            CorruptRecordError: a record cannot be read.
+        """
         if self._ids is None:
-            bare = Split(self.name, self.split, self.path, self._positions, ())  # labels need not be decoded
-            self._ids = [records.as_text(bare[index]["id"]) for index in range(len(self))]
+            bare = self._bare()
+            self._ids = [records.text(bare[index], "id", bare.where(index)) for index in range(len(self))]
         return list(self._ids)
 
     def fingerprint(self) -> str:
@@ -307,9 +338,14 @@ class Split:
         )
 
     def sample(self, index: int, tasks: Iterable[str], family: str) -> dict[str, Any]:
-        """The record decoded by `records.decode`, whose errors then name this split and the position."""
-        where = f"{self.name}, split {self.split}, record {index}"
-        return records.decode(self[index], tasks, family=family, where=where)
+        """The record decoded by `records.decode`, whose errors then name it as `where` does.
+
+        Raises:
+            IndexError: there is no such record.
+            CorruptRecordError: it cannot be read or decoded.
+            ValueError: see `records.decode`.
+        """
+        return records.decode(self[index], tasks, family=family, where=self.where(index))
 
     def boundary(self, index: int, edge: np.ndarray) -> np.ndarray:
         """The thin boundary that predicted edges are scored against, bool `[H, W]`.
@@ -319,13 +355,49 @@ class Split:
 
         Args:
             edge: the record's decoded label of edges, `[H, W, 1]`.
+
+        Raises:
+            IndexError: there is no such record.
+            CorruptRecordError: it cannot be read, or its boundary cannot be decoded.
         """
-        record = self._opened()[int(self._positions[index])]
+        record = self._read(index)
         if records.BOUNDARY in record:
-            return records.decode_image(bytes(record[records.BOUNDARY]), 1)[..., 0] > 0
+            where = self.where(index)
+            where = f"{where} (id {records.text(record, 'id', where)!r})"
+            return records.array(record, records.BOUNDARY, 1, where)[..., 0] > 0
         from mtl_jax.boundaries.labels import label_boundary  # loads a compiler that training does not need
 
         return label_boundary(edge[..., 0] >= 0.5)
+
+    def _read(self, index: int) -> Mapping[str, Any]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name}, split {self.split}: no record {index}, there are {len(self)}")
+        source = self._opened()
+        try:
+            return source[int(self._positions[index])]
+        except _UNREADABLE as error:
+            reason = f"it cannot be read ({type(error).__name__}: {error})"
+            where = f"{self.where(index)}{self._readable_id(index)}"
+            raise records.CorruptRecordError(f"{where}: {reason}. {records.REBUILD}") from error
+
+    def _readable_id(self, index: int) -> str:
+        """What an error adds for a record that may have a broken label only: its id, "" if that is lost, too."""
+        source = self._bare()._opened()
+        try:
+            return f" (id {records.as_text(source[int(self._positions[index])]['id'])!r})"
+        except _UNREADABLE:
+            return ""
+
+    @functools.cached_property
+    def _shards(self) -> tuple[list[int], list[str]]:
+        """Of each shard the position after its last record, and the file's name; the positions are in this order."""
+        shards = self._opened().dataset_info.splits[self.split].file_instructions
+        ends = itertools.accumulate(shard.take for shard in shards)
+        return list(ends), [Path(shard.filename).name for shard in shards]
+
+    def _bare(self) -> "Split":
+        """These records without labels, which then need not be decoded."""
+        return Split(self.name, self.split, self.path, self._positions, ())
 
     def _opened(self) -> Any:
         with self._lock:

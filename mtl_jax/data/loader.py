@@ -4,6 +4,8 @@ Built on Grain. What a batch holds depends only on the seed and its position, so
 prefetch depth and an interruption change nothing, and the batches of several JAX processes together are those of one.
 """
 
+import logging
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +19,9 @@ from mtl_jax import workers
 from mtl_jax.data import records, shared, transforms
 from mtl_jax.data.shared import Batch
 
+logger = logging.getLogger(__name__)
+
+_MOST_CORRUPT = 10  # in a row: then the data set as a whole is unusable, rather than a record of it
 _DIED = (
     "{where}: a worker process died ({what}). Exit code -9 means that memory was short, -7 that shared memory was: use "
     "fewer worker processes (config.data.num_workers) or smaller batches"
@@ -24,7 +29,11 @@ _DIED = (
 
 
 class Source(Protocol):
-    """Random access to stored records; `name` and `split` attributes, where there are any, appear in errors."""
+    """Random access to stored records.
+
+    Where there are `name` and `split` attributes, they appear in errors, and so does what a method `where(index)` says.
+    A record that cannot be read, unlike the others, is a `records.CorruptRecordError`.
+    """
 
     def __len__(self) -> int: ...
 
@@ -61,8 +70,13 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
     start: int = 0,
+    skip_corrupt: bool = False,
 ) -> "TrainBatches":
     """Endless training batches; every epoch visits each image at most once, in a new order.
+
+    Under `skip_corrupt` the next record of the split, that of index (i + 1) mod the length, and so on, stands in for a
+    corrupt one, with the augmentation drawn for that. Such a record may come twice in an epoch; the batches depend on
+    nothing else than before, and each record passed over is logged as a warning.
 
     Args:
         source: stored records, for example from `datasets.open_split`; must pickle when `num_workers` > 0.
@@ -79,14 +93,18 @@ def train_batches(
         process_index: which part of each global batch to deliver ...
         process_count: ... of how many.
         start: global batches to skip, as if they had been drawn.
+        skip_corrupt: pass over corrupt records instead of stopping.
 
     Returns:
         An iterator of {"image": uint8 [b, H, W, 3], task: [b, H, W, C], "index": int32 [b]} with
         b = batch_size / process_count; its state can be saved, see `TrainBatches`. Images are normalised on the device
         (`mtl_jax.images.normalise`): a quarter to copy. Where an image lacks a label, it is all `tasks.IGNORE`.
+        "index" is that of the record in the batch, and under `skip_corrupt` there is another entry, "skipped" int32
+        [b]: how many corrupt records were passed over for each image.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range. The iterator raises the others:
+        records.CorruptRecordError: a corrupt record, or under `skip_corrupt` ten in a row.
     """
     _check(num_workers, prefetch, batch_size, process_index, process_count)
     steps_per_epoch(len(source), batch_size)
@@ -96,7 +114,7 @@ def train_batches(
         raise ValueError(f"unknown border {border!r}; the borders are {', '.join(transforms.BORDERS)}")
     load = _Load(source, family, task_table.ordered(tasks), transforms.get_recipe(recipe), size)
     shard = slice(process_index, None, process_count)
-    return TrainBatches(_Augment(load, border), batch_size, seed, shard, num_workers, prefetch, start)
+    return TrainBatches(_Augment(load, border, skip_corrupt), batch_size, seed, shard, num_workers, prefetch, start)
 
 
 class TrainBatches(Iterator[Batch]):
@@ -123,7 +141,8 @@ class TrainBatches(Iterator[Batch]):
         dataset = grain.MapDataset.range(length).seed(seed).shuffle()
         dataset = dataset[: self.steps_per_epoch * batch_size]
         # The generator is keyed by the position in the global order: sharding comes after drawing.
-        self._dataset = self._delivery.grouped(dataset.random_map(augment.drawn)[shard]).repeat(None)
+        self._jobs = dataset.random_map(augment.drawn)
+        self._dataset = self._delivery.grouped(self._jobs[shard]).repeat(None)
         self._position = 0
         self._iterator: _Batches | None = None
         self._move(start)
@@ -160,8 +179,16 @@ class TrainBatches(Iterator[Batch]):
         self._move(state["position"])
 
     def draws(self, position: int) -> list[tuple[int, transforms.Draw]]:
-        """(record, its augmentation) for each image of this process's part of a global batch, counted from 0."""
+        """(record, its augmentation) for each image of this process's part of a global batch, counted from 0.
+
+        As drawn: under `skip_corrupt` another record may stand in for this one.
+        """
         return self._dataset[position]
+
+    def records(self, position: int) -> list[int]:
+        """The records of a whole global batch, all processes' parts, as drawn."""
+        jobs = self._jobs.batch(self._identity["batch_size"], drop_remainder=True, batch_fn=list).repeat(None)
+        return [index for index, _ in jobs[position]]
 
     def close(self) -> None:
         """Stops reading ahead; the next batch starts it again."""
@@ -191,14 +218,16 @@ def val_batches(
 ) -> Iterator[Batch]:
     """Every image once, in order; the last global batch is filled up, so all processes yield the same number.
 
-    The arguments are those of `train_batches`; of the recipe only depth's interpolation is used.
+    The arguments are those of `train_batches`; of the recipe only depth's interpolation is used. There is no
+    `skip_corrupt`: a score is one over every image of the split.
 
     Returns:
         An iterator of batches with two more entries: "valid" bool [b], and "index" int32 [b]. What fills the last batch
         repeats the last image, with `valid` False and index -1.
 
     Raises:
-        ValueError: an argument is out of range, or the split is empty.
+        ValueError: an argument is out of range, or the split is empty. The iterator raises the other:
+        records.CorruptRecordError: a corrupt record.
     """
     _check(num_workers, prefetch, batch_size, process_index, process_count)
     length = len(source)
@@ -219,8 +248,8 @@ class _Load:
     size: tuple[int, int]
 
     def __call__(self, index: int) -> dict[str, Any]:
-        where = f"{_where(self.source)}, record {index}"
-        return records.decode(self.source[index], self.tasks, family=self.family, where=where)
+        record = self.source[index]
+        return records.decode(record, self.tasks, family=self.family, where=_record(self.source, index))
 
     @property
     def form(self) -> shared.Form:
@@ -241,19 +270,42 @@ class _Load:
 class _Augment:
     load: _Load
     border: str
+    skip_corrupt: bool = False
 
     @property
     def form(self) -> shared.Form:
-        return {**self.load.form, "index": ((), "int32")}
+        names = ("index", "skipped") if self.skip_corrupt else ("index",)
+        return {**self.load.form, **dict.fromkeys(names, ((), "int32"))}
 
     def drawn(self, index: int, rng: np.random.Generator) -> tuple[int, transforms.Draw]:
         """What there is to do: with it, samples are made at another place than where Grain draws."""
         return index, transforms.draw(self.load.recipe, rng)
 
     def __call__(self, job: tuple[int, transforms.Draw]) -> Batch:
-        load, (index, drawn) = self.load, job
-        sample = transforms.train_transform(load(index), drawn, load.recipe, load.size, self.border, normalised=False)
-        return {**load.completed(sample), "index": np.array(index, np.int32)}
+        load, (first, drawn) = self.load, job
+        loaded, skipped = self._usable(first)
+        sample = transforms.train_transform(loaded, drawn, load.recipe, load.size, self.border, normalised=False)
+        index = np.array((first + skipped) % len(load.source), np.int32)
+        counted = {"skipped": np.array(skipped, np.int32)} if self.skip_corrupt else {}
+        return {**load.completed(sample), "index": index, **counted}
+
+    def _usable(self, first: int) -> tuple[dict[str, Any], int]:
+        """The record at `first` or, under `skip_corrupt`, the next one that is intact; and how many come before it."""
+        length = len(self.load.source)
+        most = min(_MOST_CORRUPT, length)
+        skipped = 0
+        while True:
+            try:
+                return self.load((first + skipped) % length), skipped
+            except records.CorruptRecordError as error:
+                skipped += 1
+                if not self.skip_corrupt:
+                    advice = "or set data.skip_corrupt to True to train without such records"
+                    raise records.CorruptRecordError(f"{error}, {advice}") from error
+                if skipped == most:
+                    count = f"{most} records in a row are corrupt, too many to pass over (data.skip_corrupt)"
+                    raise records.CorruptRecordError(f"{count}. The last: {error}") from error
+                logger.warning("passed over a corrupt record: %s", error)
 
 
 @dataclass(frozen=True)
@@ -349,12 +401,19 @@ class _Batches(Iterator[Batch]):
 
 def _init_worker(index: int, count: int) -> None:
     workers.init_worker()
+    # SLURM sends it to all of a job's processes, and training wants to finish its step and tell where it stands.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     shared.init_worker(index)
 
 
 def _where(source: Source) -> str:
     split = getattr(source, "split", None)
     return getattr(source, "name", type(source).__name__) + (f", split {split}" if split else "")
+
+
+def _record(source: Source, index: int) -> str:
+    where = getattr(source, "where", None)
+    return where(index) if where is not None else f"{_where(source)}, record {index}"
 
 
 def _check(num_workers: int, prefetch: int, batch_size: int, process_index: int, process_count: int) -> None:

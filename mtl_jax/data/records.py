@@ -30,6 +30,15 @@ PNG = b"\x89PNG\r\n\x1a\n"
 _GREY_STEPS = {1: 255, 2: 85, 4: 17}  # {bits: ...}
 BOUNDARY = "boundary"  # a record's map of the boundaries that edges are scored against, where those are others
 _RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # labels do not follow the camera's orientation tag
+REBUILD = "Delete the prepared data set and build it again from intact files"
+
+
+class CorruptRecordError(ValueError):
+    """What is stored of one record cannot be used; the message names the record, what is wrong and what to do.
+
+    Other records may well be intact, so training can pass over it (`loader.train_batches`, `skip_corrupt`). Takes the
+    message alone, because it has to pickle: worker processes send it to the main one.
+    """
 
 
 @dataclass(frozen=True)
@@ -66,21 +75,23 @@ def decode(
         where: names the data set, the split and the position in error messages.
 
     Raises:
-        ValueError: an image or a label is missing, cannot be decoded, or has the wrong shape; the message says where.
+        CorruptRecordError: the image, a label or a text cannot be decoded, or has the wrong shape; the message says
+            where.
+        ValueError: unknown family, or a label that the data set does not have.
     """
     if family not in CONVENTIONS:
         raise ValueError(f"unknown family of data sets {family!r}; there are {', '.join(CONVENTIONS)}")
     conventions = CONVENTIONS[family]
-    sample_id = as_text(record.get("id", ""))
+    sample_id = text(record, "id", where)
     where = f"{where} (id {sample_id!r})"
-    image = _array(record, "image", 3, where)
+    image = array(record, "image", 3, where)
     out: dict[str, Any] = {"id": sample_id, "image": image}
-    for name in _labelled(record, tasks):
-        label = _array(record, name, task_table.get(name).label_channels, where)
+    for name in _labelled(record, tasks, where):
+        label = array(record, name, task_table.get(name).label_channels, where)
         if label.shape[:2] != image.shape[:2] and not conventions.resize_labels:
-            raise ValueError(
-                f"{where}: label {name!r} is {_size(label)}, the image {_size(image)}; rebuild the data set from "
-                "labels of the image's size"
+            raise CorruptRecordError(
+                f"{where}: label {name!r} is {_size(label)}, the image {_size(image)}. {REBUILD}, with labels of the "
+                "image's size"
             )
         label = _canonical(name, label, conventions)
         if label.shape[:2] != image.shape[:2]:
@@ -92,6 +103,41 @@ def decode(
 def as_text(value: str | bytes) -> str:
     """A text as tfds hands it over (bytes) or as it is."""
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def text(record: Mapping[str, Any], name: str, where: str) -> str:
+    """A text of a record, "" where it has none of that name.
+
+    Raises:
+        CorruptRecordError: the bytes are no UTF-8; the message starts with `where`.
+    """
+    try:
+        return as_text(record.get(name, ""))
+    except UnicodeDecodeError as error:
+        raise CorruptRecordError(f"{where}: the text {name!r} is corrupt: {error}. {REBUILD}") from error
+
+
+def array(record: Mapping[str, Any], name: str, channels: int, where: str) -> np.ndarray:
+    """An image or a label of a record, decoded where it is encoded: `[H, W, channels]`.
+
+    Raises:
+        CorruptRecordError: it cannot be decoded, or has another shape; the message starts with `where`.
+        ValueError: the record has none of that name.
+    """
+    if name not in record:
+        have = [key for key in record if key == "image" or key in task_table.TASKS]
+        raise ValueError(f"{where}: no {name!r} in this data set; it has {', '.join(have) or 'none'}: change the tasks")
+    value = record[name]
+    if isinstance(value, bytes | bytearray | memoryview | np.bytes_):
+        try:
+            value = decode_image(bytes(value), channels)
+        except ValueError as error:
+            raise CorruptRecordError(f"{where}: {name!r} is corrupt: {error}. {REBUILD}") from error
+    value = np.asarray(value)
+    if value.ndim != 3 or value.shape[2] != channels or not value.size:
+        shape = f"has shape {value.shape}, expected [H, W, {channels}]"
+        raise CorruptRecordError(f"{where}: {name!r} {shape}. {REBUILD}")
+    return value
 
 
 def decode_image(data: bytes, channels: int) -> np.ndarray:
@@ -130,30 +176,11 @@ def grey_step(data: bytes) -> int:
     return _GREY_STEPS.get(data[24], 1) if data[:8] == PNG and len(data) > 24 else 1
 
 
-def _labelled(record: Mapping[str, Any], tasks: Iterable[str]) -> list[str]:
+def _labelled(record: Mapping[str, Any], tasks: Iterable[str], where: str) -> list[str]:
     if "labelled" not in record:
         return list(tasks)
-    have = as_text(record["labelled"]).split()
+    have = text(record, "labelled", where).split()
     return [name for name in tasks if name in have]
-
-
-def _array(record: Mapping[str, Any], name: str, channels: int, where: str) -> np.ndarray:
-    if name not in record:
-        have = [key for key in record if key == "image" or key in task_table.TASKS]
-        raise ValueError(f"{where}: no {name!r} in this data set; it has {', '.join(have) or 'none'}: change the tasks")
-    value = record[name]
-    if isinstance(value, bytes | bytearray | memoryview | np.bytes_):
-        try:
-            value = decode_image(bytes(value), channels)
-        except ValueError as error:
-            raise ValueError(
-                f"{where}: {name!r} is corrupt: {error}. Delete the prepared data set and build it again from an "
-                "intact source"
-            ) from error
-    value = np.asarray(value)
-    if value.ndim != 3 or value.shape[2] != channels:
-        raise ValueError(f"{where}: {name!r} has shape {value.shape}, expected [H, W, {channels}]")
-    return value
 
 
 def _canonical(name: str, label: np.ndarray, conventions: Conventions) -> np.ndarray:

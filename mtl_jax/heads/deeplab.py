@@ -23,12 +23,14 @@ class ASPP(nnx.Module):
     """Parallel 1x1, dilated 3x3 and image-pooling branches, projected: `[B, H, W, C] -> [B, H, W, 256]`.
 
     Raises:
-        ValueError: training on a batch of one image, whose pooled map leaves batch norm a single value per channel.
+        ValueError: training on a batch, or with groups of batch norm, of one image, whose pooled map leaves batch norm
+            a single value per channel.
     """
 
     ONE_IMAGE = (
-        "the DeepLab head cannot train on a global batch of one image: its image-pooling branch normalises over the "
-        "batch alone. Set train.batch_size to 2 or more times train.accumulate, or use model.head='hrnet'"
+        "the DeepLab head cannot train on a global batch of one image, nor on micro-batches or groups of batch norm of "
+        "one: its image-pooling branch normalises over the images alone. Set train.batch_size to 2 or more times "
+        "train.accumulate times train.batch_norm_groups, or use model.head='hrnet'"
     )
 
     def __init__(self, in_features: int, *, dtype: Dtype | None, rngs: nnx.Rngs):
@@ -46,7 +48,8 @@ class ASPP(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         *branches, pooling = self.convs
-        if x.shape[0] == 1 and not pooling[2].use_running_average:
+        norm = pooling[2]
+        if not norm.use_running_average and x.shape[0] == norm.batch_norm_groups:
             raise ValueError(self.ONE_IMAGE)
         pooled = pooling(x)  # [B, 1, 1, 256]; enlarging a single pixel repeats it
         maps = [branch(x) for branch in branches]

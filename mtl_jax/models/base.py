@@ -33,13 +33,21 @@ class MultiTaskModel(Staged):
         raise TypeError(f"{type(self).__name__} does not define __call__")
 
 
-def training_view(model: nnx.Module, rngs: nnx.Rngs) -> nnx.Module:
+def training_view(model: nnx.Module, rngs: nnx.Rngs, batch_norm_groups: int = 1) -> nnx.Module:
     """The model normalising with the batch's statistics and dropping out, with the same variables.
 
     Args:
         rngs: holds the stream "dropout".
+        batch_norm_groups: parts of the batch that batch norm takes the statistics of, see `mtl_jax.nn.BatchNorm`.
     """
-    return nnx.view(model, use_running_average=False, deterministic=False, rngs=rngs, raise_if_not_found=False)
+    return nnx.view(
+        model,
+        use_running_average=False,
+        batch_norm_groups=batch_norm_groups,
+        deterministic=False,
+        rngs=rngs,
+        raise_if_not_found=False,
+    )
 
 
 def evaluation_view(model: nnx.Module) -> nnx.Module:

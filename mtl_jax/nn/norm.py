@@ -1,5 +1,7 @@
 """Batch normalisation with torch's semantics."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -15,6 +17,13 @@ class BatchNorm(nnx.Module):
     `running = (1 - momentum) * running + momentum * batch`, so `momentum` is torch's, not Flax's. Statistics are at
     least float32 whatever the computation dtype. Under jit over a sharded batch they are those of the global batch.
 
+    A view with `batch_norm_groups=G` normalises a training batch in G parts of consecutive images, each with its own
+    mean and biased variance: what G devices compute under torch's DataParallel, or under DistributedDataParallel
+    without SyncBatchNorm. Gradients stay within parts. As there, the running statistics follow the first part alone:
+    DataParallel keeps the buffers of its first replica and drops the others', and DistributedDataParallel overwrites
+    everyone's with those of rank 0. The number of parts is independent of the number of devices here; where one divides
+    the other, no image has to move between devices.
+
     Args:
         features: size of the last axis.
         momentum: weight of the new batch in the running statistics.
@@ -29,18 +38,40 @@ class BatchNorm(nnx.Module):
         self.momentum = momentum
         self.dtype = dtype
         self.use_running_average = False
+        self.batch_norm_groups = 1
 
-    def set_view(self, use_running_average: bool | None = None):
-        """Called by `nnx.view`: True normalises with the running statistics and leaves them alone."""
+    def set_view(self, use_running_average: bool | None = None, batch_norm_groups: int | None = None):
+        """Called by `nnx.view`.
+
+        Args:
+            use_running_average: True normalises with the running statistics and leaves them alone.
+            batch_norm_groups: parts of a training batch with statistics of their own; of no effect with the running
+                ones.
+        """
         if use_running_average is not None:
             self.use_running_average = use_running_average
+        if batch_norm_groups is not None:
+            self.batch_norm_groups = batch_norm_groups
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[..., C] -> [..., C]`.
+        """`[..., C] -> [..., C]`; with groups, the first axis is that of the images: `[B, ..., C] -> [B, ..., C]`.
 
         Raises:
-            ValueError: in training, when there is a single value per channel, whose variance is undefined.
+            ValueError: in training, when there is a single value per channel, whose variance is undefined, or when the
+                groups cannot be equal.
         """
+        groups = self.batch_norm_groups
+        if self.use_running_average or groups == 1:
+            return self._normalise(x)
+        if x.shape[0] % groups:
+            raise ValueError(
+                f"train.batch_norm_groups is {groups}, which does not divide a batch of {x.shape[0]} images (input "
+                f"{x.shape}); the groups must be equal: make train.batch_size / train.accumulate a multiple of it"
+            )
+        return self._normalise(x.reshape(groups, x.shape[0] // groups, *x.shape[1:]), grouped=True).reshape(x.shape)
+
+    def _normalise(self, x: jax.Array, grouped: bool = False) -> jax.Array:
+        """`[..., C] -> [..., C]`; in training, with the statistics of each entry of the first axis if `grouped`."""
         broadcast = (1,) * (x.ndim - 1) + (-1,)
         stats_dtype = jnp.promote_types(x.dtype, self.mean.dtype)
         out_dtype = self.dtype or stats_dtype
@@ -48,16 +79,19 @@ class BatchNorm(nnx.Module):
         if self.use_running_average:
             mean, var = self.mean[...].reshape(broadcast), self.var[...].reshape(broadcast)
         else:
-            count = x.size // x.shape[-1]
+            axes = tuple(range(grouped, x.ndim - 1))
+            count = math.prod(x.shape[axis] for axis in axes)
             if count < 2:
+                shape = f"{x.shape[1:]} in each of {x.shape[0]} groups" if grouped else f"{x.shape}"
+                fewer = ", a smaller train.batch_norm_groups" if grouped else ""
                 raise ValueError(
-                    f"batch normalisation in training needs at least 2 values per channel, got 1 (input {x.shape}); "
-                    "use a larger batch size or larger images"
+                    f"batch normalisation in training needs at least 2 values per channel, got {count} (input "
+                    f"{shape}); use a larger batch size{fewer} or larger images"
                 )
-            axes = tuple(range(x.ndim - 1))
             mean = y.mean(axes, keepdims=True)
             var = jnp.square(y - mean).mean(axes, keepdims=True)
-            self._update(mean.reshape(-1), var.reshape(-1) * (count / (count - 1)))
+            first_mean, first_var = (mean[0], var[0]) if grouped else (mean, var)
+            self._update(first_mean.reshape(-1), first_var.reshape(-1) * (count / (count - 1)))
         factor = jax.lax.rsqrt(var + EPSILON) * self.scale[...].reshape(broadcast)
         return ((y - mean) * factor + self.bias[...].reshape(broadcast)).astype(out_dtype)
 

@@ -1,16 +1,34 @@
 """Checkpoints of a run with Orbax: the newest and the best, written while training goes on."""
 
+import contextlib
+import itertools
+import json
 import logging
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from mtl_jax import distributed
+from mtl_jax.train import integrity
+
 logger = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
+DAMAGED = "damaged_checkpoints"
 SCORE = "score"
+KEPT = 2  # newest checkpoints: one to go on from, and one in case it is damaged
+
+
+class SaveError(OSError):
+    """A checkpoint could not be written; the ones before it are as they were."""
+
+
+class DamagedError(OSError):
+    """Files of a checkpoint are missing or cut short."""
 
 
 def exist(workdir: str | Path) -> bool:
@@ -27,6 +45,10 @@ class Checkpoints:
     Args:
         workdir: the run's directory.
         read_only: for evaluation; nothing is created or deleted.
+
+    Raises:
+        FileNotFoundError: read only, and there are none.
+        DamagedError: read only, and a checkpoint's score cannot be read.
     """
 
     def __init__(self, workdir: str | Path, *, read_only: bool = False):
@@ -37,13 +59,18 @@ class Checkpoints:
                 f"python scripts/train.py --config CONFIG --workdir {workdir}"
             )
 
+        for step, found in self._damaged_scores().items():
+            if read_only:
+                raise DamagedError(f"checkpoint {step} of {self.directory} is damaged: {found}. Move it elsewhere")
+            self._set_aside(step, found)
+
         def score(metrics: Any) -> float:
             return metrics[SCORE]
 
         best = BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             best_fn=score,
-            preservation_policy=AnyPreservationPolicy([LatestN(n=1), best]),
+            preservation_policy=AnyPreservationPolicy([LatestN(n=KEPT), best]),
             read_only=read_only,
             create=not read_only,
             cleanup_tmp_directories=not read_only,  # what a killed run was writing
@@ -89,11 +116,58 @@ class Checkpoints:
         return int(step)
 
     def save(self, step: int, arrays: Any, progress: dict, score: float | None) -> None:
-        """Starts writing a checkpoint; returns once the arrays are copied. A step that exists already is left alone."""
+        """Starts writing a checkpoint; returns once the arrays are copied. A step that exists already is left alone.
+
+        Raises:
+            SaveError: the one before could not be written, or this cannot be begun.
+        """
         if step in self._manager.all_steps():
             return
         args = ocp.args.Composite(state=ocp.args.StandardSave(arrays), progress=ocp.args.JsonSave(progress))
-        self._manager.save(step, args=args, metrics=None if score is None else {SCORE: score})
+        with self._saving():
+            self._manager.save(step, args=args, metrics=None if score is None else {SCORE: score})
+
+    def check(self) -> None:
+        """Raises SaveError where what is written in the background has failed so far."""
+        with self._saving():
+            self._manager.check_for_errors()
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever Orbax and TensorStore make of a disk that is full
+            raise SaveError(
+                f"a checkpoint could not be written to {self.directory}: {error}. Make room, or correct what it says, "
+                "and run the same command again: it continues from the newest checkpoint"
+            ) from error
+
+    def restore_newest(self, abstract: Any) -> tuple[int, Any, dict]:
+        """(step, arrays, progress) of the newest checkpoint whose files are whole; damaged ones are moved aside.
+
+        Args:
+            abstract: shapes, dtypes and shardings of the arrays.
+
+        Raises:
+            DamagedError: there are checkpoints, and all are damaged.
+            ValueError: as in `restore`.
+        """
+        damaged: dict[int, str] = {}
+        for step in reversed(self.steps()):
+            if not (found := self._damage(step)):
+                break
+            damaged[step] = found
+        else:
+            listed = "".join(f"\n  step {step}: {found}" for step, found in damaged.items())
+            raise DamagedError(
+                f"all checkpoints of {self.directory} are damaged; bring one back from a copy, or start a new run in "
+                f"another workdir:{listed}"
+            )
+        for other, found in damaged.items():  # else their steps could not be saved again
+            self._set_aside(other, found)
+        if damaged:
+            self._manager.reload()
+        return step, *self._restore(step, abstract)
 
     def restore(self, step: int, abstract: Any) -> tuple[Any, dict]:
         """(arrays, progress) of a step.
@@ -102,8 +176,32 @@ class Checkpoints:
             abstract: shapes, dtypes and shardings of the arrays.
 
         Raises:
+            DamagedError: its files are not whole.
             ValueError: the checkpoint holds the arrays of another model or optimiser; the first differences are listed.
         """
+        if found := self._damage(step):
+            others = ", ".join(str(other) for other in self.steps() if other != step) or "none"
+            raise DamagedError(f"checkpoint {step} of {self.directory} is damaged: {found}. Other steps: {others}")
+        return self._restore(step, abstract)
+
+    def _damage(self, step: int) -> str:
+        return distributed.first_says(partial(integrity.damage, self.directory / str(step)))
+
+    def _damaged_scores(self) -> dict[int, str]:
+        """{step: what is wrong with its score}; Orbax reads all of them before anything else."""
+
+        def ask() -> str:
+            steps = [path for path in self.directory.glob("*") if path.name.isdecimal()]
+            return json.dumps({path.name: found for path in steps if (found := integrity.damaged_score(path))})
+
+        return {int(step): found for step, found in json.loads(distributed.first_says(ask)).items()}
+
+    def _set_aside(self, step: int, found: str) -> None:
+        aside = self.directory.parent / DAMAGED / str(step)
+        logger.warning("checkpoint %d is damaged and passed over: %s. It lies in %s now", step, found, aside)
+        distributed.on_first(partial(_move, self.directory / str(step), aside))
+
+    def _restore(self, step: int, abstract: Any) -> tuple[Any, dict]:
         self._check(step, abstract)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=args)
@@ -128,8 +226,23 @@ class Checkpoints:
             )
 
     def close(self) -> None:
-        """Waits, and stops the background threads."""
-        self._manager.close()
+        """Waits for what is being written, and stops the background threads.
+
+        Raises:
+            SaveError: it could not be written.
+        """
+        with self._saving():
+            self._manager.close()
+
+
+def _move(directory: Path, aside: Path) -> None:
+    """Moves a folder to a place that is free."""
+    aside.parent.mkdir(exist_ok=True)
+    number = itertools.count(1)
+    place = aside
+    while place.exists():
+        place = aside.with_name(f"{aside.name}_{next(number)}")
+    directory.rename(place)
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

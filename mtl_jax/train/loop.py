@@ -8,58 +8,71 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from mtl_jax import evaluate, experiment, initial, models, parallel
+from mtl_jax import distributed, evaluate, experiment, initial, models, parallel, whole
 from mtl_jax.config import Config, all_tasks, main_tasks, validate
-from mtl_jax.data import loader, prefetch
+from mtl_jax.data import loader, prefetch, records
 from mtl_jax.train import checkpoint
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints
-from mtl_jax.train.step import Scalars, make_eval_step, make_train_step
+from mtl_jax.train.step import SKIPPED, Scalars, make_eval_step, make_train_step
+from mtl_jax.train.stop import StoppedError, StopRequests
 from mtl_jax.train.writer import Writer
 
 logger = logging.getLogger(__name__)
+
+LOCK = "lock"
 
 
 class NonFiniteLossError(FloatingPointError):
     """A loss or the gradient is NaN or infinite."""
 
 
-def fit(config: Config, workdir: str | Path, single_task: evaluate.Results | None = None) -> evaluate.Results:
-    """Trains in `workdir`, from its newest checkpoint if there is one, to the last epoch.
+def fit(
+    config: Config,
+    workdir: str | Path,
+    single_task: evaluate.Results | None = None,
+    *,
+    allow_config_change: bool = False,
+) -> evaluate.Results:
+    """Trains in `workdir`, from its newest whole checkpoint if there is one, to the last epoch.
 
     Writes config.json, checkpoints/, log.jsonl and tensorboard/. The result is the same, bit for bit on CPU, whether or
-    not the run was interrupted.
+    not the run was interrupted. All processes of a run call it with the same arguments; they share the work directory.
 
     Args:
         single_task: {task: scores} of single-task models, which the multi-task performance that ranks checkpoints
             refers to; without it, it refers to the first evaluation of this run.
+        allow_config_change: goes on with this configuration in place of the work directory's own.
 
     Returns:
         The last evaluation's scores by task.
 
     Raises:
-        ValueError, FileNotFoundError: the configuration, the data or the work directory does not fit; nothing has
-            been trained then.
+        ValueError, FileNotFoundError: the configuration, the data or the work directory does not fit, or another run
+            is at work there; nothing has been trained then.
+        StoppedError: SIGTERM or SIGINT came; the step was finished and the state saved.
         NonFiniteLossError: a loss or the gradient is not finite; the last checkpoint is from before that.
+        SaveError, DamagedError: a checkpoint cannot be written, or none can be read.
+        CorruptRecordError: a training image cannot be read, and `data.skip_corrupt` is not set.
     """
-    return _Run(validate(config), Path(workdir), single_task).fit()
+    return _Run(validate(config), Path(workdir), single_task, allow_config_change).fit()
 
 
 class _Run:
     """One process's part in a run."""
 
-    def __init__(self, config: Config, workdir: Path, single_task: evaluate.Results | None):
-        self.config = config
+    def __init__(self, config: Config, workdir: Path, single_task: evaluate.Results | None, allow_config_change: bool):
+        self.config, self.workdir = config, workdir
         self.tasks = main_tasks(config)
         self.mesh = parallel.make_mesh()
         self.eval_batch_size = config.train.eval_batch_size or config.train.batch_size
         accumulate = config.train.accumulate
         parallel.check_batch_size(config.train.batch_size, self.mesh, "train.batch_size", accumulate)
         parallel.check_batch_size(self.eval_batch_size, self.mesh, "train.eval_batch_size")
-        resumes = checkpoint.exist(workdir)
-        if not resumes:
+        if not checkpoint.exist(workdir):
             initial.check(config)  # an impossible model or missing weights fail before any data is fetched
         self.source = experiment.open_split(config, "train", all_tasks(config))
         self.val_source = experiment.open_split(config, "val", self.tasks)
@@ -69,15 +82,23 @@ class _Run:
         self.metrics = experiment.build_metrics(config, final=False)
         self.criteria = experiment.criteria(config, final=False)
 
-        experiment.claim_workdir(config, workdir, resumes=resumes)
         with contextlib.ExitStack() as exits:
+            distributed.on_first(lambda: exits.callback(_lock(workdir).release))
+            experiment.claim_workdir(
+                config, workdir, resumes=checkpoint.exist(workdir), allow_change=allow_config_change
+            )
             self.checkpoints = Checkpoints(workdir)
             exits.callback(self.checkpoints.close)
             self.state, self.progress = self._initial_state()
             self.step = self.progress["step"]
             self.reference = self._choose_reference(single_task)
             self.train_step = make_train_step(
-                self.state.graphdef, experiment.build_objective(config), config.train.seed, accumulate
+                self.state.graphdef,
+                experiment.build_objective(config),
+                config.train.seed,
+                accumulate,
+                config.train.batch_norm_groups,
+                jax.tree.map(lambda x: x.sharding, self.state.arrays) if config.train.split_state else None,
             )
             if accumulate > 1:
                 logger.info(
@@ -93,20 +114,20 @@ class _Run:
             self.position = self.batches.get_state()  # after the last batch trained on
             self.placed = prefetch.ahead(self._place_batch)
             exits.callback(self.placed.close)
-            self.writer = Writer(workdir, resume_step=self.step, active=jax.process_index() == 0)
+            self.writer = Writer(workdir, resume_step=self.step, active=distributed.first())
             exits.callback(self.writer.close)
             self.exits = exits.pop_all()  # closed in reverse order, each even if another fails to
 
     def _initial_state(self) -> tuple[train_state.TrainState, dict[str, Any]]:
         """The newest checkpoint, or a fresh start."""
         tx = experiment.build_optimizer(self.config, self.steps_per_epoch)
-        latest = self.checkpoints.latest()
-        if latest is None:
-            state = train_state.create(lambda: initial.build_model(self.config), tx, self.mesh)
+        split = self.config.train.split_state
+        if not self.checkpoints.steps():
+            state = train_state.create(lambda: initial.build_model(self.config), tx, self.mesh, split=split)
             return state, dict(initial.PROGRESS)
-        abstract = train_state.abstract(lambda: models.build(self.config), tx, self.mesh)
-        arrays, progress = self.checkpoints.restore(latest, abstract.arrays)
-        logger.info("continuing from step %d of %d", latest, self.total_steps)
+        abstract = train_state.abstract(lambda: models.build(self.config), tx, self.mesh, split=split)
+        step, arrays, progress = self.checkpoints.restore_newest(abstract.arrays)
+        logger.info("continuing from step %d of %d", step, self.total_steps)
         return train_state.TrainState(abstract.graphdef, arrays), progress
 
     def _choose_reference(self, single_task: evaluate.Results | None) -> evaluate.Results | None:
@@ -123,8 +144,9 @@ class _Run:
         train = self.config.train
         results: evaluate.Results = {}
         pending: list[tuple[int, Scalars]] = []
-        with self.exits:  # whatever ends the loop, what was saved so far reaches the disk
-            bar = tqdm(total=self.total_steps, initial=self.step, unit="step", disable=jax.process_index() != 0)
+        # Whatever ends the loop, what was saved so far reaches the disk.
+        with StopRequests() as stop, self.exits:
+            bar = tqdm(total=self.total_steps, initial=self.step, unit="step", disable=not distributed.first())
             self.exits.callback(bar.close)
             started, arrays = time.perf_counter(), self.state.arrays
             while self.step < self.total_steps:
@@ -133,8 +155,10 @@ class _Run:
                 self.step += 1
                 bar.update()
                 pending.append((self.step, scalars))
+                stops = stop.reached(self.step) and self.step < self.total_steps
                 epoch_ends = self.step % self.steps_per_epoch == 0
-                saves = epoch_ends or (train.checkpoint_every > 0 and self.step % train.checkpoint_every == 0)
+                due = train.checkpoint_every > 0 and self.step % train.checkpoint_every == 0
+                saves = epoch_ends or due or stops
                 if self.step % train.log_every == 0 or saves:
                     means = self._flush(pending, time.perf_counter() - started)
                     bar.set_postfix(loss=f"{means['loss/total']:.3f}", epoch=self.step // self.steps_per_epoch)
@@ -146,6 +170,11 @@ class _Run:
                     started = time.perf_counter()
                 if saves:
                     self._save(arrays, score)
+                if stops:
+                    raise StoppedError(
+                        f"stopped at step {self.step} of {self.total_steps}, which was saved; run the same command "
+                        "again to continue"
+                    )
         return results
 
     def _train_batches(self) -> loader.TrainBatches:
@@ -162,6 +191,7 @@ class _Run:
             num_workers=data.num_workers,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
+            skip_corrupt=data.skip_corrupt,
         )
         if self.progress["input"] is not None:
             batches.set_state(self.progress["input"])
@@ -175,12 +205,10 @@ class _Run:
         """Fetches what was logged since the last line, checks it and writes the means."""
         fetched = [(step, jax.device_get(scalars)) for step, scalars in pending]
         for step, scalars in fetched:
-            if bad := {name: float(value) for name, value in scalars.items() if not math.isfinite(value)}:
-                raise NonFiniteLossError(
-                    f"step {step}: {', '.join(f'{name} is {value}' for name, value in bad.items())}. Lower optim.lr or "
-                    "check the labels; the newest checkpoint is from before this step"
-                )
-        means = {name: sum(float(scalars[name]) for _, scalars in fetched) / len(fetched) for name in fetched[0][1]}
+            self._check_finite(step, {name: float(value) for name, value in scalars.items()})
+        self.checkpoints.check()
+        sums = {name: sum(float(scalars[name]) for _, scalars in fetched) for name in fetched[0][1]}
+        means = {name: value if name == SKIPPED else value / len(fetched) for name, value in sums.items()}
         rate = {
             "epoch": self.step / self.steps_per_epoch,
             "learning_rate": float(self.learning_rate(self.step - 1)),
@@ -188,6 +216,22 @@ class _Run:
         }
         self.writer.write(self.step, "train", means | rate)
         return means
+
+    def _check_finite(self, step: int, scalars: dict[str, float]) -> None:
+        """Raises NonFiniteLossError, after writing down what the step was about, unless all values are finite."""
+        bad = {name: value for name, value in scalars.items() if not math.isfinite(value)}
+        if not bad:
+            return
+        dump = self.workdir / f"not_finite_{step}.json"
+        if distributed.first():
+            indices = self.batches.records(step - 1)
+            named = [{"index": i, "id": records.as_text(self.source[i]["id"])} for i in indices]
+            # As text, since JSON has no word for them.
+            whole.write_json(dump, {"step": step, "values": jax.tree.map(str, scalars), "records": named})
+        raise NonFiniteLossError(
+            f"step {step}: {', '.join(f'{name} is {value}' for name, value in bad.items())}. {dump} names the step's "
+            "images and all losses. Lower optim.lr or check the labels; the newest checkpoint is from before this step"
+        )
 
     def _evaluates(self, epoch: int) -> bool:
         last = self.config.train.eval_final_epochs
@@ -217,3 +261,21 @@ class _Run:
     def _save(self, arrays: Any, score: float | None) -> None:
         progress = {"step": self.step, "input": self.position, "reference": self.reference}
         self.checkpoints.save(self.step, arrays, progress, score)
+
+
+def _lock(workdir: Path) -> FileLock:
+    """A work directory's lock, held until it is released or this process dies.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(workdir / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(
+            f"another process is training in {workdir} (it holds {lock.lock_file}); wait until it has finished, stop "
+            "it, or give another --workdir"
+        ) from error
+    return lock

@@ -27,20 +27,36 @@ class TrainState(NamedTuple):
         return nnx.merge(self.graphdef, self.arrays)[0]
 
 
-def create(build: Callable[[], nnx.Module], tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-    """A fresh state on all devices. `build` returns the model with its initial, perhaps pretrained, weights."""
+def create(
+    build: Callable[[], nnx.Module], tx: optax.GradientTransformation, mesh: Mesh, *, split: bool = False
+) -> TrainState:
+    """A fresh state on all devices.
+
+    Args:
+        build: returns the model with its initial, perhaps pretrained, weights.
+        split: large arrays are split over the devices, see `parallel.state_sharding`.
+    """
     pair = _pair(build, tx)
-    return TrainState(nnx.graphdef(pair), parallel.replicate(nnx.as_pure(nnx.state(pair)), mesh))
+    arrays = nnx.as_pure(nnx.state(pair))
+    return TrainState(nnx.graphdef(pair), parallel.place(arrays, _shardings(arrays, mesh, split)))
 
 
-def abstract(build: Callable[[], nnx.Module], tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+def abstract(
+    build: Callable[[], nnx.Module], tx: optax.GradientTransformation, mesh: Mesh, *, split: bool = False
+) -> TrainState:
     """The structure, shapes and shardings of `create`'s result, without computing it."""
     pair = nnx.eval_shape(lambda: _pair(build, tx))
-    sharding = parallel.replicated(mesh)
+    arrays = nnx.as_pure(nnx.state(pair))
     arrays = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), nnx.as_pure(nnx.state(pair))
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        arrays,
+        _shardings(arrays, mesh, split),
     )
     return TrainState(nnx.graphdef(pair), arrays)
+
+
+def _shardings(arrays: Any, mesh: Mesh, split: bool) -> Any:
+    return jax.tree.map(lambda leaf: parallel.state_sharding(leaf.shape, mesh, split=split), arrays)
 
 
 def _pair(build: Callable[[], nnx.Module], tx: optax.GradientTransformation) -> tuple[nnx.Module, nnx.Optimizer]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from mtl_jax import parallel
 from mtl_jax.images import normalise
@@ -19,50 +19,78 @@ from mtl_jax.predictions import postprocess
 
 Batch = Mapping[str, jax.Array]
 Scalars = dict[str, jax.Array]
+SKIPPED = "skipped"  # corrupt records that were passed over for a batch
 
 
 def make_train_step(
-    graphdef: nnx.GraphDef, objective: Objective, seed: int = 0, accumulate: int = 1
+    graphdef: nnx.GraphDef,
+    objective: Objective,
+    seed: int = 0,
+    accumulate: int = 1,
+    batch_norm_groups: int = 1,
+    shardings: Any = None,
 ) -> Callable[[Any, Batch], tuple[Any, Scalars]]:
     """step(arrays, batch) -> (arrays, {"loss/<name>", "gradient_norm"}); the old arrays' buffers are donated.
 
     The batch holds "image" `[B, H, W, 3]` (uint8, or float32 normalised) and a label `[B, H, W, C]` for every task that
-    the objective asks for.
+    the objective asks for. Where it has "skipped" `[B]`, from `data.loader`, the sum is among what is returned.
 
     Args:
         seed: of the dropout masks, which depend on it, the number of the step and that of the micro-batch alone.
         accumulate: micro-batches that the batch is split into, one after the other. Losses and gradients are those of
             the whole batch, but for batch norm, which takes every micro-batch for a batch, and for dropout's masks.
+        batch_norm_groups: parts of the batch, or of each micro-batch, that batch norm takes the statistics of. Those of
+            a batch are consecutive images. Micro-batch i holds images i, i + accumulate, ...: its part j consists of
+            every accumulate-th image of part j of the batch.
+        shardings: of each of the arrays, where they are split over the devices: the model's are gathered for the step,
+            the optimiser's are not, and every device updates its own part (ZeRO, arXiv 1910.02054).
     """
 
-    @partial(jax.jit, donate_argnums=0)
+    @partial(jax.jit, donate_argnums=0, out_shardings=None if shardings is None else (shardings, None))
     def step(arrays: Any, batch: Batch) -> tuple[Any, Scalars]:
-        model, optimizer = nnx.merge(graphdef, arrays)
+        model, optimizer = nnx.merge(graphdef, arrays if shardings is None else _gathered(arrays, shardings))
         key = jax.random.fold_in(jax.random.key(seed), optimizer.step[...])
         if accumulate == 1:
-            losses, grads = _gradients(model, objective, batch, key)
+            losses, grads = _gradients(model, objective, batch, key, batch_norm_groups)
         else:
-            losses, grads = _accumulated_gradients(model, objective, batch, key, accumulate)
+            losses, grads = _accumulated_gradients(model, objective, batch, key, batch_norm_groups, accumulate)
         optimizer.update(model, grads)
         # A gradient that overflows spoils the parameters one step before a loss shows it.
         logged = {f"loss/{name}": value for name, value in losses.items()}
-        return nnx.as_pure(nnx.state((model, optimizer))), logged | {
-            "gradient_norm": optax.tree.norm(nnx.as_pure(grads))
-        }
+        logged["gradient_norm"] = optax.tree.norm(nnx.as_pure(grads))
+        if SKIPPED in batch:
+            logged[SKIPPED] = batch[SKIPPED].sum()
+        return nnx.as_pure(nnx.state((model, optimizer))), logged
 
     return step
 
 
+def _gathered(arrays: Any, shardings: Any) -> Any:
+    """The arrays of (model, optimiser) with the model's whole on every device."""
+
+    def gather(path: tuple, leaf: jax.Array, sharding: NamedSharding) -> jax.Array:
+        whole = parallel.replicated(sharding.mesh)
+        return jax.lax.with_sharding_constraint(leaf, whole) if path[0].key == 0 else leaf
+
+    return jax.tree_util.tree_map_with_path(gather, arrays, shardings)
+
+
 def _gradients(
-    model: nnx.Module, objective: Objective, batch: Batch, key: jax.Array, counts: Mapping[str, Counts] | None = None
+    model: nnx.Module,
+    objective: Objective,
+    batch: Batch,
+    key: jax.Array,
+    groups: int,
+    counts: Mapping[str, Counts] | None = None,
 ) -> tuple[Scalars, Any]:
     """Losses and the gradient of their total; updates the model's running statistics.
 
     Args:
         key: of the dropout masks.
+        groups: of batch norm.
         counts: of the batch that this one is a part of.
     """
-    trained = training_view(model, nnx.Rngs(dropout=key))  # of the two only this one holds the generator
+    trained = training_view(model, nnx.Rngs(dropout=key), groups)  # of the two only this one holds the generator
 
     def loss_fn(model: nnx.Module) -> tuple[jax.Array, Scalars]:
         return objective(model(normalise(batch["image"])), batch, counts)
@@ -72,7 +100,7 @@ def _gradients(
 
 
 def _accumulated_gradients(
-    model: nnx.Module, objective: Objective, batch: Batch, key: jax.Array, number: int
+    model: nnx.Module, objective: Objective, batch: Batch, key: jax.Array, groups: int, number: int
 ) -> tuple[Scalars, Any]:
     """What `_gradients` returns, from `number` micro-batches in turn."""
     counts = count_labels(batch)  # the means are over the whole batch: the micro-batches' losses add up to its own
@@ -82,7 +110,7 @@ def _accumulated_gradients(
     def add(carry: tuple[Any, Any], part: tuple[jax.Array, Batch]) -> tuple[tuple[Any, Any], Scalars]:
         (statistics, total), (index, micro) = carry, part
         model = nnx.merge(graphdef, statistics, others, copy=True)
-        losses, grads = _gradients(model, objective, micro, jax.random.fold_in(key, index), counts)
+        losses, grads = _gradients(model, objective, micro, jax.random.fold_in(key, index), groups, counts)
         return (nnx.state(model, nnx.BatchStat), jax.tree.map(jnp.add, total, grads)), losses
 
     zeros = jax.tree.map(jnp.zeros_like, nnx.state(model, nnx.Param))

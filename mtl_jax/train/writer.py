@@ -1,5 +1,6 @@
 """Where a run's numbers go: one JSON line per log step, and TensorBoard event files. Process 0 only."""
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,15 +28,19 @@ class Writer:
             return
         path = Path(workdir) / LOG
         _truncate(path, resume_step)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = io.FileIO(path, "a")
         self._events = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=resume_step + 1)
 
     def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
-        """One line `{"step": ..., "kind": ..., name: value, ...}`; kind is "train" or "eval"."""
+        """One line `{"step": ..., "kind": ..., name: value, ...}`; kind is "train" or "eval".
+
+        Raises:
+            OSError: it cannot be written, the disk is full; the message names the file.
+        """
         if not self._active:
             return
-        self._file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
-        self._file.flush()
+        line = json.dumps({"step": step, "kind": kind, **values}) + "\n"
+        whole.append(self._file, line.encode())
         for name, value in values.items():
             self._events.add_scalar(f"{kind}/{name}", value, step)
 

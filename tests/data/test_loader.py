@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import tasks
-from mtl_jax.data import loader, shared
+from mtl_jax.data import loader, records, shared
 from tests.processes import ROOT, alive, needs_proc, shared_memory
 
 H, W = 24, 32
@@ -227,12 +227,16 @@ def test_val_is_repeatable_and_exact():
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_corrupt_image(num_workers):
     """The error is the one paragraph of `records.decode`, also when a worker process raised it."""
-    message = r"frames, split train, record 5 \(id 'f5'\): 'image' is corrupt: the JPEG ends early"
-    with pytest.raises(ValueError, match=message):
+    message = (
+        r"^frames, split train, record 5 \(id 'f5'\): 'image' is corrupt: the JPEG ends early \(\d+ bytes\)\. Delete"
+    )
+    with pytest.raises(records.CorruptRecordError, match=message) as error:
         take(train(source=Frames(8, broken=5), num_workers=num_workers), 2)
+    error.match("build it again from intact files, or set data.skip_corrupt to True to train without such records")
     if not num_workers:
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(records.CorruptRecordError, match=message) as error:
             val(source=Frames(8, broken=5))
+        assert "skip_corrupt" not in str(error.value)  # scores need every image
 
 
 @pytest.mark.parametrize(

@@ -109,12 +109,21 @@ def test_palette_png_gives_indices():
         ({"semseg": stored()["semseg"][:-20]}, "'semseg' is corrupt: the PNG ends early"),
         ({"semseg": stored()["normals"]}, "it has 3 channels, expected 1"),
         ({"depth": np.zeros((H, W))}, r"'depth' has shape \(20, 30\), expected \[H, W, 1\]"),
+        ({"depth": np.zeros((0, W, 1))}, r"'depth' has shape \(0, 30, 1\), expected \[H, W, 1\]"),
+        ({"depth": np.zeros((H, W + 1, 1))}, "label 'depth' is 20x31, the image 20x30"),
+        ({"labelled": b"depth\xff"}, "the text 'labelled' is corrupt: .* can't decode byte 0xff"),
     ],
 )
 def test_errors_say_where(change, message):
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(records.CorruptRecordError, match=message) as error:
         records.decode(stored() | change, ALL, where="nyud_mt/astmt, split val, record 7")
     error.match(r"^nyud_mt/astmt, split val, record 7 \(id '2008_000001'\): ")
+    error.match(r"\. Delete the prepared data set and build it again from intact files")
+
+
+def test_broken_id():
+    with pytest.raises(records.CorruptRecordError, match=r"^record 7: the text 'id' is corrupt: .* decode byte 0xff"):
+        records.decode(stored() | {"id": b"2008\xff"}, ALL, where="record 7")
 
 
 @pytest.mark.parametrize("labelled", ["semseg depth", b"depth semseg other", "", b""])
@@ -154,10 +163,11 @@ def test_void_normals(family):
 def test_missing_label():
     record = stored()
     del record["edge"]
-    with pytest.raises(ValueError, match="no 'edge' in this data set; it has image, semseg, human_parts"):
+    with pytest.raises(ValueError, match="no 'edge' in this data set; it has image, semseg, human_parts") as missing:
         records.decode(record, ALL)
-    with pytest.raises(ValueError, match="unknown family of data sets 'x'; there are nyud, pascal"):
+    with pytest.raises(ValueError, match="unknown family of data sets 'x'; there are nyud, pascal") as unknown:
         records.decode(record, ALL, family="x")
+    assert missing.type is unknown.type is ValueError  # no fault of this record
 
 
 def test_registry():

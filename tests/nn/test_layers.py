@@ -175,6 +175,82 @@ def test_batch_norm_of_one_value_is_an_error():
         BatchNorm(4)(jnp.zeros((1, 1, 1, 4)))
 
 
+def grouped_norm(groups, features):
+    """In float64, which groups are compared in: one mistaken value is far above its rounding."""
+    norm = BatchNorm(features)
+    nnx.update(norm, jax.tree.map(lambda x: x.astype(jnp.float64), nnx.state(norm)))
+    return nnx.view(norm, batch_norm_groups=groups)
+
+
+def test_batch_norm_of_groups_by_hand():
+    with jax.enable_x64(True):
+        norm = grouped_norm(2, 1)
+        out = norm(jnp.array([1.0, 3.0, 10.0, 20.0]).reshape(4, 1, 1, 1))
+        # Means 2 and 15, biased variances 1 and 25.
+        expected = [-1 / np.sqrt(1 + 1e-5), 1 / np.sqrt(1 + 1e-5), -5 / np.sqrt(25 + 1e-5), 5 / np.sqrt(25 + 1e-5)]
+        np.testing.assert_allclose(out.ravel(), expected, rtol=1e-14)
+        # Of the first group alone, whose unbiased variance is 2.
+        np.testing.assert_allclose(norm.mean[...], [0.1 * 2], rtol=1e-14)
+        np.testing.assert_allclose(norm.var[...], [0.9 + 0.1 * 2], rtol=1e-14)
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+def test_groups_of_batch_norm_know_nothing_of_each_other(groups):
+    """Outputs and gradients are those of the parts, one by one; the statistics follow the first."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        x = jnp.asarray(rng.standard_normal((6, 2, 3, 4)) + 5 * rng.standard_normal((6, 1, 1, 4)))
+        cotangent = jnp.asarray(rng.standard_normal(x.shape))
+        scale, bias = (jnp.asarray(rng.uniform(1, 2, 4)) for _ in range(2))
+
+        def run(x, cotangent, groups):
+            norm = grouped_norm(groups, 4)
+            norm.scale[...], norm.bias[...] = scale, bias
+
+            def loss_fn(norm, x):
+                out = norm(x)
+                return (out * cotangent).sum(), out
+
+            (_, out), grads = nnx.value_and_grad(loss_fn, argnums=(0, 1), has_aux=True)(norm, x)
+            return out, grads[1], [grads[0].scale[...], grads[0].bias[...]], [norm.mean[...], norm.var[...]]
+
+        found = run(x, cotangent, groups)
+        parts = [run(*part, 1) for part in zip(jnp.split(x, groups), jnp.split(cotangent, groups), strict=True)]
+        outs, x_grads, parameter_grads, statistics = zip(*parts, strict=True)
+        sums = jax.tree.map(lambda *grads: sum(grads), *parameter_grads)
+        expected = (jnp.concatenate(outs), jnp.concatenate(x_grads), sums, statistics[0])
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-11, atol=1e-13), found, expected)
+
+
+def test_groups_of_batch_norm_that_cannot_be():
+    norm = nnx.view(BatchNorm(4), batch_norm_groups=3)
+    with pytest.raises(
+        ValueError,
+        match=r"train\.batch_norm_groups is 3, which does not divide a batch of 8 images .* a multiple of it",
+    ):
+        norm(jnp.zeros((8, 2, 2, 4)))
+    with pytest.raises(
+        ValueError, match=r"at least 2 values per channel, got 1 .* in each of 3 groups\); .* train\.batch_norm_groups"
+    ):
+        norm(jnp.zeros((3, 1, 1, 4)))
+    assert nnx.view(norm, use_running_average=True)(jnp.zeros((1, 1, 1, 4))).shape == (1, 1, 1, 4)
+
+
+def test_one_group_of_batch_norm_adds_no_operation():
+    def reshapes(**view):
+        """Whether the input is given another shape."""
+        graphdef, state = nnx.split(nnx.view(BatchNorm(3), **view))
+        program = jax.make_jaxpr(lambda state, x: nnx.merge(graphdef, state)(x))(
+            nnx.as_pure(state), jnp.zeros((4, 5, 3))
+        )
+        return any(eqn.primitive.name == "reshape" and eqn.invars[0].aval.size == 4 * 5 * 3 for eqn in program.eqns)
+
+    assert not reshapes()
+    assert not reshapes(batch_norm_groups=1)
+    assert not reshapes(batch_norm_groups=2, use_running_average=True)
+    assert reshapes(batch_norm_groups=2)
+
+
 def test_bfloat16_keeps_statistics_in_float32():
     norm = BatchNorm(4, dtype=jnp.bfloat16)
     out = norm(jax.random.normal(jax.random.key(0), (2, 4, 4, 4), jnp.bfloat16))

@@ -112,9 +112,9 @@ def test_best_and_latest_are_kept(tmp_path, data_dir, monkeypatch):
     monkeypatch.setattr(evaluate, "score", lambda *args: next(scores))
     fit(config, tmp_path)
     checkpoints = Checkpoints(tmp_path, read_only=True)
-    assert checkpoints.steps() == [6, 12]
+    assert checkpoints.steps() == [6, 10, 12]
     assert (checkpoints.resolve("best"), checkpoints.resolve("latest"), checkpoints.resolve("6")) == (6, 12, 6)
-    with pytest.raises(FileNotFoundError, match="has no step 7; it has 6, 12"):
+    with pytest.raises(FileNotFoundError, match="has no step 7; it has 6, 10, 12"):
         checkpoints.resolve("7")
     with pytest.raises(ValueError, match="may be best, latest or a number"):
         checkpoints.resolve("last")

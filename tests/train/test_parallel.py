@@ -4,28 +4,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtl_jax import experiment, initial, parallel
-from mtl_jax.restore import Restored
+from mtl_jax import initial, parallel
 from mtl_jax.train.loop import fit
 from tests import tiny
+from tests.train import runs
 
 ROOT = Path(__file__).parents[2]
-_ON_FOUR_DEVICES = """
-import json, sys
-import jax
-jax.config.update("jax_num_cpu_devices", 4)
-from mtl_jax import backbones
-from mtl_jax.train.loop import fit
-from tests import tiny
-backbones.BACKBONES["tiny"] = tiny.build_backbone
-results = fit(tiny.config(sys.argv[1], epochs=1), sys.argv[2])
-print(json.dumps({"devices": jax.device_count(), "rmse": results["depth"]["rmse"]}))
-"""
-
 _EVALUATION = """
 import json, sys
 import jax
@@ -66,20 +55,66 @@ def test_eight_devices_evaluate_exactly_like_one(tmp_path, data_dir):
     assert found[8] == found[1]
 
 
-def test_four_devices_train_like_one(tmp_path, data_dir):
-    rmse = fit(tiny.config(data_dir, epochs=1), tmp_path / "one")["depth"]["rmse"]
-    command = [sys.executable, "-c", _ON_FOUR_DEVICES, str(data_dir), str(tmp_path / "four")]
+_ON_FEWER_DEVICES = """
+import shutil, sys
+from pathlib import Path
+import jax
+jax.config.update("jax_num_cpu_devices", 8)
+from mtl_jax import backbones, parallel
+from mtl_jax.train import loop
+from tests import tiny
+backbones.BACKBONES["tiny"] = tiny.build_backbone
+parallel.LEAST_SIZE = 64  # the tiny model's arrays are small
+workdir, make_mesh = Path(sys.argv[2]), parallel.make_mesh
+for devices in (8, 1, 2, 4):
+    parallel.make_mesh = lambda: make_mesh(jax.devices()[:devices])
+    if devices < 8:
+        shutil.copytree(workdir / "8", workdir / str(devices))
+        shutil.rmtree(workdir / str(devices) / "checkpoints/3")
+    config = tiny.config(sys.argv[1], batch_size=8, eval_batch_size=8, epochs=3)
+    config.optim.name, config.optim.lr = "sgd", 0.01  # Adam makes much of roundings
+    config.train.split_state = devices in (4, 8)
+    run = loop._Run(config, workdir / str(devices), None, False)
+    print(run.step, parallel.bytes_on_a_device(run.state.arrays))
+    run.fit()
+"""
+
+
+def test_fewer_devices_go_on_from_a_checkpoint_of_eight(tmp_path, data_dir):
+    """Where the state is split, and where it is whole."""
+    command = [sys.executable, "-c", _ON_FEWER_DEVICES, str(data_dir), str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)
     assert process.returncode == 0, process.stderr
-    found = json.loads(process.stdout.splitlines()[-1])
-    assert found["devices"] == 4
-    assert found["rmse"] == pytest.approx(rmse, rel=1e-4)  # float32 sums in another order, three steps of Adam
+    steps, size = zip(*(map(int, line.split()) for line in process.stdout.splitlines()), strict=True)
+    assert steps == (0, 2, 2, 2)
+    eight, one, two, four = size
+    assert one == two
+    assert one / 8 < eight < one / 4
+    assert one / 4 < four < one / 2
+    expected = runs.arrays(tmp_path / "8")[1]
+    for devices in ("1", "2", "4"):
+        step, found, _ = runs.arrays(tmp_path / devices)
+        assert step == 3
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6), expected, found)
 
-    # A checkpoint written on four devices is restored on one.
-    run = Restored(experiment.load_config(tmp_path / "four"), tmp_path / "four", "latest")
-    source = experiment.open_split(run.config, "val", run.tasks)
-    assert all(np.isfinite(maps["depth"]).all() for _, maps in run.predict_split(source))
+
+@pytest.mark.parametrize(
+    ("shape", "split"),
+    [
+        ((3, 3, 64, 128), (None, None, None, "data")),
+        ((3, 3, 128, 64), (None, None, "data", None)),
+        ((3, 3, 128, 128), (None, None, None, "data")),
+        ((3, 3, 130, 64), (None, None, None, "data")),  # eight devices cannot share 130
+        ((3, 3, 130, 66), ()),
+        ((1, 1, 64, 128), ()),  # small
+        ((), ()),
+    ],
+)
+def test_which_axis_is_split(shape, split):
+    mesh = jax.sharding.AbstractMesh((8,), ("data",))
+    assert parallel.state_sharding(shape, mesh, split=True).spec == jax.sharding.PartitionSpec(*split)
+    assert parallel.state_sharding(shape, mesh, split=False).spec == jax.sharding.PartitionSpec()
 
 
 def test_bfloat16_trains_with_float32_parameters(tmp_path, data_dir):

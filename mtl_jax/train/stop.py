@@ -1,0 +1,53 @@
+"""Requests to stop: SIGTERM and SIGINT let the step end and the state be saved."""
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import jax
+from jax.experimental import multihost_utils
+
+EXIT_STATUS = 75  # sysexits.h: EX_TEMPFAIL, "try again"
+
+
+class StoppedError(Exception):
+    """A run was asked to stop, and has saved its state; run again, it continues."""
+
+
+class StopRequests:
+    """Takes down signals while it is entered; after the first, SIGINT ends the process at once as it would otherwise.
+
+    With several processes a signal to one of them is one to all: JAX tells the others (its preemption service, which
+    owns SIGTERM there) and finds a step that none of them has passed. Outside a main thread signals stay as they are.
+    """
+
+    def __init__(self) -> None:
+        self._shared = jax.process_count() > 1
+        self._requested = False
+        self._previous: dict[int, Any] = {}
+
+    def reached(self, step: int) -> bool:
+        """Whether to stop after this step; to be asked after every one, and the same in all processes."""
+        return multihost_utils.reached_preemption_sync_point(step) if self._shared else self._requested
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT,) if self._shared else (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._request)
+        return self
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self._requested = True
+        self._restore()
+        if self._shared:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _restore(self) -> None:
+        while self._previous:
+            number, handler = self._previous.popitem()
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        self._restore()

@@ -1,0 +1,101 @@
+"""Runs of `scripts/train.py` as processes of their own, and what they leave behind."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from mtl_jax import experiment, models, parallel
+from mtl_jax.train import state as train_state
+from mtl_jax.train.checkpoint import Checkpoints
+
+ROOT = Path(__file__).parents[2]
+LIMIT = 300  # seconds that a process may take on a busy machine
+
+
+class Run:
+    """Starts runs with one data directory and one cache of compiled programs."""
+
+    def __init__(self, data_dir, cache):
+        self.data_dir, self.cache = data_dir, cache
+
+    def start(self, workdir, *options, devices=1, prefix=(), **popen):
+        """A process that trains the tiny model.
+
+        Args:
+            prefix: of the command, a program that starts the one named after it.
+        """
+        environment = os.environ | {
+            "PYTHONPATH": str(ROOT),
+            "MTL_JAX_CACHE": str(self.cache),
+            "JAX_NUM_CPU_DEVICES": str(devices),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+        config = f"--config={ROOT / 'tests/train/tiny_run.py'}:{self.data_dir}"
+        command = [*prefix, sys.executable, str(ROOT / "scripts/train.py"), config, f"--workdir={workdir}", *options]
+        stream = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True} | popen
+        return subprocess.Popen(command, cwd=ROOT, env=environment, **stream)
+
+    def finish(self, *processes):
+        """[(exit status, what it wrote to stderr)] of processes, which have to end on their own."""
+        return [
+            (process.returncode, errors) for process in processes for errors in [process.communicate(timeout=LIMIT)[1]]
+        ]
+
+    def __call__(self, workdir, *options, status=0, **start):
+        """Trains to the end; returns what was written to stderr."""
+        ((found, errors),) = self.finish(self.start(workdir, *options, **start))
+        assert found == status, errors
+        return errors
+
+    def start_together(self, workdir, *options, number=2, heartbeat=10, **start):
+        """Processes of one run, on this machine."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        shared = (
+            f"--coordinator_address=127.0.0.1:{port}",
+            f"--num_processes={number}",
+            f"--heartbeat_timeout={heartbeat}",
+        )
+        return [self.start(workdir, *options, *shared, f"--process_id={i}", **start) for i in range(number)]
+
+
+def log(workdir, *without):
+    """The lines of a run's log, without what says how fast it was."""
+    lines = [json.loads(line) for line in (Path(workdir) / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in ("images_per_second", *without)} for line in lines]
+
+
+def arrays(workdir, step="latest"):
+    """(step, {name: array}, progress) of a checkpoint."""
+    config = experiment.load_config(workdir)
+    tx = experiment.build_optimizer(config, steps_per_epoch=3)
+    abstract = train_state.abstract(lambda: models.build(config), tx, parallel.make_mesh())
+    checkpoints = Checkpoints(workdir, read_only=True)
+    found = checkpoints.resolve(step)
+    restored, progress = checkpoints.restore(found, abstract.arrays)
+    checkpoints.close()
+    return found, jax.tree.map(np.asarray, restored), progress
+
+
+def wait_for(condition, what, limit=LIMIT):
+    """Polls until something is the case."""
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} has not happened in {limit} s"
+        time.sleep(0.02)
+
+
+def logged_steps(workdir):
+    """The last step in the log, 0 before the first."""
+    path = Path(workdir) / "log.jsonl"
+    found = re.findall(r'"step": (\d+)', path.read_text()) if path.exists() else []
+    return int(found[-1]) if found else 0

@@ -1,0 +1,150 @@
+"""A training step on eight devices is the step on one, for every model."""
+
+import functools
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from jax.sharding import AxisType
+
+from mtl_jax import experiment, models, parallel
+from mtl_jax.config import Config, Data, Model
+from mtl_jax.losses import LOSSES
+from mtl_jax.tasks import IGNORE, TASKS
+from mtl_jax.train import state as train_state
+from mtl_jax.train.step import make_train_step
+from tests.models.test_models import COMPILER_OPTIONS
+
+ROOT = Path(__file__).parents[2]
+SIZE = (32, 32)
+CLASSES = ("wall", "floor", "chair", "table", "lamp")
+# How much of each image's label is ignored; one image is a device's share of the batch.
+IGNORED = (0, 0.9, 0.1, 1, 0, 0.8, 0.3, 1)
+ALL = ("semseg", "sal", "normals", "edge", "depth")  # every loss, those with weights from the whole batch included
+# {model: (tasks, auxiliary tasks, backbone, head)} where those are not `config`'s two tasks on the tiny backbone.
+NETWORKS = {
+    "single_task": (("sal",), (), "tiny", "deeplab"),  # the head that drops out and normalises over the batch alone
+    "baseline": (ALL, (), "tiny", ""),
+    "mtan": (("semseg", "sal"), (), "tiny_resnet", ""),
+    "pad_net": (("semseg", "depth"), ("semseg", "sal", "depth"), "tiny", ""),
+    "mti_net": (("semseg", "depth"), ("semseg", "sal", "depth"), "tiny", ""),
+}
+# What is left has dropout, batch norm and all losses, and takes a sixth of the time.
+COSTLY = ("cross_stitch", "nddr_cnn", "mtan", "pad_net", "mti_net")
+
+# The models share a process with its start-up.
+all_models = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[pytest.mark.xdist_group("devices"), *[pytest.mark.slow] * (n in COSTLY)])
+        for n in models.MODELS
+    ],
+)
+
+
+def config(name: str) -> Config:
+    tasks, aux_tasks, backbone, head = NETWORKS.get(name, (("semseg", "sal"), (), "tiny", ""))
+    return Config(Data("folder", tasks, aux_tasks, class_names={"semseg": CLASSES}), Model(name, backbone, head))
+
+
+def random_batch() -> dict[str, np.ndarray]:
+    """Images and labels with statistics that differ from one image to the next."""
+    rng = np.random.default_rng(0)
+    shape, each = (len(IGNORED), *SIZE), (-1, 1, 1, 1)
+    rising = np.linspace(0.1, 0.8, len(IGNORED)).reshape(each)
+    labels = {
+        "semseg": rng.integers(0, len(CLASSES), (*shape, 1)),
+        "sal": rng.random((*shape, 1)) < rising,
+        "normals": rng.uniform(-1, 1, (*shape, 3)),
+        "edge": rng.random((*shape, 1)) < rising / 4,
+        "depth": rng.uniform(1, 9, (*shape, 1)) * rising,
+    }
+    ignored = rng.random((*shape, 1)) < np.reshape(IGNORED, each)
+    batch = {task: np.where(ignored, IGNORE, label).astype(np.float64) for task, label in labels.items()}
+    return batch | {"image": rng.normal(rising, 1 + rising, (*shape, 3))}
+
+
+def build(name: str) -> models.MultiTaskModel:
+    model = models.build(config(name))
+    nnx.update(model, jax.tree.map(lambda x: x.astype(jnp.float64), nnx.state(model)))
+    return model
+
+
+def train(name: str, model: models.MultiTaskModel, devices: int) -> dict[str, np.ndarray]:
+    """All that a step of sgd on so many devices leaves behind, by path, and how many images each device had.
+
+    The learning rate leaves the gradient in the parameters, the momentum in the optimiser's state.
+    """
+    mesh = jax.make_mesh((devices,), (parallel.AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    batch = parallel.shard_batch(random_batch(), mesh)
+    shares = [len(shard.data) for shard in batch["image"].addressable_shards]
+    state = train_state.create(lambda: model, optax.sgd(0.1, momentum=0.9), mesh)
+    step = make_train_step(state.graphdef, experiment.build_objective(config(name)))
+    compiled = step.lower(state.arrays, batch).compile(compiler_options=COMPILER_OPTIONS)
+    arrays, logged = compiled(state.arrays, batch)
+    left = {"model": arrays[0], "optimizer": arrays[1], "logged": logged, "shares": np.array(shares)}
+    leaves = jax.tree_util.tree_leaves_with_path(left)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves}
+
+
+_ON_EIGHT_DEVICES = """
+import sys
+import jax
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+import numpy as np
+import pytest
+from tests import tiny
+from tests.train.test_devices import build, train
+
+with pytest.MonkeyPatch.context() as patch:
+    tiny.register_backbones(patch)
+    for name in sys.argv[2:]:
+        model = build(name)
+        for devices in (1, 8):
+            np.savez(f"{sys.argv[1]}/{name}_{devices}.npz", **train(name, model, devices))
+"""
+
+
+@functools.cache
+def trained(*names: str) -> dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """{model: what a step leaves behind on one device, and on eight}"""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", _ON_EIGHT_DEVICES, folder, *names]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=900)
+        assert process.returncode == 0, process.stderr
+        return {name: tuple(dict(np.load(f"{folder}/{name}_{devices}.npz")) for devices in (1, 8)) for name in names}
+
+
+@all_models
+def test_eight_devices_take_the_step_of_one(name):
+    together = [n for n in models.MODELS if (n in COSTLY) == (name in COSTLY)]
+    one, eight = map(dict, trained(*together)[name])
+    assert one.pop("shares").tolist() == [8]
+    assert eight.pop("shares").tolist() == [1] * 8
+    gradients = {path.partition("/trace/")[2] for path in one if "/trace/" in path}
+    variances = {path for path in one if path.endswith("/var")}
+    assert len(gradients) > len(variances) > 0
+    assert {f"model/{path}" for path in gradients} | variances < one.keys()
+    assert {f"logged/loss/{task}" for task in config(name).data.tasks} < one.keys()
+    for path, value in one.items():
+        assert value > 0 if path.startswith("logged/") else np.isfinite(value).all(), path
+    assert eight.keys() == one.keys()
+    for path, value in one.items():
+        # Sums in another order move single elements by up to 2e-14, where the norm of the gradient is 25. The floor is
+        # for what has to cancel out, like the gradient of a bias before a batch norm.
+        np.testing.assert_allclose(eight[path], value, rtol=1e-9, atol=1e-12, err_msg=path)
+
+
+def test_every_loss_is_among_them():
+    assert {TASKS[task].loss for task in ALL} == set(LOSSES)
