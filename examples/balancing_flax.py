@@ -1,0 +1,53 @@
+"""A Flax NNX model with a shared trunk and two heads: python examples/balancing_flax.py uncertainty"""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from mtl_jax import balancing
+
+TASKS = ("class", "depth")
+
+
+class Model(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs):
+        self.trunk = nnx.Sequential(nnx.Linear(8, 32, rngs=rngs), nnx.relu, nnx.Linear(32, 32, rngs=rngs), nnx.relu)
+        self.heads = nnx.Dict({"class": nnx.Linear(32, 3, rngs=rngs), "depth": nnx.Linear(32, 1, rngs=rngs)})
+
+    def __call__(self, x):
+        features = self.trunk(x)
+        return {task: self.heads[task](features) for task in TASKS}
+
+
+balancer = balancing.parse(sys.argv[1] if len(sys.argv) > 1 else "db_mtl")
+graphdef, shared, specific = nnx.split(Model(nnx.Rngs(0)), nnx.PathContains("trunk"), ...)
+optimizer = optax.adam(1e-2)
+
+
+def loss_fn(shared, specific, x, labels, depth):
+    out = nnx.merge(graphdef, shared, specific)(x)
+    cross_entropy = optax.softmax_cross_entropy_with_integer_labels(out["class"], labels)
+    return {"class": jnp.mean(cross_entropy), "depth": jnp.mean((out["depth"][:, 0] - depth) ** 2)}, None
+
+
+@jax.jit
+def step(carry, key, *batch):
+    state, params, opt_state = carry
+    result = balancing.value_and_grad(loss_fn, balancer, TASKS)(state, key, *params, *batch)
+    updates, opt_state = optimizer.update((result.shared, result.specific), opt_state, params)
+    return (result.state, optax.apply_updates(params, updates), opt_state), result.losses
+
+
+x = jax.random.normal(jax.random.key(0), (64, 8))
+batch = (x, jnp.argmax(x[:, :3], axis=1), 10 * x[:, 3] ** 2)
+carry = (balancer.init(len(TASKS), shared), (shared, specific), optimizer.init((shared, specific)))
+history = []
+for i in range(200):
+    carry, losses = step(carry, jax.random.key(i), *batch)
+    history.append(losses)
+model = nnx.merge(graphdef, *carry[1])  # the trained model
+for task in TASKS:
+    print(f"{task}: {history[0][task]:.4g} -> {history[-1][task]:.4g}")

@@ -1,0 +1,55 @@
+"""Logarithms of the losses, and gradients of one length."""
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree, combine, gramian
+
+_SMALLEST = 1e-8  # added to a loss before its logarithm, as in the paper
+
+
+def db_mtl(*, beta: float = 0.9, sigma: float = 0.0) -> Balancer:
+    """Dual-balancing (Lin et al., arXiv 2308.12029, sec. 3, algorithm 1).
+
+    Gradients are those of log(L_t + 1e-8), smoothed over the steps k = 1, 2, ..., and all scaled to the length of the
+    longest:
+
+        u_t <- β_k u_t + (1 - β_k) ∇L_t / (L_t + 1e-8),    β_k = beta / k^sigma,    u_t = 0 at first
+        gradient = sum over t of (max over i of |u_i|) / |u_t| u_t
+
+    A task whose u_t is zero adds nothing; a negative loss counts as zero.
+
+    Shared parameters: those the gradients' lengths are taken over; the paper takes the whole shared trunk, and trains
+    the other parameters with the logarithms' gradients too.
+    Weights: (1 - β_k) max |u_i| / |u_t| / (L_t + 1e-8), of the present gradients; reported only, because the sum also
+    has the past ones. No fixed sum. For one task the gradient is u.
+    Cost: one forward and T backward passes; memory for T gradients and, in the state, for T more: the u_t.
+
+    Args:
+        beta: forgetting rate, below 1; 0.9 in the library LibMTL. 0 does without the moving average.
+        sigma: how fast it decays; 0 in LibMTL.
+    """
+    if not 0 <= beta < 1:
+        raise ValueError(f"beta is {beta}; it must be at least 0 and below 1")
+
+    def init(num_tasks: int, shared: Tree) -> State:
+        average = jax.tree.map(lambda leaf: jnp.zeros((num_tasks, *leaf.shape), leaf.dtype), shared)
+        return {"average": average, "step": jnp.zeros((), jnp.int32)}
+
+    def update(state: State, signals: Signals) -> tuple[Decision, State]:
+        step = state["step"] + 1
+        old_share = beta / step.astype(signals.losses.dtype) ** sigma
+        slopes = 1 / (jnp.maximum(signals.losses, 0) + _SMALLEST)  # of the logarithms
+        new_share = (1 - old_share) * slopes
+
+        def smooth(old: jax.Array, new: jax.Array) -> jax.Array:
+            rows = new_share.reshape(-1, *(1,) * (new.ndim - 1))
+            return (old_share * old + rows * new).astype(old.dtype)
+
+        average = jax.tree.map(smooth, state["average"], signals.jacobian)
+        lengths = jnp.sqrt(jnp.diagonal(gramian(average)))
+        scales = jnp.where(lengths > 0, jnp.max(lengths) / jnp.where(lengths > 0, lengths, 1), 0)
+        decision = Decision(scales.astype(new_share.dtype) * new_share, combine(average, scales), slopes)
+        return decision, {"average": average, "step": step}
+
+    return Balancer(init, update, "jacobian")

@@ -1,0 +1,50 @@
+"""Weights from how fast the losses fall."""
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
+
+_SMALLEST = 1e-12  # an average below it has no meaningful ratio
+
+
+def dwa(*, temperature: float = 2.0, window: int = 100) -> Balancer:
+    """Dynamic weight average (Liu et al., arXiv 1803.10704, sec. 4.1, eq. 7).
+
+        w_t = T softmax(r / temperature)_t,    r_t = mean of L_t over the last window / mean over the one before
+
+    A window is an epoch in the paper. Until two windows are complete all weights are 1, as there. A task whose earlier
+    mean is not positive counts as unchanged, r_t = 1.
+
+    Shared parameters: any choice gives the same step, because all parameters follow the weighted sum.
+    Weights: sum to T.
+    Cost: one forward and one backward pass; the state holds `[T]` losses three times.
+
+    Args:
+        temperature: 2 in the paper; the larger, the closer to equal weights.
+        window: steps whose losses are averaged. The paper's is the number of steps in an epoch: give that; 100 is ours.
+    """
+    if temperature <= 0 or window < 1:
+        raise ValueError(f"temperature is {temperature}, window {window}; they must be positive")
+
+    def init(num_tasks: int, shared: Tree) -> State:
+        zeros = jnp.zeros(num_tasks)
+        return {"sum": zeros, "last": zeros, "before": zeros, "step": jnp.zeros((), jnp.int32)}
+
+    def update(state: State, signals: Signals) -> tuple[Decision, State]:
+        last, before, step = state["last"], state["before"], state["step"]
+        known = (step >= 2 * window) & (before > _SMALLEST)
+        ratios = jnp.where(known, last / jnp.where(known, before, 1), 1)
+        weights = last.size * jax.nn.softmax(ratios / temperature)
+
+        total = state["sum"] + signals.losses.astype(last.dtype)
+        step = step + 1
+        complete = step % window == 0
+        return Decision(weights), {
+            "sum": jnp.where(complete, 0, total),
+            "last": jnp.where(complete, total / window, last),
+            "before": jnp.where(complete, last, before),
+            "step": step,
+        }
+
+    return Balancer(init, update)

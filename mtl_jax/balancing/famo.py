@@ -1,0 +1,54 @@
+"""Equal rates of decrease, learned from the losses before and after each step."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
+
+_SMALLEST = 1e-8  # a loss at its lower bound has no logarithm
+
+
+def famo(*, learning_rate: float = 0.025, weight_decay: float = 1e-3, minimum: float = 0.0) -> Balancer:
+    """Fast adaptive multitask optimisation (Liu et al., NeurIPS 2023, arXiv 2306.03792, sec. 3, algorithms 1 and 2).
+
+        w_t = c z_t / D_t,    z = softmax(ξ),    D_t = L_t - minimum + 1e-8,    c = 1 / (sum of z_t / D_t)
+
+    is the step by which all log D_t would fall alike, were z solved for; instead ξ follows, after every step, the
+    gradient of z·δ + weight_decay ξ²/2 with δ = log D before the step - log D after it, on the same batch: a task that
+    fell more than others loses weight. Adam makes the step, with the decay in its gradient, as in algorithm 2.
+
+    `observe` must be called with the losses after the optimiser's step; without it ξ stays 0.
+
+    Shared parameters: any choice gives the same step, because all parameters follow the weighted sum.
+    Weights: sum to 1.
+    Cost: two forward passes (the second for `observe`) and one backward pass; the state holds ξ `[T]` and Adam's two
+    moments of it.
+
+    Args:
+        learning_rate: of ξ; 0.025 in the library LibMTL.
+        weight_decay: γ, 1e-3 in algorithm 2; the paper tunes it for each data set.
+        minimum: lower bound of all losses; smaller losses count as it.
+    """
+    optimizer = optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(learning_rate))
+
+    def excess(losses: jax.Array) -> jax.Array:
+        return jnp.maximum(losses - minimum, 0) + _SMALLEST
+
+    def init(num_tasks: int, shared: Tree) -> State:
+        logits = jnp.zeros(num_tasks)
+        return {"logits": logits, "adam": optimizer.init(logits)}
+
+    def update(state: State, signals: Signals) -> tuple[Decision, State]:
+        # c z / D is a softmax itself; one of the logarithms cannot overflow.
+        return Decision(jax.nn.softmax(state["logits"] - jnp.log(excess(signals.losses)))), state
+
+    def observe(state: State, before: jax.Array, after: jax.Array) -> State:
+        logits = state["logits"]
+        delta = (jnp.log(excess(before)) - jnp.log(excess(after))).astype(logits.dtype)
+        z = jax.nn.softmax(logits)
+        gradient = z * (delta - jnp.sum(z * delta))  # the softmax's transposed Jacobian times delta
+        step, adam = optimizer.update(gradient, state["adam"], logits)
+        return {"logits": optax.apply_updates(logits, step), "adam": adam}
+
+    return Balancer(init, update, observe=observe)

@@ -1,0 +1,30 @@
+"""Weights that stay as they are: the baseline of every comparison."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+
+from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
+
+
+def fixed(*, weights: Sequence[float] | None = None) -> Balancer:
+    """The weighted sum of the losses, sum over t of w_t L_t: the survey's objective (arXiv 2004.13379, sec. 3).
+
+    Shared parameters: any choice gives the same step, because all parameters follow the weighted sum.
+    Weights: sum to what was given; to T by default.
+    Cost: one forward and one backward pass; no state.
+
+    Args:
+        weights: one a task, in the order of the tasks; all 1 by default.
+    """
+
+    def init(num_tasks: int, shared: Tree) -> State:
+        if weights is not None and len(weights) != num_tasks:
+            raise ValueError(f"weights are {tuple(weights)} for {num_tasks} tasks; give one weight a task")
+        return ()
+
+    def update(state: State, signals: Signals) -> tuple[Decision, State]:
+        ones = jnp.ones_like(signals.losses)
+        return Decision(ones if weights is None else jnp.asarray(weights, ones.dtype)), state
+
+    return Balancer(init, update)

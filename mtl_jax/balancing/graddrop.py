@@ -1,0 +1,51 @@
+"""Elements of the gradients dropped until all have one sign."""
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
+
+
+def graddrop(*, leak: float = 0.0) -> Balancer:
+    """Gradient sign dropout (Chen et al., NeurIPS 2020, arXiv 2010.06808, sec. 3, algorithm 1).
+
+    Element by element, with the sign purity P = (1 + sum of g_t / sum of |g_t|) / 2 and U drawn uniformly from [0, 1),
+
+        gradient = sum over t of (leak + (1 - leak) M_t) g_t,
+        M_t = 1 where U < P and g_t > 0, or U >= P and g_t < 0; else 0
+
+    i.e. the positive parts of all tasks with probability P, else the negative ones. The paper puts this layer behind
+    the shared trunk, on the gradients to its activations, multiplied by the activations' signs and summed over the
+    batch; here, where activations are not known, it acts on the gradients to the shared parameters.
+
+    Shared parameters: those whose elements are dropped.
+    Weights: 1 each, reported only: the gradient is no weighted sum of the tasks'. For one task it is that task's.
+    Cost: one forward and T backward passes, memory for T gradients. No state; the draw depends on the step's key alone.
+
+    Args:
+        leak: share of what would be dropped that is kept; 0 in the paper's algorithm, which has one a task. 1 is the
+            plain sum.
+    """
+    if not 0 <= leak <= 1:
+        raise ValueError(f"leak is {leak}; it must be between 0 and 1")
+
+    def init(num_tasks: int, shared: Tree) -> State:
+        return ()
+
+    def update(state: State, signals: Signals) -> tuple[Decision, State]:
+        leaves, structure = jax.tree.flatten(signals.jacobian)
+        keys = jax.random.split(signals.key, max(len(leaves), 1))
+        dropped = [_drop(leaf, key, leak) for leaf, key in zip(leaves, keys, strict=False)]
+        return Decision(jnp.ones_like(signals.losses), jax.tree.unflatten(structure, dropped)), state
+
+    return Balancer(init, update, "jacobian")
+
+
+def _drop(gradients: jax.Array, key: jax.Array, leak: float) -> jax.Array:
+    """`[T, ...] -> [...]`"""
+    wide = gradients.astype(jnp.promote_types(gradients.dtype, jnp.float32))
+    positive, negative = jnp.maximum(wide, 0).sum(axis=0), jnp.minimum(wide, 0).sum(axis=0)
+    size = positive - negative
+    purity = jnp.where(size > 0, positive / jnp.where(size > 0, size, 1), 0.5)
+    kept = jnp.where(jax.random.uniform(key, size.shape, size.dtype) < purity, positive, negative)
+    return (leak * (positive + negative) + (1 - leak) * kept).astype(gradients.dtype)

@@ -1,0 +1,71 @@
+"""GradNorm: weights that learn to give every task its share of the gradient."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mtl_jax.balancing.core import Balancer, Decision, Signals, Tree
+from mtl_jax.balancing.solvers import take_apart
+
+
+class GradNormState(NamedTuple):
+    """Weights of the next step, each task's first positive loss (0 until there is one), the weights' optimiser."""
+
+    weights: jax.Array
+    initial: jax.Array
+    optimizer: optax.OptState
+
+
+def gradnorm(*, alpha: float = 1.5, learning_rate: float = 0.025) -> Balancer:
+    """GradNorm (Chen et al., arXiv 1711.02257, sec. 3, eq. 1 and 2, alg. 1).
+
+    The weights descend the sum over t of |w_t n_t - mean(w n) r_t^alpha|, where n_t is the norm of gradient t, r_t the
+    loss over its first value, divided by the mean of these ratios, and the second term counts as constant: the
+    derivative to w_t is n_t times the sign of the difference. Then they are scaled to sum T. A step uses the weights
+    that the steps before it made; the first ones are 1.
+
+    Derivatives are divided by mean(w n), and the weights' optimiser is Adam: their learning does not depend on the
+    scale of the losses. No weight falls below 0. A task without gradient keeps its weight (up to the scaling) and
+    counts in none of the means. With losses that start low by chance, or may be negative, the ratios mean little;
+    negative ones count as 0.
+
+    Shared parameters are those whose gradients form the Gramian, of which only the diagonal is used. The paper takes
+    the last shared layer alone: make that layer the shared parameters of a loss function, and the backward passes stop
+    there. Cost: a backward pass and a gradient to the shared parameters a task. The weights sum to T, and
+    weigh the gradients to the other parameters, too.
+
+    Args:
+        alpha: strength of the pull towards equal rates of learning; 0 for equal norms. The paper's 1.5 is for NYUv2,
+            and 0.12 for its toy problem.
+        learning_rate: of the weights.
+    """
+    optimizer = optax.adam(learning_rate)
+
+    def init(tasks: int, shared: Tree) -> GradNormState:
+        weights = jnp.ones(tasks)
+        return GradNormState(weights, jnp.zeros(tasks), optimizer.init(weights))
+
+    def update(state: GradNormState, signals: Signals) -> tuple[Decision, GradNormState]:
+        norms, _, present = take_apart(signals.gramian)
+        dtype = norms.dtype
+        weights, losses = state.weights.astype(dtype), signals.losses.astype(dtype)
+        initial = jnp.where(state.initial > 0, state.initial, jnp.maximum(losses, 0))
+        count = jnp.maximum(jnp.sum(present), 1)
+        parts = jnp.where(present, weights * norms, 0)
+        ratios = jnp.where(present & (initial > 0), jnp.maximum(losses, 0) / jnp.where(initial > 0, initial, 1), 0)
+        mean = jnp.sum(ratios) / count
+        rates = ratios / jnp.where(mean > 0, mean, 1)
+        length = jnp.sum(parts) / count
+        relative = jnp.where(present, norms, 0) / jnp.where(length > 0, length, 1)
+        slope = relative * jnp.sign(parts - length * rates**alpha)
+        updates, optimizer_state = optimizer.update(slope.astype(state.weights.dtype), state.optimizer)
+        moved = jnp.maximum(optax.apply_updates(state.weights, updates), 0)
+        total = jnp.sum(moved)
+        moved = jnp.where(total > 0, moved * (len(moved) / jnp.where(total > 0, total, 1)), 1)
+        return Decision(weights, specific=weights), GradNormState(
+            moved, initial.astype(state.initial.dtype), optimizer_state
+        )
+
+    return Balancer(init, update, needs="gramian")

@@ -1,0 +1,37 @@
+"""Weights drawn anew at every step."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
+
+
+def rlw(*, distribution: Literal["normal", "dirichlet"] = "normal") -> Balancer:
+    """Random loss weighting (Lin et al., TMLR 2022, arXiv 2111.10603, sec. 3).
+
+    w = softmax(z), z_t drawn from N(0, 1); or w drawn from Dirichlet(1, ..., 1), i.e. uniformly from the simplex.
+
+    Shared parameters: any choice gives the same step, because all parameters follow the weighted sum.
+    Weights: sum to 1, each 1 / T on average.
+    Cost: one forward and one backward pass; no state. The draw depends on the step's key alone.
+
+    Args:
+        distribution: normal, the paper's default, or dirichlet.
+    """
+    if distribution not in ("normal", "dirichlet"):
+        raise ValueError(f"distribution is {distribution!r}; it may be 'normal' or 'dirichlet'")
+
+    def init(num_tasks: int, shared: Tree) -> State:
+        return ()
+
+    def update(state: State, signals: Signals) -> tuple[Decision, State]:
+        losses = signals.losses
+        if distribution == "normal":
+            weights = jax.nn.softmax(jax.random.normal(signals.key, losses.shape, losses.dtype))
+        else:
+            weights = jax.random.dirichlet(signals.key, jnp.ones_like(losses), dtype=losses.dtype)
+        return Decision(weights), state
+
+    return Balancer(init, update)

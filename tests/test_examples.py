@@ -1,0 +1,32 @@
+"""The examples run as they are, and what they train gets better."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(monkeypatch, capsys, name, *arguments):
+    """{task: (first loss, last loss)} as the example prints them."""
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    lines = re.findall(r"^(\w+): (\S+) -> (\S+)$", capsys.readouterr().out, re.MULTILINE)
+    return {task: (float(first), float(last)) for task, first, last in lines}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
+def test_losses_fall(monkeypatch, capsys, name):
+    losses = run(monkeypatch, capsys, name)
+    assert len(losses) == 2
+    assert all(last < 0.5 * first for first, last in losses.values()), losses
+
+
+def test_another_method(monkeypatch, capsys):
+    """With parameters, and one that observes the losses after each step."""
+    for method in ("dwa:window=5", "famo"):
+        losses = run(monkeypatch, capsys, "balancing_plain_jax", method)
+        assert all(last < 0.9 * first for first, last in losses.values()), (method, losses)
