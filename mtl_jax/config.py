@@ -148,14 +148,23 @@ class Train:
     checkpoint_every: int = 0
 
 
+PLAIN_BALANCING = "fixed"
+
+
 @dataclass
 class Config:
-    """One experiment."""
+    """One experiment.
+
+    Attributes:
+        balancing: how the tasks' losses or gradients are combined: "fixed" by the task table's weights, or a method of
+            `mtl_jax.balancing` with its parameters, as in "cagrad" and "dwa:temperature=2,window=100".
+    """
 
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     optim: Optim = field(default_factory=Optim)
     train: Train = field(default_factory=Train)
+    balancing: str = PLAIN_BALANCING
 
 
 def main_tasks(config: Config) -> tuple[str, ...]:
@@ -244,6 +253,11 @@ def validate(config: Config) -> Config:
                 f"train.batch_norm_groups is {train.batch_norm_groups}, which does not divide train.batch_size / "
                 f"train.accumulate, {images}; the groups must be equal"
             )
+    if config.balancing != PLAIN_BALANCING and train.accumulate > 1:
+        problems.append(
+            f"balancing is {config.balancing!r} and train.accumulate {train.accumulate}; gradients are balanced over "
+            "whole batches alone: use model.remat to save memory"
+        )
     if config.train.seed >= 2**32:
         problems.append(f"train.seed is {config.train.seed}; it must be below 2^32")
     if config.optim.schedule == "step" and not config.optim.decay_epochs:
@@ -325,6 +339,8 @@ def _build(cls: Any, values: Any, prefix: str) -> Any:
     if not isinstance(values, dict):
         raise ValueError(f"{prefix.rstrip('.') or 'the file'} holds {values!r} in place of fields")
     known = {f.name: f for f in dataclasses.fields(cls)}
+    if lost := [name for name, f in known.items() if dataclasses.is_dataclass(f.type) and name not in values]:
+        raise ValueError(f"missing sections {', '.join(lost)}")
     if unknown := sorted(set(values) - set(known)):
         raise ValueError(f"unknown fields {', '.join(prefix + name for name in unknown)}")
     kwargs = {}

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-_MESSAGE_BYTES = 4096
 _ANSWER, _FAILED = b"+", b"-"
 
 
@@ -17,23 +16,25 @@ class Launcher(NamedTuple):
 
     Attributes:
         marks: the variables that are all there in its processes, and not elsewhere.
-        size: of them, the one with the number of processes ...
-        rank: ... and the one with this one's; both empty where JAX asks the launcher itself.
+        size: of them, the one with the number of processes, ...
+        rank: ... with this one's, ...
+        local: ... and with this one's on its host; all empty where JAX asks the launcher itself.
     """
 
     marks: tuple[str, ...]
     size: str = ""
     rank: str = ""
+    local: str = ""
+
+
+def _launcher(size: str, rank: str, local: str, *others: str) -> Launcher:
+    return Launcher((size, rank, local, *others), size, rank, local)
 
 
 LAUNCHERS = {
     # Within srun alone: a script of sbatch, or a shell of salloc, is one process although SLURM_NTASKS says more.
-    "SLURM": Launcher(
-        ("SLURM_STEP_NODELIST", "SLURM_LOCALID", "SLURM_NTASKS", "SLURM_PROCID"), "SLURM_NTASKS", "SLURM_PROCID"
-    ),
-    "Open MPI": Launcher(
-        ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"
-    ),
+    "SLURM": _launcher("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NODELIST"),
+    "Open MPI": _launcher("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
     "Kubernetes": Launcher(("KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX")),  # a pod of an indexed job
 }
 
@@ -61,9 +62,13 @@ def initialize(
         RuntimeError: the others cannot be reached.
     """
     launcher = next((name for name, row in LAUNCHERS.items() if all(mark in os.environ for mark in row.marks)), None)
+    devices: list[int] | None = None
     if launcher is not None and LAUNCHERS[launcher].size:
-        num_processes = _number(LAUNCHERS[launcher].size) if num_processes is None else num_processes
-        process_id = _number(LAUNCHERS[launcher].rank) if process_id is None else process_id
+        row = LAUNCHERS[launcher]
+        num_processes = _number(row.size) if num_processes is None else num_processes
+        process_id = _number(row.rank) if process_id is None else process_id
+        if "JAX_LOCAL_DEVICE_IDS" not in os.environ:
+            devices = [_number(row.local)]
     given = {
         "--coordinator_address": coordinator_address,
         "--num_processes": num_processes,
@@ -84,13 +89,21 @@ def initialize(
         return
     try:
         jax.distributed.initialize(
-            coordinator_address, num_processes, process_id, heartbeat_timeout_seconds=heartbeat_timeout
+            coordinator_address,
+            num_processes,
+            process_id,
+            devices,
+            heartbeat_timeout_seconds=heartbeat_timeout,
+            shutdown_timeout_seconds=heartbeat_timeout,  # for which one that has failed waits for the others
         )
     except ValueError as error:
         raise ValueError(
             f"{launcher or 'the command line'} starts several processes, but not enough is known of them: {error} Give "
-            "--coordinator_address=HOST:PORT of process 0, --num_processes and --process_id"
+            "--coordinator_address=HOST:PORT of process 0, --num_processes and --process_id; or --num_processes=1, if "
+            "each is a run of its own"
         ) from error
+    # Connections between devices are made at the first transfer, for which no process may then be late.
+    multihost_utils.sync_global_devices("mtl_jax")
 
 
 def _number(variable: str) -> int:
@@ -120,15 +133,20 @@ def first_says(ask: Callable[[], str]) -> str:
             answer = ask()
         except Exception as error:
             failed, answer = error, str(error) or type(error).__name__
-    encoded = (_FAILED if failed is not None else _ANSWER) + answer.encode()[: _MESSAGE_BYTES - 1]
-    padded = np.frombuffer(encoded.ljust(_MESSAGE_BYTES, b"\0"), np.uint8)
-    told = np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes().rstrip(b"\0")
+    told = _from_first((_FAILED if failed is not None else _ANSWER) + answer.encode())
     if failed is not None:
         raise failed
-    text = told[1:].decode(errors="replace")
+    text = told[1:].decode()
     if told[:1] == _FAILED:
         raise ValueError(f"process 0 has failed: {text}")
     return text
+
+
+def _from_first(message: bytes) -> bytes:
+    """The first process's message, in all."""
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(message))))
+    padded = np.frombuffer(message[:length].ljust(length, b"\0"), np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes()
 
 
 def on_first(action: Callable[[], object]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import optax
 from tensorflow_datasets.core import DatasetBuilder
 
-from mtl_jax import distributed, metrics, models, optim, tasks, whole
+from mtl_jax import metrics, models, optim, tasks, whole
 from mtl_jax import protocol as protocols
 from mtl_jax.config import Config, all_tasks, from_json, main_tasks, num_channels, to_json
 from mtl_jax.data import datasets, description
@@ -200,7 +200,7 @@ def claim_workdir(config: Config, workdir: str | Path, *, resumes: bool, allow_c
     )
     path = Path(workdir) / CONFIG
     path.parent.mkdir(parents=True, exist_ok=True)
-    distributed.on_first(lambda: whole.write(path, to_json(stored)))
+    whole.write(path, to_json(stored))
 
 
 def load_config(workdir: str | Path) -> Config:
@@ -226,4 +226,5 @@ def load_config(workdir: str | Path) -> Config:
 def flat(config: Config) -> dict[str, object]:
     """{section.field: value} of all fields."""
     sections = {name: getattr(config, name) for name in ("data", "model", "optim", "train")}
-    return {f"{section}.{name}": value for section, part in sections.items() for name, value in vars(part).items()}
+    nested = {f"{section}.{name}": value for section, part in sections.items() for name, value in vars(part).items()}
+    return nested | {"balancing": config.balancing}

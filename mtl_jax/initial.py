@@ -10,7 +10,7 @@ from mtl_jax import experiment, models, parallel, restore, weights
 from mtl_jax.config import Config, Data, main_tasks
 from mtl_jax.heads.deeplab import ASPP
 from mtl_jax.models.base import MultiTaskModel
-from mtl_jax.train import checkpoint
+from mtl_jax.train import balance, checkpoint
 from mtl_jax.train import state as train_state
 
 Arrays = dict[str, np.ndarray]
@@ -65,7 +65,8 @@ def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.
         weights.load_torch(model, arrays)
         return model
 
-    state = train_state.create(build, experiment.build_optimizer(config, steps_per_epoch=1), parallel.make_mesh())
+    tx = experiment.build_optimizer(config, steps_per_epoch=1)
+    state = train_state.create(build, tx, parallel.make_mesh(), balancing=balance.from_config(config))
     experiment.claim_workdir(config, workdir, resumes=False)
     checkpoints = checkpoint.Checkpoints(workdir)
     checkpoints.save(0, state.arrays, PROGRESS, score=None)

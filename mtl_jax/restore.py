@@ -13,6 +13,7 @@ from mtl_jax import evaluate, experiment, models, parallel
 from mtl_jax.config import Config, main_tasks, validate
 from mtl_jax.data import loader
 from mtl_jax.data.datasets import Split
+from mtl_jax.train import balance
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints
 from mtl_jax.train.step import make_predict_step
@@ -26,7 +27,9 @@ def load(config: Config, workdir: str | Path, step: str) -> tuple[int, train_sta
     number = checkpoints.resolve(step)
     # The schedule's length changes neither the structure nor the shapes of the optimiser's state.
     tx = experiment.build_optimizer(config, steps_per_epoch=1)
-    abstract = train_state.abstract(lambda: models.build(config), tx, parallel.make_mesh())
+    abstract = train_state.abstract(
+        lambda: models.build(config), tx, parallel.make_mesh(), balancing=balance.from_config(config)
+    )
     arrays, _ = checkpoints.restore(number, abstract.arrays)
     checkpoints.close()
     logger.info("restored step %d (%s) of %s", number, step, workdir)

@@ -4,14 +4,16 @@
         --config.train.batch_size=2 --config.data.image_size="(240, 320)"
     python scripts/benchmark.py infer --config configs/nyud_mtinet.py --infer_batch 1 --against channels_last
     python scripts/benchmark.py eval --config configs/nyud_mtinet.py --config.train.batch_size=2
+    python scripts/benchmark.py balance --config configs/pascal_baseline.py --methods dwa,cagrad
     python scripts/benchmark.py compile --config configs/nyud_mtinet.py --against compile
     python scripts/benchmark.py input --recipe pascal --workers 0,1,2,4 --images 64 --json input.json
 
 `train`, `infer` and `eval` measure steps of a configuration on one random batch: steady state, compilation, memory, and
 what share of the device's measured peaks is reached. With --against the PyTorch twin of the model (parity/reference)
 takes the same steps with the same weights and batch: eagerly, with channels_last, or compiled; the results of the first
-step have to agree. `compile` starts processes that compile with an empty and with a filled cache. `input` measures the
-input pipeline beside a DataLoader. What exactly is measured stands in mtl_jax/benchmark/, a file for each.
+step have to agree. `balance` measures training steps whose tasks different methods balance. `compile` starts processes
+that compile with an empty and with a filled cache. `input` measures the input pipeline beside a DataLoader. What it is
+exactly stands in mtl_jax/benchmark/, a file for each.
 """
 
 import importlib
@@ -29,7 +31,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from mtl_jax import cli, experiment, whole
-from mtl_jax.benchmark import comparison, compile, device, eval, infer, input, train
+from mtl_jax.balancing import BALANCERS
+from mtl_jax.benchmark import balance, comparison, compile, device, eval, infer, input, train
 from mtl_jax.config import Config, validate
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +45,7 @@ _REPEATS = flags.DEFINE_integer("repeats", 3, "repeats, of which the median is r
 _WARM_UP = flags.DEFINE_integer("warm_up", 2, "of steps: repeats before those that are timed", lower_bound=0)
 _STEPS = flags.DEFINE_integer("steps", 1, "of steps: taken in a repeat before the host waits for them", lower_bound=1)
 _INFER_BATCH = flags.DEFINE_integer("infer_batch", 1, "of infer: images predicted at once", lower_bound=1)
+_METHODS = flags.DEFINE_list("methods", list(BALANCERS), "of balance: what balances the tasks, beside fixed weights")
 _HERE = flags.DEFINE_bool("here", False, "of compile: once, in this process, PyTorch's side if --against names it")
 _RECIPES = flags.DEFINE_multi_enum("recipe", list(input.CASES), list(input.CASES), "of input: what (repeatable)")
 _WORKERS = flags.DEFINE_list("workers", ["0", "1", "2"], "of input: numbers of worker processes")
@@ -70,9 +74,17 @@ def _steps(what: ModuleType) -> dict[str, Any]:
     config = _config()
     if what is infer:
         config = replace(config, train=replace(config.train, batch_size=_INFER_BATCH.value))
-    ways, reference = _ways()
+    return _compare(what.programs(config, *_ways()), what, config)
+
+
+def _balance() -> dict[str, Any]:
+    config = _config()
+    return _compare(balance.programs(config, _METHODS.value), train, config)
+
+
+def _compare(programs: dict[str, comparison.Program], what: ModuleType, config: Config) -> dict[str, Any]:
     found = comparison.compare(
-        what.programs(config, ways, reference),
+        programs,
         what.deviation,
         what.TOLERANCE,
         dtype=config.model.dtype,
@@ -116,6 +128,7 @@ def _input() -> dict[str, Any]:
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "train": partial(_steps, train),
+    "balance": _balance,
     "infer": partial(_steps, infer),
     "eval": partial(_steps, eval),
     "compile": _compile,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import backbones, summary
-from mtl_jax.benchmark import batches, comparison, compile, device, eval, infer, timing, train
+from mtl_jax.benchmark import balance, batches, comparison, compile, device, eval, infer, timing, train
 from tests import tiny
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmark.py"
@@ -166,6 +166,13 @@ def test_training_steps(config, small_peaks):
     assert numbers["rows"]["mtl_jax"]["flops"] == ours.flops
     assert len(numbers["rows"]["other"]["seconds"]) == 2
     assert numbers["versions"]["jax"] == jax.__version__
+
+
+def test_steps_that_are_balanced(config, small_peaks):
+    """All take the same first step, so that their losses agree."""
+    found = compare(balance.programs(config, ["fixed", "cagrad:c=0.5"]))
+    assert list(found.programs) == ["fixed", "cagrad:c=0.5"]
+    assert max(found.deviations.values()) < train.TOLERANCE["float32"]
 
 
 def test_several_devices_are_not_compared_with_one(monkeypatch):

@@ -1,9 +1,11 @@
 import jax
 import pytest
+from jax.experimental import multihost_utils
 
 from mtl_jax import distributed
 
 SRUN = {"SLURM_STEP_NODELIST": "n[1-2]", "SLURM_LOCALID": "0", "SLURM_NTASKS": "2", "SLURM_PROCID": "1"}
+MPIRUN = {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}
 
 
 @pytest.fixture
@@ -12,8 +14,10 @@ def calls(monkeypatch):
     for row in distributed.LAUNCHERS.values():
         for name in row.marks:
             monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("JAX_LOCAL_DEVICE_IDS", raising=False)
     found = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **kwargs: found.append((*args, kwargs)))
+    monkeypatch.setattr(multihost_utils, "sync_global_devices", lambda name: found.append("in step"))
     return found
 
 
@@ -30,15 +34,17 @@ def test_a_process_on_its_own_is_left_alone(calls, monkeypatch):
 
 def test_flags_say_who_belongs_together(calls):
     distributed.initialize("host:1", 2, 1, heartbeat_timeout=7)
-    assert calls == [("host:1", 2, 1, {"heartbeat_timeout_seconds": 7})]
+    timeouts = {"heartbeat_timeout_seconds": 7, "shutdown_timeout_seconds": 7}
+    assert calls == [("host:1", 2, 1, None, timeouts), "in step"]
 
 
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        (SRUN, (None, 2, 1)),
-        ({"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "3"}, (None, 4, 3)),
-        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "2"}, (None, None, None)),
+        (SRUN, (None, 2, 1, [0])),
+        (SRUN | {"JAX_LOCAL_DEVICE_IDS": "0,1"}, (None, 2, 1, None)),
+        (MPIRUN, (None, 4, 3, [1])),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "2"}, (None, None, None, None)),
     ],
 )
 def test_launchers_say_it_too(calls, monkeypatch, environment, expected):
@@ -46,7 +52,7 @@ def test_launchers_say_it_too(calls, monkeypatch, environment, expected):
         monkeypatch.setenv(name, value)
     distributed.initialize()
     distributed.initialize("host:1")
-    assert [call[:3] for call in calls] == [expected, ("host:1", *expected[1:])]
+    assert [call[:4] for call in calls if call != "in step"] == [expected, ("host:1", *expected[1:])]
 
 
 def test_what_is_missing_is_named(calls, monkeypatch):
@@ -66,7 +72,7 @@ def test_a_launcher_that_jax_does_not_know_is_told_of(calls, monkeypatch):
         raise ValueError("coordinator_address should be defined.")
 
     monkeypatch.setattr(jax.distributed, "initialize", refuse)
-    for name, value in {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}.items():
+    for name, value in MPIRUN.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=r"Open MPI starts several .* should be defined\. Give --coordinator_address"):
         distributed.initialize()

@@ -12,6 +12,7 @@ from mtl_jax.benchmark.comparison import OURS, Program, Step
 from mtl_jax.benchmark.compiled import compile_step
 from mtl_jax.config import Config
 from mtl_jax.nn import Dropout
+from mtl_jax.train import balance
 from mtl_jax.train import state as train_state
 from mtl_jax.train.step import make_train_step
 
@@ -37,11 +38,18 @@ class TrainStep(Step):
         accumulate = config.train.accumulate
         parallel.check_batch_size(config.train.batch_size, mesh, "train.batch_size", accumulate)
         tx = experiment.build_optimizer(config, steps_per_epoch=1000)
-        state = train_state.create(lambda: _without_dropout(models.build(config)), tx, mesh)
+        balancing = balance.from_config(config)
+        state = train_state.create(lambda: _without_dropout(models.build(config)), tx, mesh, balancing=balancing)
         self.weights = {key: np.array(value) for key, value in weights.to_torch(state.model()).items()}
         self.flops = 6 * config.train.batch_size * summary.summarize(config).multiply_adds
         self._arrays, self._batch = state.arrays, parallel.shard_batch(batch, mesh)
-        step = make_train_step(state.graphdef, experiment.build_objective(config), accumulate=accumulate)
+        step = make_train_step(
+            state.graphdef,
+            experiment.build_objective(config),
+            accumulate=accumulate,
+            batch_norm_groups=config.train.batch_norm_groups,
+            balancing=balancing,
+        )
         self._step, self.costs = compile_step(step, self._arrays, self._batch)
 
     def __call__(self, steps: int = 1) -> float:

@@ -4,6 +4,7 @@ Built on Grain. What a batch holds depends only on the seed and its position, so
 prefetch depth and an interruption change nothing, and the batches of several JAX processes together are those of one.
 """
 
+import contextlib
 import logging
 import signal
 from collections.abc import Iterator, Sequence
@@ -91,7 +92,7 @@ def train_batches(
         prefetch: batches made in advance by each worker process; without them, each in a thread of its own, or on
             demand for 0.
         process_index: which part of each global batch to deliver ...
-        process_count: ... of how many.
+        process_count: ... of how many, each of consecutive images.
         start: global batches to skip, as if they had been drawn.
         skip_corrupt: pass over corrupt records instead of stopping.
 
@@ -113,8 +114,8 @@ def train_batches(
     if border not in transforms.BORDERS:
         raise ValueError(f"unknown border {border!r}; the borders are {', '.join(transforms.BORDERS)}")
     load = _Load(source, family, task_table.ordered(tasks), transforms.get_recipe(recipe), size)
-    shard = slice(process_index, None, process_count)
-    return TrainBatches(_Augment(load, border, skip_corrupt), batch_size, seed, shard, num_workers, prefetch, start)
+    part = _Part(process_index, process_count, batch_size)
+    return TrainBatches(_Augment(load, border, skip_corrupt), part, seed, num_workers, prefetch, start)
 
 
 class TrainBatches(Iterator[Batch]):
@@ -127,22 +128,21 @@ class TrainBatches(Iterator[Batch]):
     def __init__(
         self,
         augment: "_Augment",
-        batch_size: int,
+        part: "_Part",
         seed: int,
-        shard: slice,
         num_workers: int,
         prefetch: int,
         start: int,
     ):
         length = len(augment.load.source)
-        self._identity = {"seed": seed, "batch_size": batch_size, "length": length}
-        self.steps_per_epoch = steps_per_epoch(length, batch_size)
-        self._delivery = _Delivery(augment, batch_size // shard.step, num_workers, prefetch)
+        self._identity = {"seed": seed, "batch_size": part.batch_size, "length": length}
+        self.steps_per_epoch = steps_per_epoch(length, part.batch_size)
+        self._delivery = _Delivery(augment, part.size, num_workers, prefetch)
         dataset = grain.MapDataset.range(length).seed(seed).shuffle()
-        dataset = dataset[: self.steps_per_epoch * batch_size]
-        # The generator is keyed by the position in the global order: sharding comes after drawing.
-        self._jobs = dataset.random_map(augment.drawn)
-        self._dataset = self._delivery.grouped(self._jobs[shard]).repeat(None)
+        dataset = dataset[: self.steps_per_epoch * part.batch_size]
+        # The generator is keyed by the position in the global order: each process takes its part after drawing.
+        self._global = _grouped(dataset.random_map(augment.drawn), part.batch_size).repeat(None)
+        self._dataset = self._global.map(part)
         self._position = 0
         self._iterator: _Batches | None = None
         self._move(start)
@@ -187,8 +187,7 @@ class TrainBatches(Iterator[Batch]):
 
     def records(self, position: int) -> list[int]:
         """The records of a whole global batch, all processes' parts, as drawn."""
-        jobs = self._jobs.batch(self._identity["batch_size"], drop_remainder=True, batch_fn=list).repeat(None)
-        return [index for index, _ in jobs[position]]
+        return [index for index, _ in self._global[position]]
 
     def close(self) -> None:
         """Stops reading ahead; the next batch starts it again."""
@@ -234,9 +233,31 @@ def val_batches(
     if length < 1:
         raise ValueError(f"{_where(source)} has no images; build the data set again")
     load = _Load(source, family, task_table.ordered(tasks), transforms.get_recipe(recipe), size)
-    dataset = grain.MapDataset.range(-(-length // batch_size) * batch_size)[process_index::process_count]
-    delivery = _Delivery(_Evaluate(load), batch_size // process_count, num_workers, prefetch)
-    return _Batches(delivery.grouped(dataset), delivery)
+    part = _Part(process_index, process_count, batch_size)
+    positions = grain.MapDataset.range(-(-length // batch_size) * batch_size)
+    delivery = _Delivery(_Evaluate(load), part.size, num_workers, prefetch)
+    return _Batches(_grouped(positions, batch_size).map(part), delivery)
+
+
+def _grouped(jobs: grain.MapDataset, batch_size: int) -> grain.MapDataset:
+    return jobs.batch(batch_size, drop_remainder=True, batch_fn=list)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a process delivers of each global batch: consecutive images, so that together they come in one's order."""
+
+    process_index: int
+    process_count: int
+    batch_size: int
+
+    @property
+    def size(self) -> int:
+        return self.batch_size // self.process_count
+
+    def __call__(self, jobs: list[Any]) -> list[Any]:
+        start = self.process_index * self.size
+        return jobs[start : start + self.size]
 
 
 @dataclass(frozen=True)
@@ -339,9 +360,6 @@ class _Delivery:
         """{name: (shape, dtype)} of a batch."""
         return {name: ((self.batch_size, *shape), dtype) for name, (shape, dtype) in self.make.form.items()}
 
-    def grouped(self, jobs: grain.MapDataset) -> grain.MapDataset:
-        return jobs.batch(self.batch_size, drop_remainder=True, batch_fn=list)
-
     def batch(self, jobs: Sequence[Any]) -> Batch:
         out = {name: np.empty(shape, dtype) for name, (shape, dtype) in self.form.items()}
         self.fill(jobs, out)
@@ -373,13 +391,15 @@ class _Batches(Iterator[Batch]):
         options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=waiting)
         read = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)  # the process is busy without
         batches = jobs.to_iter_dataset(read).map(self._slots.filler(delivery.fill))
-        self._iterator = iter(batches.mp_prefetch(options, worker_init_fn=_init_worker))
+        with _without_sigterm():
+            self._iterator = iter(batches.mp_prefetch(options, worker_init_fn=_init_worker))
 
     def __next__(self) -> Batch:
         if not self._open:
             raise StopIteration
         try:
-            batch = next(self._iterator)
+            with _without_sigterm():
+                batch = next(self._iterator)
             return batch if self._slots is None else self._slots.take(batch)
         except BaseException as error:
             self.close()
@@ -399,10 +419,21 @@ class _Batches(Iterator[Batch]):
             self._slots.release()
 
 
+@contextlib.contextmanager
+def _without_sigterm() -> Iterator[None]:
+    """What is started in here never gets it.
+
+    SLURM sends it to all of a job's processes, but training wants to finish its step, and its evaluation, first.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _init_worker(index: int, count: int) -> None:
     workers.init_worker()
-    # SLURM sends it to all of a job's processes, and training wants to finish its step and tell where it stands.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     shared.init_worker(index)
 
 

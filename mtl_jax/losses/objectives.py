@@ -41,14 +41,33 @@ class Objective:
         """
         total = jnp.zeros(())
         components = {}
+        for name, task, loss in self._losses(outputs, batch, counts):
+            components[name] = loss
+            total = total + self.weights[task] * loss
+        return total, components | {"total": total}
+
+    def by_task(
+        self, outputs: Mapping, batch: Mapping[str, jax.Array]
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        """{task: sum of its losses, final and intermediate predictions', without weights} and a call's components."""
+        sums: dict[str, jax.Array] = {}
+        components = {}
+        for name, task, loss in self._losses(outputs, batch, None):
+            components[name] = loss
+            sums[task] = sums[task] + loss if task in sums else loss
+        total = sum((self.weights[task] * loss for task, loss in sums.items()), jnp.zeros(()))
+        return sums, components | {"total": total}
+
+    def _losses(
+        self, outputs: Mapping, batch: Mapping[str, jax.Array], counts: Mapping[str, Counts] | None
+    ) -> Iterator[tuple[str, str, jax.Array]]:
+        """(component name, task, loss) of every prediction in the outputs."""
         for name, task, prediction in self._predictions(outputs):
             label = batch[task]
             prediction = prediction.astype(jnp.promote_types(prediction.dtype, jnp.float32))
             prediction = resize_like(prediction, label)
             loss = LOSSES[task_table.get(task).loss]
-            components[name] = loss(prediction, label, counts=counts[task] if counts else None)
-            total = total + self.weights[task] * components[name]
-        return total, components | {"total": total}
+            yield name, task, loss(prediction, label, counts=counts[task] if counts else None)
 
     def _predictions(self, outputs: Mapping) -> Iterator[tuple[str, str, jax.Array]]:
         """(component name, task, logits) of every prediction in the outputs."""

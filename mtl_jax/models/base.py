@@ -17,11 +17,13 @@ class MultiTaskModel(Staged):
             parameters may learn at another rate.
         starts_from_single_task: the model consists of single-task models and a fusion.
         stages: beside the backbones' own.
+        specific: submodules each part of which serves a single task; the others are shared.
     """
 
     fusion: ClassVar[str] = ""
     starts_from_single_task: ClassVar[bool] = False
     stages: tuple[str, ...] = ("heads",)
+    specific: tuple[str, ...] = ("heads",)
     backbone: Any
     heads: Any
 

@@ -64,7 +64,8 @@ class MTAN(MultiTaskModel):
         self, backbone: ResNet, heads: Mapping[str, nnx.Module], *, dtype: Dtype | None = None, rngs: nnx.Rngs
     ):
         self.tasks = tuple(heads)
-        self.stages = (*(f"attention_{i + 1}" for i in range(len(LAYERS))), "heads")
+        attention = tuple(f"attention_{i + 1}" for i in range(len(LAYERS)))
+        self.stages = self.specific = (*attention, "heads")
         self.backbone = backbone
         self.heads = nnx.Dict(heads)
         widths = backbone.widths

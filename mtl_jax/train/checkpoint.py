@@ -59,10 +59,10 @@ class Checkpoints:
                 f"python scripts/train.py --config CONFIG --workdir {workdir}"
             )
 
-        for step, found in self._damaged_scores().items():
-            if read_only:
-                raise DamagedError(f"checkpoint {step} of {self.directory} is damaged: {found}. Move it elsewhere")
-            self._set_aside(step, found)
+        if read_only:
+            self._refuse_damaged_scores()
+        else:
+            distributed.on_first(self._set_damaged_scores_aside)
 
         def score(metrics: Any) -> float:
             return metrics[SCORE]
@@ -152,19 +152,18 @@ class Checkpoints:
             DamagedError: there are checkpoints, and all are damaged.
             ValueError: as in `restore`.
         """
-        damaged: dict[int, str] = {}
-        for step in reversed(self.steps()):
-            if not (found := self._damage(step)):
-                break
-            damaged[step] = found
-        else:
-            listed = "".join(f"\n  step {step}: {found}" for step, found in damaged.items())
+        # One process decides for all: others may see another state of a network's file system.
+        step, damaged = json.loads(distributed.first_says(self._newest_whole))
+        if step is None:
+            listed = "".join(f"\n  step {number}: {found}" for number, found in damaged)
             raise DamagedError(
                 f"all checkpoints of {self.directory} are damaged; bring one back from a copy, or start a new run in "
                 f"another workdir:{listed}"
             )
-        for other, found in damaged.items():  # else their steps could not be saved again
-            self._set_aside(other, found)
+        for number, found in damaged:  # else their steps could not be saved again
+            aside = self._aside(number)
+            logger.warning("checkpoint %d is damaged and passed over: %s. It lies in %s now", number, found, aside)
+            distributed.on_first(partial(_move, self.directory / str(number), aside))
         if damaged:
             self._manager.reload()
         return step, *self._restore(step, abstract)
@@ -179,27 +178,49 @@ class Checkpoints:
             DamagedError: its files are not whole.
             ValueError: the checkpoint holds the arrays of another model or optimiser; the first differences are listed.
         """
-        if found := self._damage(step):
-            others = ", ".join(str(other) for other in self.steps() if other != step) or "none"
-            raise DamagedError(f"checkpoint {step} of {self.directory} is damaged: {found}. Other steps: {others}")
-        return self._restore(step, abstract)
+        try:
+            return self._restore(step, abstract)
+        except Exception as error:
+            directory = self.directory / str(step)
+            if not directory.exists():
+                raise FileNotFoundError(
+                    f"{directory} is gone: a run deletes its older checkpoints; try again"
+                ) from error
+            if found := integrity.damage(directory):
+                others = ", ".join(str(other) for other in self.steps() if other != step) or "none"
+                raise DamagedError(
+                    f"checkpoint {step} of {self.directory} is damaged: {found}. Other steps: {others}"
+                ) from error
+            raise
 
-    def _damage(self, step: int) -> str:
-        return distributed.first_says(partial(integrity.damage, self.directory / str(step)))
+    def _newest_whole(self) -> str:
+        """JSON of [the newest step whose files are whole, or null, and [step, what is wrong] of the newer ones]."""
+        damaged: list[tuple[int, str]] = []
+        for step in reversed(self.steps()):
+            found = integrity.damage(self.directory / str(step))
+            if not found:
+                return json.dumps([step, damaged])
+            damaged.append((step, found))
+        return json.dumps([None, damaged])
 
-    def _damaged_scores(self) -> dict[int, str]:
-        """{step: what is wrong with its score}; Orbax reads all of them before anything else."""
+    def _scores(self) -> list[Path]:
+        """The folders of the evaluated checkpoints' scores; Orbax reads all of them before anything else."""
+        return [path / "metrics" for path in self.directory.glob("*") if path.name.isdecimal()]
 
-        def ask() -> str:
-            steps = [path for path in self.directory.glob("*") if path.name.isdecimal()]
-            return json.dumps({path.name: found for path in steps if (found := integrity.damaged_score(path))})
+    def _refuse_damaged_scores(self) -> None:
+        for score in self._scores():
+            if found := integrity.damaged_score(score):
+                raise DamagedError(f"{found}; move {score} elsewhere, the checkpoint then counts as not evaluated")
 
-        return {int(step): found for step, found in json.loads(distributed.first_says(ask)).items()}
+    def _set_damaged_scores_aside(self) -> None:
+        for score in self._scores():
+            if found := integrity.damaged_score(score):
+                aside = self._aside(int(score.parent.name)).with_name(f"{score.parent.name}_{score.name}")
+                logger.warning("%s; it lies in %s now, and the checkpoint counts as not evaluated", found, aside)
+                _move(score, aside)
 
-    def _set_aside(self, step: int, found: str) -> None:
-        aside = self.directory.parent / DAMAGED / str(step)
-        logger.warning("checkpoint %d is damaged and passed over: %s. It lies in %s now", step, found, aside)
-        distributed.on_first(partial(_move, self.directory / str(step), aside))
+    def _aside(self, step: int) -> Path:
+        return self.directory.parent / DAMAGED / str(step)
 
     def _restore(self, step: int, abstract: Any) -> tuple[Any, dict]:
         self._check(step, abstract)

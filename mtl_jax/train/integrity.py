@@ -13,9 +13,13 @@ _ARRAY = "/.zarray"  # ends the key of what describes an array
 
 
 def damaged_score(directory: Path) -> str:
-    """What is wrong with the score of a step's checkpoint, or "", also where the step was not evaluated."""
-    score = directory / "metrics"
-    return _no_json(score / "metrics") if score.exists() else ""
+    """What is wrong with the score of a checkpoint, or "", also where there is none.
+
+    Args:
+        directory: of the item `metrics`.
+    """
+    # A run that is going on may be deleting it.
+    return _no_json(directory / "metrics") if (directory / "metrics").exists() else ""
 
 
 def damage(directory: Path) -> str:
@@ -39,6 +43,8 @@ def _no_json(path: Path) -> str:
         return f"{path} is missing"
     except ValueError as error:
         return f"{path} is no whole JSON: {error}"
+    except OSError as error:
+        return f"{path} cannot be read: {error}"
     return ""
 
 

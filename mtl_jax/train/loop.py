@@ -14,7 +14,7 @@ from tqdm import tqdm
 from mtl_jax import distributed, evaluate, experiment, initial, models, parallel, whole
 from mtl_jax.config import Config, all_tasks, main_tasks, validate
 from mtl_jax.data import loader, prefetch, records
-from mtl_jax.train import checkpoint
+from mtl_jax.train import balance, checkpoint
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints
 from mtl_jax.train.step import SKIPPED, Scalars, make_eval_step, make_train_step
@@ -68,6 +68,7 @@ class _Run:
         self.config, self.workdir = config, workdir
         self.tasks = main_tasks(config)
         self.mesh = parallel.make_mesh()
+        self.balancing = balance.from_config(config)
         self.eval_batch_size = config.train.eval_batch_size or config.train.batch_size
         accumulate = config.train.accumulate
         parallel.check_batch_size(config.train.batch_size, self.mesh, "train.batch_size", accumulate)
@@ -83,10 +84,16 @@ class _Run:
         self.criteria = experiment.criteria(config, final=False)
 
         with contextlib.ExitStack() as exits:
-            distributed.on_first(lambda: exits.callback(_lock(workdir).release))
-            experiment.claim_workdir(
-                config, workdir, resumes=checkpoint.exist(workdir), allow_change=allow_config_change
-            )
+            lock = FileLock(workdir / LOCK)
+            exits.callback(lock.release)  # which does nothing where it is not held
+
+            def claim() -> None:
+                _acquire(lock, workdir)
+                experiment.claim_workdir(
+                    config, workdir, resumes=checkpoint.exist(workdir), allow_change=allow_config_change
+                )
+
+            distributed.on_first(claim)
             self.checkpoints = Checkpoints(workdir)
             exits.callback(self.checkpoints.close)
             self.state, self.progress = self._initial_state()
@@ -99,6 +106,7 @@ class _Run:
                 accumulate,
                 config.train.batch_norm_groups,
                 jax.tree.map(lambda x: x.sharding, self.state.arrays) if config.train.split_state else None,
+                self.balancing,
             )
             if accumulate > 1:
                 logger.info(
@@ -123,9 +131,13 @@ class _Run:
         tx = experiment.build_optimizer(self.config, self.steps_per_epoch)
         split = self.config.train.split_state
         if not self.checkpoints.steps():
-            state = train_state.create(lambda: initial.build_model(self.config), tx, self.mesh, split=split)
+            state = train_state.create(
+                lambda: initial.build_model(self.config), tx, self.mesh, split=split, balancing=self.balancing
+            )
             return state, dict(initial.PROGRESS)
-        abstract = train_state.abstract(lambda: models.build(self.config), tx, self.mesh, split=split)
+        abstract = train_state.abstract(
+            lambda: models.build(self.config), tx, self.mesh, split=split, balancing=self.balancing
+        )
         step, arrays, progress = self.checkpoints.restore_newest(abstract.arrays)
         logger.info("continuing from step %d of %d", step, self.total_steps)
         return train_state.TrainState(abstract.graphdef, arrays), progress
@@ -224,14 +236,19 @@ class _Run:
             return
         dump = self.workdir / f"not_finite_{step}.json"
         if distributed.first():
-            indices = self.batches.records(step - 1)
-            named = [{"index": i, "id": records.as_text(self.source[i]["id"])} for i in indices]
+            drawn = [self._name_record(index) for index in self.batches.records(step - 1)]
             # As text, since JSON has no word for them.
-            whole.write_json(dump, {"step": step, "values": jax.tree.map(str, scalars), "records": named})
+            whole.write_json(dump, {"step": step, "values": jax.tree.map(str, scalars), "records": drawn})
         raise NonFiniteLossError(
             f"step {step}: {', '.join(f'{name} is {value}' for name, value in bad.items())}. {dump} names the step's "
             "images and all losses. Lower optim.lr or check the labels; the newest checkpoint is from before this step"
         )
+
+    def _name_record(self, index: int) -> dict[str, Any]:
+        try:
+            return {"index": index, "id": records.as_text(self.source[index]["id"])}
+        except records.CorruptRecordError as error:  # another one stood in for it
+            return {"index": index, "corrupt": str(error)}
 
     def _evaluates(self, epoch: int) -> bool:
         last = self.config.train.eval_final_epochs
@@ -263,14 +280,13 @@ class _Run:
         self.checkpoints.save(self.step, arrays, progress, score)
 
 
-def _lock(workdir: Path) -> FileLock:
-    """A work directory's lock, held until it is released or this process dies.
+def _acquire(lock: FileLock, workdir: Path) -> None:
+    """Takes a work directory's lock, which is held until it is released or this process dies.
 
     Raises:
         ValueError: another process holds it.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(workdir / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -278,4 +294,3 @@ def _lock(workdir: Path) -> FileLock:
             f"another process is training in {workdir} (it holds {lock.lock_file}); wait until it has finished, stop "
             "it, or give another --workdir"
         ) from error
-    return lock

@@ -9,10 +9,11 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from mtl_jax import parallel
+from mtl_jax.train.balance import Balancing
 
 
 class TrainState(NamedTuple):
-    """Static structure and plain arrays of (model, optimiser).
+    """Static structure and plain arrays of (model, optimiser), and of the memory of a method that balances tasks.
 
     Attributes:
         graphdef: closed over by the jitted steps.
@@ -28,37 +29,49 @@ class TrainState(NamedTuple):
 
 
 def create(
-    build: Callable[[], nnx.Module], tx: optax.GradientTransformation, mesh: Mesh, *, split: bool = False
+    build: Callable[[], nnx.Module],
+    tx: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    split: bool = False,
+    balancing: Balancing | None = None,
 ) -> TrainState:
     """A fresh state on all devices.
 
     Args:
         build: returns the model with its initial, perhaps pretrained, weights.
         split: large arrays are split over the devices, see `parallel.state_sharding`.
+        balancing: the method that balances tasks.
     """
-    pair = _pair(build, tx)
-    arrays = nnx.as_pure(nnx.state(pair))
-    return TrainState(nnx.graphdef(pair), parallel.place(arrays, _shardings(arrays, mesh, split)))
+    parts = _parts(build, tx, balancing)
+    arrays = nnx.as_pure(nnx.state(parts))
+    return TrainState(nnx.graphdef(parts), parallel.place(arrays, _shardings(arrays, mesh, split)))
 
 
 def abstract(
-    build: Callable[[], nnx.Module], tx: optax.GradientTransformation, mesh: Mesh, *, split: bool = False
+    build: Callable[[], nnx.Module],
+    tx: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    split: bool = False,
+    balancing: Balancing | None = None,
 ) -> TrainState:
     """The structure, shapes and shardings of `create`'s result, without computing it."""
-    pair = nnx.eval_shape(lambda: _pair(build, tx))
-    arrays = nnx.as_pure(nnx.state(pair))
+    parts = nnx.eval_shape(lambda: _parts(build, tx, balancing))
+    arrays = nnx.as_pure(nnx.state(parts))
     arrays = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         arrays,
         _shardings(arrays, mesh, split),
     )
-    return TrainState(nnx.graphdef(pair), arrays)
+    return TrainState(nnx.graphdef(parts), arrays)
 
 
 def _shardings(arrays: Any, mesh: Mesh, split: bool) -> Any:
     return jax.tree.map(lambda leaf: parallel.state_sharding(leaf.shape, mesh, split=split), arrays)
 
 
-def _pair(build: Callable[[], nnx.Module], tx: optax.GradientTransformation) -> tuple[nnx.Module, nnx.Optimizer]:
+def _parts(build: Callable[[], Any], tx: optax.GradientTransformation, balancing: Balancing | None) -> tuple[Any, ...]:
     model = build()
-    return model, nnx.Optimizer(model, tx, wrt=nnx.Param)
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    return (model, optimizer) if balancing is None else (model, optimizer, balancing.remember(model))

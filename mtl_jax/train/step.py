@@ -16,6 +16,7 @@ from mtl_jax.losses import Counts, Objective, count_labels
 from mtl_jax.metrics import Metric
 from mtl_jax.models import evaluation_view, training_view
 from mtl_jax.predictions import postprocess
+from mtl_jax.train.balance import Balancing
 
 Batch = Mapping[str, jax.Array]
 Scalars = dict[str, jax.Array]
@@ -29,6 +30,7 @@ def make_train_step(
     accumulate: int = 1,
     batch_norm_groups: int = 1,
     shardings: Any = None,
+    balancing: Balancing | None = None,
 ) -> Callable[[Any, Batch], tuple[Any, Scalars]]:
     """step(arrays, batch) -> (arrays, {"loss/<name>", "gradient_norm"}); the old arrays' buffers are donated.
 
@@ -44,23 +46,30 @@ def make_train_step(
             every accumulate-th image of part j of the batch.
         shardings: of each of the arrays, where they are split over the devices: the model's are gathered for the step,
             the optimiser's are not, and every device updates its own part (ZeRO, arXiv 1910.02054).
+        balancing: the method that combines the tasks' gradients; by default the objective's weights do. Not together
+            with `accumulate`.
     """
 
     @partial(jax.jit, donate_argnums=0, out_shardings=None if shardings is None else (shardings, None))
     def step(arrays: Any, batch: Batch) -> tuple[Any, Scalars]:
-        model, optimizer = nnx.merge(graphdef, arrays if shardings is None else _gathered(arrays, shardings))
+        model, optimizer, *memory = nnx.merge(graphdef, arrays if shardings is None else _gathered(arrays, shardings))
         key = jax.random.fold_in(jax.random.key(seed), optimizer.step[...])
-        if accumulate == 1:
-            losses, grads = _gradients(model, objective, batch, key, batch_norm_groups)
+        if balancing is not None:
+            logged, grads, observe = balancing.gradients(model, memory[0], objective, batch, key, batch_norm_groups)
+            optimizer.update(model, grads)
+            observe()
         else:
-            losses, grads = _accumulated_gradients(model, objective, batch, key, batch_norm_groups, accumulate)
-        optimizer.update(model, grads)
+            if accumulate == 1:
+                losses, grads = _gradients(model, objective, batch, key, batch_norm_groups)
+            else:
+                losses, grads = _accumulated_gradients(model, objective, batch, key, batch_norm_groups, accumulate)
+            optimizer.update(model, grads)
+            logged = {f"loss/{name}": value for name, value in losses.items()}
         # A gradient that overflows spoils the parameters one step before a loss shows it.
-        logged = {f"loss/{name}": value for name, value in losses.items()}
         logged["gradient_norm"] = optax.tree.norm(nnx.as_pure(grads))
         if SKIPPED in batch:
             logged[SKIPPED] = batch[SKIPPED].sum()
-        return nnx.as_pure(nnx.state((model, optimizer))), logged
+        return nnx.as_pure(nnx.state((model, optimizer, *memory))), logged
 
     return step
 
@@ -132,7 +141,7 @@ def make_predict_step(
 
     @partial(jax.jit, out_shardings=parallel.replicated(mesh))
     def step(arrays: Any, batch: Batch) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
-        model, _ = nnx.merge(graphdef, arrays)
+        model, *_ = nnx.merge(graphdef, arrays)
         outputs = evaluation_view(model)(normalise(batch["image"]))
         return batch["index"], batch["valid"], postprocess(outputs, tasks)
 
@@ -146,7 +155,7 @@ def make_eval_step(
 
     @partial(jax.jit, out_shardings=parallel.replicated(mesh))
     def step(arrays: Any, batch: Batch) -> tuple[jax.Array, dict[str, dict[str, jax.Array]]]:
-        model, _ = nnx.merge(graphdef, arrays)
+        model, *_ = nnx.merge(graphdef, arrays)
         predictions = postprocess(evaluation_view(model)(normalise(batch["image"])), tuple(metrics))
         return batch["valid"], {task: metric.update(predictions[task], batch[task]) for task, metric in metrics.items()}
 

