@@ -9,6 +9,7 @@ import importlib.util
 import sys
 import types
 import warnings
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,10 @@ from mtl_jax.balancing.upgrad import upgrad
 torch = pytest.importorskip("torch")
 
 CASES = [(tasks, shift) for tasks in (2, 3, 5, 8) for shift in (-0.3, 0.0, 1.0)]  # more and less conflict
-every_case = pytest.mark.parametrize(("tasks", "shift"), CASES)
+slow = partial(pytest.param, marks=pytest.mark.slow)
+every_case = pytest.mark.parametrize(
+    ("tasks", "shift"), [case if case in ((2, -0.3), (3, 0.0)) else slow(*case) for case in CASES]
+)
 
 
 def gradients(tasks, shift):
@@ -73,7 +77,7 @@ def test_torchjd_mgda(torchjd, tasks, shift):
 
 
 @every_case
-@pytest.mark.parametrize("c", [0.2, 0.5])
+@pytest.mark.parametrize("c", [slow(0.2), 0.5])
 def test_torchjd_cagrad(torchjd, tasks, shift, c):
     pytest.importorskip("cvxpy")
     jacobian = gradients(tasks, shift)
@@ -115,7 +119,7 @@ def test_torchjd_aligned_mtl(torchjd, tasks, shift):
 
 
 @every_case
-@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("alpha", [slow(0.5), 1.0, slow(2.0)])
 def test_torchjd_fairgrad(torchjd, tasks, shift, alpha):
     jacobian = gradients(tasks, shift)
     # scipy's least squares, to a relative change of 1e-8, in the residual's square.
@@ -159,7 +163,7 @@ def libmtl_gradient(method, jacobian, losses, **arguments):
 
 
 @every_case
-@pytest.mark.parametrize("normalization", ["none", "l2", "loss", "loss+"])
+@pytest.mark.parametrize("normalization", ["none", "l2", slow("loss"), slow("loss+")])
 def test_libmtl_mgda(libmtl, tasks, shift, normalization):
     jacobian, losses = gradients(tasks, shift), np.linspace(0.5, 1.5, tasks)
     theirs = libmtl("MGDA", jacobian, losses, mgda_gn=normalization)

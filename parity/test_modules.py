@@ -82,7 +82,13 @@ def family(name):
     return name.removeprefix("backbone_").removesuffix("_dilated").removesuffix("_fuse")
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group(family(name))) for name in RECORDED])
+def marks(name):
+    """Its group; the widest backbone adds nothing to those of its family but time."""
+    group = pytest.mark.xdist_group(family(name))
+    return [group, pytest.mark.slow] if name == "backbone_hrnet_w48" else [group]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in RECORDED])
 def test_recorded_backbone(name):
     arrays, variant = golden.state_dict(name), name.removeprefix("backbone_")
     classifier = {key: arrays[key] for key in arrays if key.startswith("fc.")}

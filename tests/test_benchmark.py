@@ -241,7 +241,7 @@ def test_compilation_in_fresh_processes(tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("training",), "error: unknown benchmark 'training'; there are: train, infer, eval, compile, input"),
+        (("training",), "error: unknown benchmark 'training'; there are: train, balance, infer, eval, compile, input"),
         (("train",), "error: --config is missing: give it FILE.py"),
         (
             ("train", "--config=configs/demo.py", "--against=eager,jit"),

@@ -33,6 +33,7 @@ METHODS = {
     "average_norm": average_norm(),
     "gradnorm": gradnorm(),
 }
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
@@ -157,7 +158,7 @@ def test_one_task_is_left_alone(method):
 
 
 @every_method
-@pytest.mark.parametrize("tasks", [2, 3, 5])
+@pytest.mark.parametrize("tasks", [slow(2), 3, slow(5)])
 def test_order_of_the_tasks_does_not_matter(method, tasks):
     jacobian, losses = random_jacobian(tasks), np.linspace(0.5, 2, tasks)
     order = np.random.default_rng(1).permutation(tasks)
@@ -204,7 +205,7 @@ def test_no_gradient_at_all_is_finite(method):
 
 
 @every_method
-@pytest.mark.parametrize("kind", ["opposite", "dependent", "tiny", "huge", "unequal"])
+@pytest.mark.parametrize("kind", ["opposite", slow("dependent"), "tiny", slow("huge"), slow("unequal")])
 def test_hard_gradients_give_finite_weights(method, kind):
     jacobian = random_jacobian(4)
     if kind == "opposite":

@@ -15,6 +15,7 @@ from mtl_jax.balancing import BALANCERS, Signals, gramian
 KEY = jax.random.key(0)
 RANDOM = {"rlw", "pcgrad", "gradvac", "graddrop"}  # the order of the tasks changes what they draw
 
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 every_method = pytest.mark.parametrize("name", BALANCERS)
 
 
@@ -63,7 +64,7 @@ def assert_finite(tree):
 
 
 @every_method
-@pytest.mark.parametrize("num_tasks", [1, 2, 3, 5])
+@pytest.mark.parametrize("num_tasks", [1, slow(2), 3, slow(5)])
 def test_three_steps(name, num_tasks):
     """Finite, and the state stays what it was at first, so that it can be checkpointed and scanned over."""
     first = start(BALANCERS[name](), num_tasks)
@@ -82,8 +83,8 @@ def test_one_task_is_left_alone(name):
 
 
 @every_method
-@pytest.mark.parametrize("num_tasks", [1, 3])
-@pytest.mark.parametrize("scale", [0.0, 1e-12])
+@pytest.mark.parametrize("num_tasks", [slow(1), 3])
+@pytest.mark.parametrize("scale", [0.0, slow(1e-12)])
 def test_vanishing_losses(name, num_tasks, scale):
     assert_finite(training(name, num_tasks)(scale))
 
@@ -110,7 +111,7 @@ def play(name):
 
 
 @every_method
-@pytest.mark.parametrize("absent", [(1,), (0, 2), (0, 1, 2, 3)])
+@pytest.mark.parametrize("absent", [slow((1,)), (0, 2), (0, 1, 2, 3)])
 def test_zero_gradients(name, absent):
     """Of tasks that are without labels in a batch, their losses zero or not, at first or later."""
     rng = np.random.default_rng(0)

@@ -53,6 +53,9 @@ def every_case(dtype):
                     yield f"{kind} T={tasks} seed={seed}", j, norms, jnp.asarray(j @ j.T, dtype)
 
 
+slow = partial(pytest.param, marks=pytest.mark.slow)
+
+
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
 def precision(request):
     with jax.enable_x64(request.param is np.float64), jax.debug_nans(True):
@@ -113,7 +116,7 @@ def slsqp(start, j, c):
     return cagrad_value(w / w.sum(), j, c)
 
 
-@pytest.mark.parametrize("c", [0.0, 0.4, 0.9])
+@pytest.mark.parametrize("c", [slow(0.0), 0.4, slow(0.9)])
 def test_conflict_averse(precision, c):
     dtype, eps = precision
     for name, j, norms, gramian in every_case(dtype):
@@ -136,7 +139,7 @@ def test_conflict_averse(precision, c):
             assert gap >= -40 * eps * shortest / np.linalg.norm(w @ j) * longest / np.linalg.norm(mean), name
 
 
-@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("power", [slow(0.5), 1.0, slow(2.0)])
 def test_power_point(precision, power):
     """The ridge of 16 eps is part of the equation: it is what makes it solvable in every case."""
     dtype, eps = precision
@@ -193,7 +196,7 @@ def test_too_many_tasks_are_refused():
         solvers.min_norm(jnp.eye(13))
 
 
-@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1.0, 1e6, 1e12])
+@pytest.mark.parametrize("scale", [1e-12, slow(1e-6), 1.0, slow(1e6), 1e12])
 def test_scale_of_the_gradients_does_not_matter(scale):
     """Norms from 1e-12 to 1e12 in float32, whose smallest number is 1e-38."""
     j = jacobian("random", 4, 0)

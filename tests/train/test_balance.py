@@ -62,6 +62,7 @@ def test_fixed_weights_give_the_step_of_the_objective(step):
         np.testing.assert_allclose(others[name], logged[name], rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_gradient_methods_log_cosines(step):
     _, logged = step("cagrad")
     cosines = {name: float(value) for name, value in logged.items() if name.startswith("cosine/")}
@@ -77,6 +78,7 @@ def test_every_method_trains_a_model(step, method):
     assert all(np.isfinite(float(value)) for value in logged.values())
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_remembers(tmp_path, data_dir, monkeypatch):
     """FAMO learns from step to step, and from another forward pass after each."""
     options = config(data_dir, "famo", checkpoint_every=2, eval_final_epochs=1)

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import signal
+import time
 
 import jax
 import numpy as np
@@ -42,12 +43,20 @@ def copy(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "copy")
 
 
-def test_a_signal_saves_the_step_and_the_run_goes_on(run, finished, tmp_path):
-    """SIGTERM reaches the whole process group, as under SLURM: also the processes that read images."""
+@pytest.mark.parametrize(
+    ("reached", "eval_final_epochs"),
+    [(2, 1), pytest.param(3, 0, marks=pytest.mark.slow)],
+    ids=["training", "evaluation"],
+)
+def test_a_signal_saves_the_step(run, finished, tmp_path, reached, eval_final_epochs):
+    """SIGTERM reaches the whole process group, as under SLURM, and twice: also the processes that read images."""
     options = ("--config.data.num_workers=1", "--config.train.epochs=400")
-    process = run.start(tmp_path, *options, start_new_session=True)
-    runs.wait_for(lambda: runs.logged_steps(tmp_path) >= 2, "step 2")
-    os.killpg(process.pid, signal.SIGTERM)
+    evaluation = f"--config.train.eval_final_epochs={eval_final_epochs}"
+    process = run.start(tmp_path, *options, evaluation, start_new_session=True)
+    runs.wait_for(lambda: runs.logged_steps(tmp_path) >= reached, f"step {reached}")
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGTERM)
+        time.sleep(0.3)
     ((status, errors),) = run.finish(process)
     assert status == EXIT_STATUS, errors
     step = Checkpoints(tmp_path, read_only=True).latest()
@@ -122,6 +131,7 @@ def test_without_a_whole_checkpoint_nothing_is_begun(copy, data_dir):
     assert Checkpoints(copy, read_only=True).steps() == [3, 6]
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_last_checkpoint(run, copy, finished):
     """No file may grow beyond what a checkpoint's arrays need."""
     options = ("--config.train.epochs=4", "--allow_config_change")
