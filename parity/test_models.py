@@ -18,6 +18,7 @@ NETWORKS = [name for name in golden.manifest()["models"] if not name.startswith(
 SLOW = {
     "single_hrnet18_depth",
     "single_hrnet18_semseg40",
+    "single_resnet50_depth",
     "pad_net_nyud_hrnet18",
     "pad_net_pascal_hrnet18",
     "mti_net_nyud_hrnet18",

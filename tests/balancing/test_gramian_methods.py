@@ -222,6 +222,7 @@ def test_hard_gradients_give_finite_weights(method, kind):
         assert weights.any()
 
 
+@pytest.mark.slow
 @every_method
 def test_jit_agrees_with_eager(method):
     jacobian, losses = random_jacobian(4), jnp.array([0.5, 1.0, 2.0, 4.0])
@@ -230,6 +231,7 @@ def test_jit_agrees_with_eager(method):
     np.testing.assert_allclose(weigh(METHODS[method], jacobian, losses), eager.weights, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @every_method
 def test_precision_follows_the_gradients(method):
     """float64 in, float64 out, and float32 is near it."""
