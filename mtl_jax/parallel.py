@@ -61,19 +61,11 @@ def place(tree: Any, shardings: Any) -> Any:
     """Host or device arrays where they are to lie; all processes must hold equal values, whole.
 
     Args:
-        shardings: of each leaf, or one for all.
+        shardings: of each leaf.
     """
 
     def put(leaf: jax.Array, sharding: NamedSharding) -> jax.Array:
         host = np.asarray(leaf)
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
-    if isinstance(shardings, NamedSharding):
-        return jax.tree.map(lambda leaf: put(leaf, shardings), tree)
     return jax.tree.map(put, tree, shardings)
-
-
-def bytes_on_a_device(tree: Any) -> int:
-    """Bytes that the arrays of a tree take up on each device."""
-    leaves = jax.tree.leaves(tree)
-    return sum(int(np.prod(x.sharding.shard_shape(x.shape))) * x.dtype.itemsize for x in leaves)

@@ -215,11 +215,11 @@ class _Run:
 
     def _flush(self, pending: list[tuple[int, Scalars]], seconds: float) -> dict[str, float]:
         """Fetches what was logged since the last line, checks it and writes the means."""
-        fetched = [(step, jax.device_get(scalars)) for step, scalars in pending]
+        fetched = [(step, jax.tree.map(float, jax.device_get(scalars))) for step, scalars in pending]
         for step, scalars in fetched:
-            self._check_finite(step, {name: float(value) for name, value in scalars.items()})
+            self._check_finite(step, scalars)
         self.checkpoints.check()
-        sums = {name: sum(float(scalars[name]) for _, scalars in fetched) for name in fetched[0][1]}
+        sums = {name: sum(scalars[name] for _, scalars in fetched) for name in fetched[0][1]}
         means = {name: value if name == SKIPPED else value / len(fetched) for name, value in sums.items()}
         rate = {
             "epoch": self.step / self.steps_per_epoch,

@@ -91,6 +91,12 @@ def arrays(workdir, step="latest"):
     return found, jax.tree.map(np.asarray, restored), progress
 
 
+def bytes_on_a_device(tree):
+    """Bytes that the arrays of a tree take up on each device."""
+    leaves = jax.tree.leaves(tree)
+    return sum(int(np.prod(x.sharding.shard_shape(x.shape))) * x.dtype.itemsize for x in leaves)
+
+
 def wait_for(condition, what, limit=LIMIT):
     """Polls until something is the case."""
     deadline = time.monotonic() + limit

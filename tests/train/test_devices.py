@@ -13,7 +13,6 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from jax.sharding import AxisType
 
 from mtl_jax import experiment, models, parallel
 from mtl_jax.config import Config, Data, Model
@@ -83,7 +82,7 @@ def train(name: str, model: models.MultiTaskModel, devices: int) -> dict[str, np
 
     The learning rate leaves the gradient in the parameters, the momentum in the optimiser's state.
     """
-    mesh = jax.make_mesh((devices,), (parallel.AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    mesh = parallel.make_mesh(jax.devices()[:devices])
     batch = parallel.shard_batch(random_batch(), mesh)
     shares = [len(shard.data) for shard in batch["image"].addressable_shards]
     state = train_state.create(lambda: model, optax.sgd(0.1, momentum=0.9), mesh)

@@ -63,6 +63,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 from mtl_jax import backbones, parallel
 from mtl_jax.train import loop
 from tests import tiny
+from tests.train import runs
 backbones.BACKBONES["tiny"] = tiny.build_backbone
 parallel.LEAST_SIZE = 64  # the tiny model's arrays are small
 workdir, make_mesh = Path(sys.argv[2]), parallel.make_mesh
@@ -75,7 +76,7 @@ for devices in (8, 1, 2, 4):
     config.optim.name, config.optim.lr = "sgd", 0.01  # Adam makes much of roundings
     config.train.split_state = devices in (4, 8)
     run = loop._Run(config, workdir / str(devices), None, False)
-    print(run.step, parallel.bytes_on_a_device(run.state.arrays))
+    print(run.step, runs.bytes_on_a_device(run.state.arrays))
     run.fit()
 """
 
