@@ -104,7 +104,7 @@ def test_killed_training_continues_and_every_script_works(tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     subprocess.run(command, cwd=ROOT, check=True)
-    assert Checkpoints(tmp_path / "run", read_only=True).latest() == 18
+    assert Checkpoints(tmp_path / "run", read_only=True).resolve("latest") == 18
 
     evaluated = _run("evaluate", "--workdir", tmp_path / "run", "--save_predictions", tmp_path / "saved")
     assert "single-task results were" in evaluated.stdout, evaluated.stderr

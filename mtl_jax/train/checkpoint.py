@@ -79,10 +79,6 @@ class Checkpoints:
         handlers = {"state": ocp.StandardCheckpointHandler(), "progress": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
 
-    def latest(self) -> int | None:
-        """The newest step, or None."""
-        return self._manager.latest_step()
-
     def best(self) -> int | None:
         """The step with the highest score, or None where no step has one."""
         scored = [c for c in self.steps() if self._manager.metrics(c) is not None]

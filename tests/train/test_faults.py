@@ -59,7 +59,7 @@ def test_a_signal_saves_the_step(run, finished, tmp_path, reached, eval_final_ep
         time.sleep(0.3)
     ((status, errors),) = run.finish(process)
     assert status == EXIT_STATUS, errors
-    step = Checkpoints(tmp_path, read_only=True).latest()
+    step = Checkpoints(tmp_path, read_only=True).resolve("latest")
     assert f"stopped at step {step} of 1200, which was saved" in errors
     assert runs.logged_steps(tmp_path) == step
 
@@ -183,4 +183,4 @@ def test_another_configuration_is_taken_when_told_so(copy, data_dir, caplog):
         fit(config, copy, allow_config_change=True)
     assert "goes on with another configuration: train.epochs: 2 there, 3 now" in caplog.text
     assert experiment.load_config(copy).train.epochs == 3
-    assert Checkpoints(copy, read_only=True).latest() == 9
+    assert Checkpoints(copy, read_only=True).resolve("latest") == 9

@@ -88,7 +88,7 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(run, tmp_path):
     for status, errors in run.finish(*processes):
         assert status == EXIT_STATUS, errors
     stopped = runs.logged_steps(tmp_path)
-    assert Checkpoints(tmp_path, read_only=True).latest() == stopped < 1200
+    assert Checkpoints(tmp_path, read_only=True).resolve("latest") == stopped < 1200
 
 
 @pytest.mark.slow
