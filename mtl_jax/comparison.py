@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_jax import experiment, report, summary
-from mtl_jax.config import Config, main_tasks
+from mtl_jax.config import PLAIN_BALANCING, Config, main_tasks
 from mtl_jax.metrics import deciding, delta_m
 from mtl_jax.protocol import criteria as protocol_criteria
 from mtl_jax.tasks import TASKS, Criterion
@@ -198,17 +198,18 @@ def markdown(tables: Mapping[str, Sequence[Row]]) -> str:
         columns = {(task, criterion) for row in rows for task, criterion in row.criteria.items()}
         order = list(TASKS)
         shown = sorted(columns, key=lambda column: (order.index(column[0]), column[1].name))
+        balanced = any(row.config.balancing != PLAIN_BALANCING for row in rows)
+        names = ["model", "backbone", *["balancing"] * balanced, "checkpoint"]
         head = [
-            "model",
-            "backbone",
-            "checkpoint",
+            *names,
             *(f"{task} {c.name} {'↑' if c.sign > 0 else '↓'}" for task, c in shown),
         ]
         head += ["Δ_m %", "parameters", "multiply-adds", "seeds"]
-        lines = [head, ["---"] * 3 + ["---:"] * (len(head) - 3)]
+        lines = [head, ["---"] * len(names) + ["---:"] * (len(head) - len(names))]
         for row in rows:
             model, steps = row.config.model, sorted({member.report["step"] for member in row.members})
-            cells = [model.name, model.backbone, f"{row.checkpoint} (step {', '.join(map(str, steps))})"]
+            cells = [model.name, model.backbone, *[row.config.balancing] * balanced]
+            cells += [f"{row.checkpoint} (step {', '.join(map(str, steps))})"]
             for task, criterion in shown:
                 has = row.criteria.get(task) == criterion
                 cells.append(_spread(row.scores[task]) if has else "")
@@ -226,6 +227,7 @@ def as_dict(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
             "protocol": dict(row.members[0].report["protocol"]),
             "model": row.config.model.name,
             "backbone": row.config.model.backbone,
+            "balancing": row.config.balancing,
             "checkpoint": row.checkpoint,
             "workdirs": [str(member.run.workdir) for member in row.members],
             "seeds": [member.run.config.train.seed for member in row.members],

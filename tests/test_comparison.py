@@ -16,10 +16,13 @@ from tests.processes import ROOT
 SINGLE = {"semseg": {"mIoU": 0.4, "per_class_IoU": [0.2, 0.6]}, "depth": {"rmse": 0.8}}
 
 
-def write(folder, tasks, results, *, seed=0, step=30, protocol="survey", latest=None, model=None, lr=1e-4):
+def write(
+    folder, tasks, results, *, seed=0, step=30, protocol="survey", latest=None, model=None, lr=1e-4, balancing="fixed"
+):
     """A work directory as training and evaluation leave it."""
     config = Config(Data("nyud", tasks), Model(model or ("single_task" if len(tasks) == 1 else "mti_net")))
     config.train.seed, config.train.eval_protocol, config.optim.lr = seed, protocol, lr
+    config.balancing = balancing
     experiment.claim_workdir(validate(config), folder, resumes=False)
     rules, criteria = experiment.describe_protocol(config), experiment.criteria(config, final=True)
     for checkpoint, at, scores in (("best", step, results), ("latest", 40, latest)):
@@ -80,6 +83,20 @@ def test_table(runs):
     assert "| 0.4600 ± 0.0283 | 0.7600 ± 0.0566 | +10.00 ± 7.07 |" in lines[0]
     assert "latest (step 40)" in text
     assert "semseg mIoU ↑ | depth rmse ↓" in text
+
+
+def test_methods_of_balancing_have_lines_of_their_own(runs):
+    head = "| model | backbone | checkpoint |"
+    assert head in comparison.markdown(comparison.tabulate(comparison.find_runs([runs])))
+    better = {"semseg": {"mIoU": 0.48}, "depth": {"rmse": 0.72}}
+    write(runs / "dwa", ("semseg", "depth"), better, balancing="dwa")
+    tables = comparison.tabulate(comparison.find_runs([runs]))
+    text = comparison.markdown(tables)
+    assert head.replace("checkpoint", "balancing | checkpoint") in text
+    assert "| mti_net | hrnet_w18 | fixed | best" in text
+    (line,) = (line for line in text.splitlines() if "| dwa |" in line)
+    assert "| +15.00 |" in line
+    assert sorted({row["balancing"] for row in comparison.as_dict(tables)}) == ["dwa", "fixed"]
 
 
 def test_a_checkpoint_under_another_protocol_has_its_own_table(runs):

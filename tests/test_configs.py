@@ -241,7 +241,7 @@ def _training(row: Experiment, batches, make_state):
     config = validate(load(row.spec))
     tx = experiment.build_optimizer(config, steps_per_epoch=1)
     state = make_state(lambda: models.build(config), tx, parallel.make_mesh())
-    step = make_train_step(state.graphdef, experiment.build_objective(config), config.train.seed)
+    step = make_train_step(state.graphdef, experiment.build_objective(config))
     batch = {key: value for key, value in batches[row.dataset].items() if key in {"image", "index", *row.aux_tasks}}
     return step, state, batch
 

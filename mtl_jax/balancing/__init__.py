@@ -34,7 +34,7 @@ from mtl_jax.balancing.gradnorm import gradnorm
 from mtl_jax.balancing.gradvac import gradvac
 from mtl_jax.balancing.imtl_g import imtl_g
 from mtl_jax.balancing.imtl_l import imtl_l
-from mtl_jax.balancing.mgda import mgda
+from mtl_jax.balancing.mgda import mgda, mgda_ub
 from mtl_jax.balancing.nash_mtl import nash_mtl
 from mtl_jax.balancing.pcgrad import pcgrad
 from mtl_jax.balancing.registry import BALANCERS, parse
@@ -69,6 +69,7 @@ __all__ = [
     "imtl_g",
     "imtl_l",
     "mgda",
+    "mgda_ub",
     "nash_mtl",
     "parse",
     "pcgrad",

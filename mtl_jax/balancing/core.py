@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.interpreters.ad import Zero
 
 State = Any  # a pytree of arrays: what a method remembers from step to step
 Tree = Any  # a pytree of arrays: parameters, their gradients
@@ -51,6 +52,7 @@ class Balancer(NamedTuple):
         update: (state, signals) -> (decision, state).
         needs: what `update` reads: "losses" costs no more than a plain backward pass, "gramian" and "jacobian" one
             backward pass a task, and memory for the shared parameters' gradients of all.
+        features: what is balanced are gradients to the shared representation, see `value_and_grad`'s `encode`.
         observe: (state, losses before, losses after) -> state; the losses of the same batch before and after the
             optimiser's step, for methods that learn from the difference. It costs one more forward pass.
     """
@@ -59,6 +61,7 @@ class Balancer(NamedTuple):
     update: Callable[[State, Signals], tuple[Decision, State]]
     needs: Literal["losses", "gramian", "jacobian"] = "losses"
     observe: Callable[[State, jax.Array, jax.Array], State] | None = None
+    features: bool = False
 
 
 class Balanced(NamedTuple):
@@ -86,7 +89,11 @@ class Balanced(NamedTuple):
 
 
 def value_and_grad(
-    loss_fn: Callable[..., tuple[Mapping[str, jax.Array], Any]], balancer: Balancer, tasks: Sequence[str]
+    loss_fn: Callable[..., tuple[Mapping[str, jax.Array], Any]],
+    balancer: Balancer,
+    tasks: Sequence[str],
+    *,
+    encode: Callable[..., tuple[Tree, Any]] | None = None,
 ) -> Callable[..., Balanced]:
     """As `jax.value_and_grad`, for several losses that a method balances.
 
@@ -95,37 +102,51 @@ def value_and_grad(
             pytrees of floating arrays. Shared are those that several tasks' losses depend on and whose gradients are
             balanced; with all of them there, the specific ones may be ().
         tasks: order of the tasks in the method's arrays.
+        encode: (shared parameters, *args) -> (features, anything else). The gradients to these features, any pytree of
+            floating arrays, are then balanced in place of those to the parameters: `loss_fn` takes the features in
+            their place, its backward passes go through the heads alone, and one of the combined gradient goes on
+            through the encoder. `aux` is then a pair, the encoder's first. A method that keeps gradients is to be
+            initialised with features.
 
     Returns:
         A function (state, key, shared, specific, *args) -> `Balanced`, to be called under jit; `state` is
         `balancer.init(len(tasks), shared)` at first, `key` a random key that differs from step to step.
 
     Raises:
-        ValueError: tasks named twice; from the function, losses of other tasks, or that are no scalars.
+        ValueError: tasks named twice; a method of features without `encode`; from the function, losses of other tasks,
+            or that are no scalars.
     """
     if len(set(tasks)) < len(tasks):
         raise ValueError(f"a task is named twice in {', '.join(tasks)}")
+    if balancer.features and encode is None:
+        raise ValueError("the method balances gradients to a shared representation; give the encode that computes it")
 
     def balanced(state: State, key: jax.Array, shared: Tree, specific: Tree, *args: Any) -> Balanced:
-        def stacked(shared: Tree, specific: Tree) -> tuple[jax.Array, Any]:
-            losses, aux = loss_fn(shared, specific, *args)
+        def ordered(point: Tree, specific: Tree) -> tuple[tuple[jax.Array, ...], Any]:
+            losses, aux = loss_fn(point, specific, *args)
             if missing := set(tasks) ^ set(losses):
                 raise ValueError(
                     f"the losses are {sorted(losses)}, the tasks {sorted(tasks)}; {sorted(missing)} differ"
                 )
             if shapes := {task: loss.shape for task, loss in losses.items() if loss.shape}:
                 raise ValueError(f"the losses must be scalars; the shapes are {shapes}")
-            return jnp.stack([losses[task] for task in tasks]), aux
+            return tuple(losses[task] for task in tasks), aux
 
-        losses, backward, aux = jax.vjp(stacked, shared, specific, has_aux=True)
+        point, encoder = shared, None  # where gradients are balanced
+        if encode is not None:
+            point, encoder, encoded = jax.vjp(lambda shared: encode(shared, *args), shared, has_aux=True)
+        each, backward, aux = jax.vjp(ordered, point, specific, has_aux=True)
+        losses = jnp.stack(each)
         cosines = None
         if balancer.needs == "losses":
             decision, state = balancer.update(state, Signals(losses, key))
-            shared_grad, specific_grad = backward(decision.weights.astype(losses.dtype))
+            shared_grad, specific_grad = backward(
+                tuple(weight.astype(loss.dtype) for weight, loss in zip(decision.weights, each, strict=True))
+            )
         else:
-            if not jax.tree.leaves(shared):
+            if not jax.tree.leaves(point):
                 raise ValueError("there are no shared parameters, whose gradients the method could balance")
-            rows = [backward(row) for row in jnp.eye(len(tasks), dtype=losses.dtype)]
+            rows = [backward(_alone(each, position)) for position in range(len(tasks))]
             jacobian = stack([row[0] for row in rows])
             products = gramian(jacobian)
             cosines = cosine_matrix(products)
@@ -135,6 +156,8 @@ def value_and_grad(
             shared_grad = decision.gradient if decision.gradient is not None else combine(jacobian, decision.weights)
             factors = jnp.ones(len(tasks)) if decision.specific is None else decision.specific
             specific_grad = combine(stack([row[1] for row in rows]), factors)
+        if encoder is not None:
+            (shared_grad,), aux = encoder(shared_grad), (encoded, aux)
         return Balanced(
             dict(zip(tasks, losses, strict=True)),
             shared_grad,
@@ -146,6 +169,17 @@ def value_and_grad(
         )
 
     return balanced
+
+
+def _alone(losses: Sequence[jax.Array], position: int) -> tuple[Any, ...]:
+    """The cotangent that differentiates one of the losses.
+
+    The other zeros are symbolic: nothing is computed where they alone would arrive, as in the other tasks' heads.
+    """
+    return tuple(
+        jnp.ones_like(loss) if i == position else Zero(jax.typeof(loss).to_tangent_aval())
+        for i, loss in enumerate(losses)
+    )
 
 
 def gramian(jacobian: Tree) -> jax.Array:

@@ -19,9 +19,7 @@ def mgda(*, normalization: Normalization = "none") -> Balancer:
     every t. It is 0 where the point is Pareto-stationary, and never longer than the shortest gradient, which therefore
     has most of the weight: scaling a loss down by s scales the step down by about s.
 
-    Shared parameters are those whose gradients form the Gramian. MGDA-UB (sec. 3.3) is the same function of the Gramian
-    of the gradients to the shared *representation*, the features that the heads read: make these the shared
-    "parameters" of a loss function, and one backward pass a task through the heads alone is enough.
+    Shared parameters are those whose gradients form the Gramian.
 
     Cost: a backward pass and a gradient to the shared parameters a task; exact solution by `solvers.min_norm`, at most
     12 tasks. The weights sum to 1. A task without gradient has weight 0 and the others are balanced among themselves
@@ -46,3 +44,19 @@ def mgda(*, normalization: Normalization = "none") -> Balancer:
         return min_norm(gramian / scale[:, None] / scale[None, :])
 
     return from_gramian(weigh)
+
+
+def mgda_ub(*, normalization: Normalization = "none") -> Balancer:
+    """MGDA's upper bound (Sener & Koltun, arXiv 1810.04650, sec. 3.3): `mgda` of the shared representation.
+
+    The weights minimise |sum_t w_t dL_t/dZ|², with Z the features of all images of the batch that the heads read. Times
+    the norm of dZ/dθ it bounds MGDA's objective from above, and no task's backward pass goes through the encoder.
+
+    Shared parameters: the encoder's, which `value_and_grad` takes as `encode`; the heads are independent of each other.
+
+    Cost: a backward pass a task through its own head, one through the encoder, and memory for T gradients to Z.
+
+    Args:
+        normalization: as in `mgda`.
+    """
+    return mgda(normalization=normalization)._replace(features=True)

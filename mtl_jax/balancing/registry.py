@@ -25,7 +25,7 @@ from mtl_jax.balancing.gradnorm import gradnorm
 from mtl_jax.balancing.gradvac import gradvac
 from mtl_jax.balancing.imtl_g import imtl_g
 from mtl_jax.balancing.imtl_l import imtl_l
-from mtl_jax.balancing.mgda import mgda
+from mtl_jax.balancing.mgda import mgda, mgda_ub
 from mtl_jax.balancing.nash_mtl import nash_mtl
 from mtl_jax.balancing.pcgrad import pcgrad
 from mtl_jax.balancing.rlw import rlw
@@ -48,6 +48,7 @@ _FACTORIES: tuple[Callable[..., Balancer], ...] = (
     gradnorm,
     average_norm,
     mgda,
+    mgda_ub,
     pcgrad,
     gradvac,
     cagrad,

@@ -7,9 +7,15 @@ import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
 
+_SMALLEST = 1e-12  # a loss below it counts as so large where its logarithm is taken
+
 
 def stch(
-    *, mu: float = 1.0, preference: Sequence[float] | None = None, ideal: Sequence[float] | None = None
+    *,
+    mu: float = 1.0,
+    preference: Sequence[float] | None = None,
+    ideal: Sequence[float] | None = None,
+    warm_up: int = 0,
 ) -> Balancer:
     """Smooth Tchebycheff scalarisation (Lin et al., ICML 2024, arXiv 2402.19078, sec. 3).
 
@@ -18,34 +24,47 @@ def stch(
 
         w_t = λ_t softmax(λ (L - z) / mu)_t.
 
-    It compares the losses' values: bring them to a common unit first. (The paper's experiments with networks do so by
-    logarithms of the losses over their means in the first epochs; a loss function may return just that.)
+    It compares the losses' values, which have to be of a common unit. With `warm_up` it compares log(L_t / m_t) in
+    place of L_t - z_t, as the paper's experiments with networks do, m_t being the mean of L_t over the first `warm_up`
+    steps; these steps descend on the sum over t of λ_t log L_t. The weights are then divided by L_t.
 
     Shared parameters: any choice gives the same step, because all parameters follow the weighted sum.
-    Weights: the w_t / λ_t sum to 1, hence the weights to 1 / T for equal preferences of 1 / T, and to 1 for preferences
-    of 1. For one task w = 1.
-    Cost: one forward and one backward pass; no state.
+    Weights: without warm-up the w_t / λ_t sum to 1, hence the weights to 1 / T for equal preferences of 1 / T, and to 1
+    for preferences of 1. For one task w = 1.
+    Cost: one forward and one backward pass; the state holds `[T]` losses.
 
     Args:
         mu: the larger, the smoother; 1 in the library LibMTL. To be tuned to the losses' scale times λ.
         preference: λ, positive, one a task; 1 / T each by default, as in the paper's simplex.
-        ideal: z, the losses' lower bounds, one a task; 0 each by default.
+        ideal: z, the losses' lower bounds, one a task; 0 each by default. Not together with `warm_up`.
+        warm_up: steps whose losses are averaged; 0 compares the losses as they are. The losses have to be positive.
     """
     if mu <= 0:
         raise ValueError(f"mu is {mu}; it must be positive")
     if preference is not None and min(preference) <= 0:
         raise ValueError(f"preference is {tuple(preference)}; all must be positive")
+    if warm_up < 0:
+        raise ValueError(f"warm_up is {warm_up}; it must be a number of steps, or 0")
+    if warm_up and ideal is not None:
+        raise ValueError(f"ideal is {tuple(ideal)} and warm_up {warm_up}; one of them must be left out")
 
     def init(num_tasks: int, shared: Tree) -> State:
         for name, values in (("preference", preference), ("ideal", ideal)):
             if values is not None and len(values) != num_tasks:
                 raise ValueError(f"{name} is {tuple(values)} for {num_tasks} tasks; give one value a task")
-        return ()
+        return {"sum": jnp.zeros(num_tasks), "step": jnp.zeros((), jnp.int32)} if warm_up else ()
 
     def update(state: State, signals: Signals) -> tuple[Decision, State]:
         losses = signals.losses
         scale = jnp.full_like(losses, 1 / losses.size) if preference is None else jnp.asarray(preference, losses.dtype)
-        origin = jnp.zeros_like(losses) if ideal is None else jnp.asarray(ideal, losses.dtype)
-        return Decision(scale * jax.nn.softmax(scale * (losses - origin) / mu)), state
+        if not warm_up:
+            origin = jnp.zeros_like(losses) if ideal is None else jnp.asarray(ideal, losses.dtype)
+            return Decision(scale * jax.nn.softmax(scale * (losses - origin) / mu)), state
+        positive = jnp.maximum(losses, _SMALLEST)
+        warm = state["step"] >= warm_up
+        means = jnp.maximum(state["sum"].astype(losses.dtype) / warm_up, _SMALLEST)
+        shares = jnp.where(warm, jax.nn.softmax(scale * jnp.log(positive / means) / mu), 1)
+        total = jnp.where(warm, state["sum"], state["sum"] + losses.astype(state["sum"].dtype))
+        return Decision(scale * shares / positive), {"sum": total, "step": state["step"] + 1}
 
     return Balancer(init, update)

@@ -13,7 +13,7 @@ from mtl_jax.balancing.core import State
 from mtl_jax.config import PLAIN_BALANCING, Config, all_tasks
 from mtl_jax.images import normalise
 from mtl_jax.losses import Objective
-from mtl_jax.models import MultiTaskModel, training_view
+from mtl_jax.models import Baseline, MultiTaskModel, training_view
 
 Scalars = dict[str, jax.Array]
 
@@ -51,7 +51,16 @@ class Balancing:
         self.balancer, self.tasks = balancer, tasks
 
     def remember(self, model: MultiTaskModel) -> Memory:
-        """The method's first state for a model."""
+        """The method's first state for a model.
+
+        Raises:
+            ValueError: the method reads a shared representation, and the model has none that its heads alone read.
+        """
+        if self.balancer.features and not isinstance(model, Baseline):
+            raise ValueError(
+                f"the balancing method reads the representation between encoder and heads, which "
+                f"{type(model).__name__} does not have; use it with model.name=baseline, or mgda with any model"
+            )
         _, shared, _, _ = _split(model)
         return Memory(self.balancer.init(len(self.tasks), shared))
 
@@ -74,17 +83,38 @@ class Balancing:
             groups: of batch norm.
         """
         graphdef, shared, specific, others = _split(model)
+        images = normalise(batch["image"])
+
+        def forward(shared: nnx.State, specific: nnx.State, run: Callable[[Any], Any]) -> tuple[Any, nnx.State]:
+            copy = nnx.merge(graphdef, shared, specific, others, copy=True)
+            found = run(training_view(copy, nnx.Rngs(dropout=key), groups))
+            return found, nnx.state(copy, nnx.BatchStat)
+
+        def score(outputs: Any, statistics: nnx.State) -> tuple[dict[str, jax.Array], tuple[Scalars, nnx.State]]:
+            losses, components = objective.by_task(outputs, batch)
+            return losses, (components, statistics)
 
         def loss_fn(shared: nnx.State, specific: nnx.State) -> tuple[dict[str, jax.Array], tuple[Scalars, nnx.State]]:
-            copy = nnx.merge(graphdef, shared, specific, others, copy=True)
-            outputs = training_view(copy, nnx.Rngs(dropout=key), groups)(normalise(batch["image"]))
-            losses, components = objective.by_task(outputs, batch)
-            return losses, (components, nnx.state(copy, nnx.BatchStat))
+            return score(*forward(shared, specific, lambda model: model(images)))
 
-        step = balancing.value_and_grad(loss_fn, self.balancer, self.tasks)
+        def encode(moving: nnx.State) -> tuple[Any, nnx.State]:
+            return forward(moving, specific, lambda model: model.encode(images))
+
+        def decoded(features: Any, specific: nnx.State) -> tuple[dict[str, jax.Array], tuple[Scalars, nnx.State]]:
+            return score(*forward(shared, specific, lambda model: model.decode(features, images)))
+
+        if self.balancer.features:
+            step = balancing.value_and_grad(decoded, self.balancer, self.tasks, encode=encode)
+        else:
+            step = balancing.value_and_grad(loss_fn, self.balancer, self.tasks)
         balanced = step(memory.read(), jax.random.fold_in(key, 1), shared, specific)
-        components, statistics = balanced.aux
-        nnx.update(model, statistics)
+        if self.balancer.features:
+            encoded, (components, statistics) = balanced.aux
+            nnx.update(model, statistics)  # of the heads; the backbone's are still the old ones there
+            nnx.update(model, nnx.filter_state(encoded, lambda path, _: path[0] == "backbone"))
+        else:
+            components, statistics = balanced.aux
+            nnx.update(model, statistics)
         memory.write(balanced.state)
 
         def observe() -> None:

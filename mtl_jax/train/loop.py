@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
@@ -102,11 +103,10 @@ class _Run:
             self.train_step = make_train_step(
                 self.state.graphdef,
                 experiment.build_objective(config),
-                config.train.seed,
-                accumulate,
-                config.train.batch_norm_groups,
-                jax.tree.map(lambda x: x.sharding, self.state.arrays) if config.train.split_state else None,
-                self.balancing,
+                accumulate=accumulate,
+                batch_norm_groups=config.train.batch_norm_groups,
+                shardings=jax.tree.map(lambda x: x.sharding, self.state.arrays) if config.train.split_state else None,
+                balancing=self.balancing,
             )
             if accumulate > 1:
                 logger.info(
@@ -160,10 +160,10 @@ class _Run:
         with StopRequests() as stop, self.exits:
             bar = tqdm(total=self.total_steps, initial=self.step, unit="step", disable=not distributed.first())
             self.exits.callback(bar.close)
-            started, arrays = time.perf_counter(), self.state.arrays
+            started, arrays, seed = time.perf_counter(), self.state.arrays, np.uint32(train.seed)
             while self.step < self.total_steps:
                 batch, self.position = next(self.placed)
-                arrays, scalars = self.train_step(arrays, batch)
+                arrays, scalars = self.train_step(arrays, batch, seed)
                 self.step += 1
                 bar.update()
                 pending.append((self.step, scalars))

@@ -26,19 +26,21 @@ SKIPPED = "skipped"  # corrupt records that were passed over for a batch
 def make_train_step(
     graphdef: nnx.GraphDef,
     objective: Objective,
-    seed: int = 0,
+    *,
     accumulate: int = 1,
     batch_norm_groups: int = 1,
     shardings: Any = None,
     balancing: Balancing | None = None,
-) -> Callable[[Any, Batch], tuple[Any, Scalars]]:
-    """step(arrays, batch) -> (arrays, {"loss/<name>", "gradient_norm"}); the old arrays' buffers are donated.
+) -> Callable[..., tuple[Any, Scalars]]:
+    """step(arrays, batch, seed=0) -> (arrays, {"loss/<name>", "gradient_norm"}); the old arrays' buffers are donated.
 
     The batch holds "image" `[B, H, W, 3]` (uint8, or float32 normalised) and a label `[B, H, W, C]` for every task that
     the objective asks for. Where it has "skipped" `[B]`, from `data.loader`, the sum is among what is returned.
 
+    The dropout masks depend on the seed, the number of the step and that of the micro-batch alone. As a `np.uint32` the
+    seed is no part of the program, which the persistent cache then has for all seeds.
+
     Args:
-        seed: of the dropout masks, which depend on it, the number of the step and that of the micro-batch alone.
         accumulate: micro-batches that the batch is split into, one after the other. Losses and gradients are those of
             the whole batch, but for batch norm, which takes every micro-batch for a batch, and for dropout's masks.
         batch_norm_groups: parts of the batch, or of each micro-batch, that batch norm takes the statistics of. Those of
@@ -51,7 +53,7 @@ def make_train_step(
     """
 
     @partial(jax.jit, donate_argnums=0, out_shardings=None if shardings is None else (shardings, None))
-    def step(arrays: Any, batch: Batch) -> tuple[Any, Scalars]:
+    def step(arrays: Any, batch: Batch, seed: jax.typing.ArrayLike = 0) -> tuple[Any, Scalars]:
         model, optimizer, *memory = nnx.merge(graphdef, arrays if shardings is None else _gathered(arrays, shardings))
         key = jax.random.fold_in(jax.random.key(seed), optimizer.step[...])
         if balancing is not None:

@@ -70,6 +70,62 @@ def test_gradients_weigh_the_shared_parameters(needs):
     assert_trees_close(result.specific, jax.grad(weighted_sum((1, 1, 1)), argnums=1)(*parameters()))
 
 
+def test_heads_of_other_tasks_take_no_part_in_a_gradient():
+    """Three backward passes through the shared part, but only one through each head."""
+
+    def with_sums(shared, specific, x):
+        features = jnp.tanh(x @ shared["w"])
+        return {task: jnp.sum(jax.lax.cumsum(features @ specific[task]) ** 2) for task in specific}, None
+
+    step = balancing.value_and_grad(with_sums, weighing(WEIGHTS, "gramian"), TASKS)
+    text = str(jax.make_jaxpr(step)((), KEY, *parameters(), X))
+    assert text.count(" tanh ") == 1
+    assert text.count(" cumsum[") == 3 + 3
+
+
+def through_features(balancer):
+    """The step of `losses` with its encoder apart."""
+    shared, heads = parameters()
+
+    def encode(shared, x):
+        return jnp.tanh(x @ shared["w"] + shared["b"][None]), "encoded"
+
+    def of_features(features, specific, x):
+        return {task: jnp.mean((features @ specific[task] - GOALS[task]) ** 2) for task in specific}, "decoded"
+
+    step = balancing.value_and_grad(of_features, balancer, TASKS, encode=encode)
+    return step(balancer.init(len(TASKS), shared), KEY, shared, heads, X)
+
+
+@pytest.mark.parametrize("needs", ["losses", "gramian", "jacobian"])
+def test_gradients_to_features_go_on_through_the_encoder(needs):
+    """Weighted alike, gradients give the same step wherever they are combined."""
+    result, expected = through_features(weighing(WEIGHTS, needs)), balanced(weighing(WEIGHTS, needs))
+    assert result.aux == ("encoded", "decoded")
+    assert_trees_close(result.losses, expected.losses)
+    assert_trees_close(result.shared, expected.shared)
+    assert_trees_close(result.specific, expected.specific)
+
+
+def test_mgda_ub_weighs_by_gradients_to_features():
+    result = through_features(balancing.mgda_ub())
+    shared, specific = parameters()
+    features = losses(shared, specific, X)[1]
+
+    def distance(task, features):
+        return jnp.mean((features @ specific[task] - GOALS[task]) ** 2)
+
+    rows = jnp.stack([jax.grad(distance, argnums=1)(task, features).ravel() for task in TASKS])
+    expected = balancing.mgda().update((), balancing.Signals(jnp.ones(3), KEY, rows @ rows.T))[0].weights
+    np.testing.assert_allclose(list(result.weights.values()), expected, rtol=1e-4, atol=1e-6)
+    assert_trees_close(result.shared, jax.grad(weighted_sum(expected))(shared, specific))
+
+
+def test_methods_of_features_need_an_encoder():
+    with pytest.raises(ValueError, match="give the encode"):
+        balancing.value_and_grad(losses, balancing.mgda_ub(), TASKS)
+
+
 def test_losses_and_aux():
     result = balanced(balancing.fixed())
     expected, features = losses(*parameters(), X)

@@ -152,6 +152,17 @@ def test_stch_weights_are_the_gradient():
     np.testing.assert_allclose(weights[0], jax.grad(smooth)(losses), rtol=1e-5)
 
 
+def test_stch_compares_with_the_losses_of_the_warm_up():
+    """Then a task whose loss has fallen by less weighs more, whatever the unit."""
+    weights, _ = play(balancing.stch(mu=0.5, warm_up=2), [4.0, 0.1], [2.0, 0.3], [1.0, 0.1])
+
+    def objective(losses):
+        return 0.5 * jax.nn.logsumexp(jnp.log(losses / jnp.array([3.0, 0.2])) / 2 / 0.5)
+
+    np.testing.assert_allclose(weights[:2], [[1 / 8, 5], [1 / 4, 5 / 3]], rtol=1e-6)
+    np.testing.assert_allclose(weights[2], jax.grad(objective)(jnp.array([1.0, 0.1])), rtol=1e-5)
+
+
 def test_stch_tends_to_the_largest():
     np.testing.assert_allclose(play(balancing.stch(mu=1e-3), [2.0, 1.0])[0], [[0.5, 0]], atol=1e-6)
     with pytest.raises(ValueError, match=r"ideal is \(0.0,\) for 2 tasks"):
@@ -166,6 +177,8 @@ def test_stch_tends_to_the_largest():
         (balancing.rlw, {"distribution": "uniform"}),
         (balancing.dtp, {"alpha": 0.0}),
         (balancing.stch, {"mu": 0.0}),
+        (balancing.stch, {"warm_up": -1}),
+        (balancing.stch, {"warm_up": 10, "ideal": (0.0, 0.0)}),
         (balancing.stch, {"preference": (0.0, 1.0)}),
         (balancing.gradvac, {"beta": 2.0}),
         (balancing.graddrop, {"leak": -0.1}),

@@ -37,10 +37,12 @@ def training(name, num_tasks):
     """Compiled (scale of the losses) -> state and parameters after three steps, losses and weights of each."""
     balancer = BALANCERS[name]()
     tasks = [f"t{i}" for i in range(num_tasks)]
+    encode = (lambda shared, scale: (shared, ())) if balancer.features else None
+    grad = balancing.value_and_grad(losses, balancer, tasks, encode=encode)
 
     def step(scale, carry, key):
         state, shared, specific = carry
-        result = balancing.value_and_grad(losses, balancer, tasks)(state, key, shared, specific, scale)
+        result = grad(state, key, shared, specific, scale)
         move = lambda old, gradient: old - 0.01 * gradient  # noqa: E731
         shared, specific = jax.tree.map(move, (shared, specific), (result.shared, result.specific))
         state = result.state

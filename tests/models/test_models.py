@@ -139,6 +139,25 @@ def test_every_parameter_gets_a_finite_gradient(name):
 
 
 @all_models
+def test_specific_parts_serve_a_single_task(name):
+    """What is broken in the parts of other tasks does not reach a task; without its own it comes to nothing."""
+    net = network(name)
+    serving = net.model(net.arrays).specific
+    assert set(serving) <= set(net.arrays), serving
+
+    def breaks(path, leaf, task, own):
+        keys = [entry.key for entry in path]
+        mine = task in keys or name == "single_task"
+        return leaf * jnp.nan if keys[0] in serving and mine == own else leaf
+
+    for task in main_tasks(net.config):
+        for own in (False, True):
+            arrays = jax.tree_util.tree_map_with_path(functools.partial(breaks, task=task, own=own), net.arrays)
+            outputs, _ = net.compiled_evaluate(arrays, batch()["image"], 0)
+            assert bool(jnp.isnan(outputs[task]).any()) == own, (task, own)
+
+
+@all_models
 def test_eager_equals_jit(name):
     net = network(name)
     compiled, eager = net.evaluated[0], net.evaluate(net.arrays, batch()["image"], 0)[0]

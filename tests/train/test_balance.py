@@ -22,6 +22,8 @@ def config(data_dir, balancing, **train):
     found = tiny.config(data_dir, **train)
     found.data.tasks, found.data.aux_tasks = ("semseg", "depth"), ("semseg", "depth", "normals")
     found.model.name, found.balancing = "mti_net", balancing
+    if balancing == "mgda_ub":
+        found.model.name, found.model.backbone, found.data.aux_tasks = "baseline", "tiny_resnet", ()
     return found
 
 
@@ -92,6 +94,22 @@ def test_an_interrupted_run_remembers(tmp_path, data_dir, monkeypatch):
     weights = [line["weight/depth"] for line in runs.log(tmp_path / "killed") if line["kind"] == "train"]
     assert len(set(weights)) == len(weights) == 6
     assert Restored(experiment.load_config(tmp_path / "killed"), tmp_path / "killed", "latest").step == 6
+
+
+def test_features_are_those_of_models_that_have_them(step, tmp_path, data_dir):
+    """The backbone's statistics move as well as the heads'."""
+    arrays, logged = step("mgda_ub")
+    assert np.isclose(float(logged["weight/semseg"]) + float(logged["weight/depth"]), 1)
+    statistics = jax.tree_util.tree_leaves_with_path(arrays[0])
+    means = {jax.tree_util.keystr(path): leaf for path, leaf in statistics if path[-1].key == "mean"}
+    assert any("backbone" in path for path in means)
+    assert any("decoders" in path for path in means)
+    for path, mean in means.items():
+        assert np.abs(mean).max() > 0, path
+    other = config(data_dir, "mgda_ub")
+    other.model.name = "mti_net"
+    with pytest.raises(ValueError, match=r"MTINet does not have; use it with model.name=baseline"):
+        fit(other, tmp_path / "run")
 
 
 def test_bad_requests_are_refused_before_anything_starts(tmp_path, data_dir):

@@ -1,0 +1,76 @@
+"""Trains one small model with every method of task balancing and compares their multi-task performance.
+
+    python scripts/study_balancing.py --workdir runs/balancing
+    python scripts/study_balancing.py --workdir runs/balancing --methods dwa,cagrad:c=0.5 --seeds 0,1,2,3,4
+
+The embedded PASCAL-like pictures at 64x64, five tasks, a narrow ResNet-18 with a head for each task, from scratch, the
+same number of steps for every method. Fixed weights are tuned first, by runs with a seed of their own. Each run takes
+one core, --jobs of them at a time; what was scored is kept, so that the same command goes on after an interruption.
+Prints a table and writes WORKDIR/study.json.
+"""
+
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from absl import flags
+from tqdm import tqdm
+
+from mtl_jax import balancing, cli, whole
+from mtl_jax.benchmark import study
+from mtl_jax.config import PLAIN_BALANCING
+from mtl_jax.data import datasets
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder that receives the runs", required=True)
+_METHODS = flags.DEFINE_list("methods", list(balancing.BALANCERS), "what to compare, beside equal and tuned weights")
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "of the runs that are compared")
+_EPOCHS = flags.DEFINE_integer("epochs", 10, "passes over the 400 images, 50 steps each", lower_bound=1)
+_JOBS = flags.DEFINE_integer("jobs", 2, "runs at a time", lower_bound=1)
+_DATA_DIR = flags.DEFINE_string("data_dir", "data", "where the pictures are, or will be")
+
+
+def main() -> None:
+    root, seeds = Path(_WORKDIR.value), [int(seed) for seed in _SEEDS.value]
+    methods = {study.EQUAL: study.weights([1.0] * len(study.TASKS))}
+    for method in _METHODS.value:
+        if method != PLAIN_BALANCING:
+            balancing.parse(method)
+        methods[method.replace(":", "_")] = method
+    datasets.prepare(study.BUILDER, Path(_DATA_DIR.value), None)  # by this process, before the others read it
+    single, tuning = study.singles(seeds), study.tuning()
+    _train([*single, *tuning, *study.balanced(methods, seeds)], root)
+    results = study.Study(root, single)
+    methods[study.TUNED] = max(tuning, key=lambda run: results.row([run]).gain).balancing
+    _train(study.balanced({study.TUNED: methods[study.TUNED]}, seeds), root)
+    rows = [results.row(study.balanced({name: method}, seeds)) for name, method in methods.items()]
+    rows.sort(key=lambda row: row.gain, reverse=True)
+    print(f"\n{results.table(rows)}\n\n{study.TUNED}: {methods[study.TUNED]}")
+    whole.write_json(
+        root / "study.json",
+        {
+            "epochs": _EPOCHS.value,
+            "seeds": seeds,
+            "methods": methods,
+            "single": results.reference,
+            "tuning": {run.balancing: results.row([run]).gains for run in tuning},
+            "rows": {row.name: {"scores": row.scores, "gains": row.gains, "diverged": row.diverged} for row in rows},
+        },
+    )
+
+
+def _train(runs: Sequence[study.Run], root: Path) -> None:
+    with ProcessPoolExecutor(
+        _JOBS.value, multiprocessing.get_context("spawn"), initializer=study.init_process
+    ) as processes:
+        jobs = [processes.submit(study.train, run, root, _EPOCHS.value, _DATA_DIR.value) for run in runs]
+        try:
+            for job in tqdm(as_completed(jobs), total=len(jobs), unit="run"):
+                job.result()
+        except BaseException:
+            processes.shutdown(cancel_futures=True)
+            raise
+
+
+if __name__ == "__main__":
+    cli.run(main)
