@@ -16,7 +16,7 @@ def cagrad(*, c: float = 0.4) -> Balancer:
     Hence the weights 1 / T + c |g_0| w_t / |g_w|. With c = 0 it is the mean, for c to infinity MGDA's direction.
 
     Shared parameters are those whose gradients form the Gramian. Cost: a backward pass and a gradient to them a task; w
-    is exact (`solvers.conflict_averse`), at most 12 tasks. The weights sum to 1 + c |g_0| / |g_w|, as in the paper's
+    is exact up to 12 tasks (`solvers.conflict_averse`). The weights sum to 1 + c |g_0| / |g_w|, as in the paper's
     algorithm; its code divides by 1 + c², other code by 1 + c, which a learning rate can do. |g_w| is taken to be no
     smaller than what rounding leaves of a sum that is 0. A task without gradient has weight 0 and counts nowhere.
 

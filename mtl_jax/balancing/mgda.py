@@ -21,8 +21,8 @@ def mgda(*, normalization: Normalization = "none") -> Balancer:
 
     Shared parameters are those whose gradients form the Gramian.
 
-    Cost: a backward pass and a gradient to the shared parameters a task; exact solution by `solvers.min_norm`, at most
-    12 tasks. The weights sum to 1. A task without gradient has weight 0 and the others are balanced among themselves
+    Cost: a backward pass and a gradient to the shared parameters a task; solution by `solvers.min_norm`, exact up
+    to 12 tasks. The weights sum to 1. A task without gradient has weight 0 and the others are balanced among themselves
     (strictly, 0 is in the hull then, and no step would be taken).
 
     Args:

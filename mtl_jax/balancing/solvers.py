@@ -9,7 +9,9 @@ What they share:
   are those of the problem without it; with no gradient at all every weight is 0.
 * Exactness. The quadratic programs and CAGrad's are solved by enumeration: for every set of tasks that may carry weight
   there is a closed form, all 2^T are computed at once, and the conditions of optimality tell the right one. No
-  iteration has to converge. T = 10 is 1023 systems of ten equations, 4 ms on a CPU core.
+  iteration has to converge. T = 10 is 1023 systems of ten equations, 4 ms on a CPU core. For more than 12 tasks an
+  active-set method takes the place (`active_set.py`), whose accuracy is about 8 T eps, and which need not give equal
+  tasks equal weights: the direction is the same.
 * Ties. Where gradients depend on one another several weights give one and the same direction; the mean of those found
   is returned, so that equal tasks get equal weights and the order of the tasks does not matter.
 
@@ -18,13 +20,17 @@ Accuracy: the conditions of optimality hold within about 10 T eps, relative to t
 condition number of the cosines of the tasks that carry weight.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-MAX_TASKS = 12  # of the enumeration: 4095 systems, 10 MB; each further task doubles both time and memory
+from mtl_jax.balancing.active_set import nonnegative
+
+ENUMERATED = 12  # tasks at most: 4095 systems, 10 MB; each further task doubles both time and memory
+LEVEL_STEPS = 20  # three times what random problems of 100 tasks take
 NEWTON_STEPS = 30  # twice what the hardest problems of the tests take
 
 
@@ -57,7 +63,12 @@ def take_apart(gramian: jax.Array) -> Gradients:
 def min_norm(gramian: jax.Array) -> jax.Array:
     """The point of least norm in the convex hull of the gradients: argmin of wᵀ G w over w >= 0, sum of w = 1."""
     gradients = take_apart(gramian)
-    masks = _subsets(gradients)
+    if len(gramian) > ENUMERATED:
+        # Of all v >= 0 the multiple of the solution minimises vᵀ C v / 2 + (q·v - 1)² / 2, in the terms used below.
+        q = _relative(1 / gradients.norms, gradients.present)
+        v, _ = nonnegative(gradients.cosines + q[:, None] * q[None, :], q)
+        return _scaled_to_sum((v * q)[None], 1)[0]
+    masks = _subsets(len(gramian))
     # In v = norms * w: minimise vᵀ C v with q·v constant, q = 1 / norms. Adding the square of the constant, q qᵀ,
     # makes the system regular wherever the gradients are affinely independent; the scale of q is free in each set.
     q = _relative(1 / gradients.norms, gradients.present)
@@ -81,14 +92,16 @@ def dual_cone(gramian: jax.Array) -> jax.Array:
     """
     gradients = take_apart(gramian)
     tasks = len(gramian)
-    masks = jnp.concatenate([jnp.zeros((1, tasks), bool), _subsets(gradients)])  # the empty set: nothing to correct
-    cosines = gradients.cosines
+    cosines, present = gradients.cosines, gradients.present
     # Of unit gradients, v = e_i + u with u >= 0: C u = -C e_i on the set, all right-hand sides i at once.
-    u, regular = _solve_sets(jnp.broadcast_to(cosines, (len(masks), tasks, tasks)), -cosines[None], masks)
-    u = jnp.maximum(jnp.swapaxes(u, 1, 2), 0)  # [sets, i, j]
-    slack = cosines[None] + jnp.einsum("sij,jk->sik", u, cosines, precision=jax.lax.Precision.HIGHEST)
-    u = jax.vmap(_optimal, in_axes=(1, 1, None))(u, slack, regular)
-    present = gradients.present
+    if tasks > ENUMERATED:
+        u, _ = jax.vmap(nonnegative, in_axes=(None, 0))(cosines, -cosines)
+    else:
+        masks = jnp.concatenate([jnp.zeros((1, tasks), bool), _subsets(tasks)])  # the empty set: nothing to correct
+        u, regular = _solve_sets(jnp.broadcast_to(cosines, (len(masks), tasks, tasks)), -cosines[None], masks)
+        u = jnp.maximum(jnp.swapaxes(u, 1, 2), 0)  # [sets, i, j]
+        slack = cosines[None] + jnp.einsum("sij,jk->sik", u, cosines, precision=jax.lax.Precision.HIGHEST)
+        u = jax.vmap(_optimal, in_axes=(1, 1, None))(u, slack, regular)
     ratio = jnp.where(present[:, None] & present[None, :], gradients.norms[:, None] / gradients.norms[None, :], 0)
     return jnp.diag(present.astype(u.dtype)) + u * ratio
 
@@ -102,13 +115,36 @@ def conflict_averse(gramian: jax.Array, c: float) -> jax.Array:
     """
     gradients = take_apart(gramian)
     norms, cosines, present = gradients
-    masks = _subsets(gradients)
     tiny = jnp.finfo(norms.dtype).tiny
     q = _relative(1 / norms, present)
     lengths = jnp.where(present, norms / jnp.max(jnp.where(present, norms, tiny)), 0)
     mean = _times(lengths[None], cosines)[0]  # products of the unit gradients with g_0, up to a factor
     h = mean / jnp.sqrt(jnp.maximum(lengths @ mean, tiny))  # the factor: now with g_0 / |g_0|
     h = jnp.clip(h, -1, 1)
+    nearest = _scaled_to_sum((min_norm(gramian) * lengths)[None], 1)[0]
+
+    def program(v: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Value `[S]` and derivative `[S, T]` at v `[S, T]`, where q·v is 1."""
+        products = _times(v, cosines)
+        length = jnp.sqrt(jnp.maximum(jnp.sum(v * products, axis=1, keepdims=True), 0))
+        derivative = h[None, :] + c * products / jnp.maximum(length, tiny)
+        scale = jnp.maximum(v @ q, tiny)
+        return (v @ h + c * length[:, 0]) / scale, derivative
+
+    if len(gramian) > ENUMERATED:
+        best = _level_set(cosines, q, h, c, program(nearest[None])[0][0])
+    else:
+        best = _best_set(gradients, q, h, c, program)
+    candidates = jnp.stack([best, nearest])
+    w = _scaled_to_sum(candidates * q[None, :], 1)
+    values, _ = program(candidates)
+    return jnp.where((values[0] <= values[1]) & (jnp.sum(best) > 0), w[0], w[1])  # with c = 0 no set has an optimum
+
+
+def _best_set(gradients: Gradients, q: jax.Array, h: jax.Array, c: float, program: Callable[..., Any]) -> jax.Array:
+    """v of CAGrad's program by enumeration; 0 where no set has an optimum."""
+    cosines, tiny = gradients.cosines, jnp.finfo(q.dtype).tiny
+    masks = _subsets(len(q))
     sides = jnp.where(masks, q[None, :], 0), jnp.where(masks, h[None, :], 0)
     solved, regular = _solve_sets(
         jnp.broadcast_to(cosines, (len(masks), *cosines.shape)), jnp.stack(sides, axis=-1), masks
@@ -119,22 +155,35 @@ def conflict_averse(gramian: jax.Array, c: float) -> jax.Array:
     level = (xy + jnp.sqrt(jnp.maximum(discriminant, 0))) / jnp.maximum(xx, tiny)
     v = _scaled_to_sum(jnp.maximum(level[:, None] * x - y, 0), 1)
 
-    def program(v: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Value `[S]` and derivative `[S, T]` at v `[S, T]`, where q·v is 1."""
-        products = _times(v, cosines)
-        length = jnp.sqrt(jnp.maximum(jnp.sum(v * products, axis=1, keepdims=True), 0))
-        derivative = h[None, :] + c * products / jnp.maximum(length, tiny)
-        scale = jnp.maximum(v @ q, tiny)
-        return (v @ h + c * length[:, 0]) / scale, derivative
-
     value, derivative = program(v)
-    slack = jnp.where(present[None, :], derivative - value[:, None] * q[None, :], 0)
-    best = _optimal(v, slack, regular & (discriminant > 0))
-    nearest = _scaled_to_sum((min_norm(gramian) * lengths)[None], 1)[0]
-    candidates = jnp.stack([best, nearest])
-    w = _scaled_to_sum(candidates * q[None, :], 1)
-    values, _ = program(candidates)
-    return jnp.where((values[0] <= values[1]) & (jnp.sum(best) > 0), w[0], w[1])  # with c = 0 no set has an optimum
+    slack = jnp.where(gradients.present[None, :], derivative - value[:, None] * q[None, :], 0)
+    return _optimal(v, slack, regular & (discriminant > 0))
+
+
+def _level_set(cosines: jax.Array, q: jax.Array, h: jax.Array, c: float, level: jax.Array) -> jax.Array:
+    """v of CAGrad's program for many tasks.
+
+    The value λ is the optimum where the largest (λ q - h) · v over v >= 0 of length 1 is c. That is a convex, rising
+    function of λ, and what attains it is a nonnegative least-squares problem's solution: Newton's method comes down on
+    the root from any larger value.
+
+    Args:
+        level: the value at any point.
+    """
+    tiny = jnp.finfo(q.dtype).tiny
+
+    def step(_: int, carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        level, _, inside = carry
+        side = level * q - h
+        v, inside = nonnegative(cosines, side, inside)
+        reached = jnp.sqrt(jnp.maximum(side @ v, 0))
+        slope = (q @ v) / jnp.maximum(reached, tiny)
+        moved = level - jnp.maximum(reached - c, 0) / jnp.maximum(slope, tiny)
+        return jnp.where(reached > c, moved, level), v, inside
+
+    start = (level, jnp.zeros_like(q), jnp.zeros(len(q), bool))
+    _, v, _ = jax.lax.fori_loop(0, LEVEL_STEPS, step, start)
+    return _scaled_to_sum(v[None], 1)[0]
 
 
 def power_point(gramian: jax.Array, power: float) -> jax.Array:
@@ -183,14 +232,8 @@ def power_point(gramian: jax.Array, power: float) -> jax.Array:
     return jnp.where(present, y * jnp.exp(-2 / (1 + power) * logs), 0)
 
 
-def _subsets(gradients: Gradients) -> jax.Array:
+def _subsets(tasks: int) -> jax.Array:
     """All sets of tasks but the empty one, `[2^T - 1, T]`."""
-    tasks = len(gradients.norms)
-    if tasks > MAX_TASKS:
-        raise ValueError(
-            f"{tasks} tasks: this method looks at every set of tasks and takes at most {MAX_TASKS}; "
-            "use one that does not (nash_mtl, fairgrad, imtl_g, aligned_mtl) or sum the losses of some tasks first"
-        )
     return jnp.asarray((np.arange(1, 2**tasks)[:, None] >> np.arange(tasks)[None, :]) & 1, bool)
 
 

@@ -16,7 +16,7 @@ def upgrad() -> Balancer:
     scaled by s contributes s times its projection, which itself does not depend on the scales.
 
     Shared parameters are those whose gradients form the Gramian. Cost: a backward pass and a gradient to them a task;
-    the T quadratic programs are solved exactly and together (`solvers.dual_cone`), at most 12 tasks. Every weight is at
+    the T quadratic programs are solved together (`solvers.dual_cone`), exactly up to 12 tasks. Every weight is at
     least 1 / T, so they sum to 1 or more. A task without gradient has weight 0 and counts nowhere. No hyper-parameters.
 
     Gradients opposite to each other within the square root of eps (3e-4 in float32) count as opposite or not as

@@ -191,9 +191,68 @@ def test_ten_tasks():
     assert np.isfinite(conflict_averse(gramian, 0.5)).all()
 
 
-def test_too_many_tasks_are_refused():
-    with pytest.raises(ValueError, match="13 tasks"):
-        solvers.min_norm(jnp.eye(13))
+def jacobian_of_many(kind, seed):
+    """[40, 64], with the properties of `jacobian`'s."""
+    rng = np.random.default_rng([KINDS.index(kind), seed])
+    j = np.concatenate([jacobian(kind, 8, 5 * seed + part) for part in range(5)])
+    return (
+        j @ rng.normal(size=(16, 64))
+        if kind == "rank_deficient"
+        else np.hstack([j, rng.normal(size=(40, 48)) * j.std()])
+    )
+
+
+awkward_kinds = pytest.mark.parametrize(
+    "kind", ["random", "scaled", "rank_deficient", *map(slow, KINDS[4:]), slow("similar")]
+)
+
+
+@awkward_kinds
+def test_forty_tasks(kind):
+    """By what the programs' optima have to satisfy, relative to the gradients' norms; float32."""
+    for seed in SEEDS:
+        j = jacobian_of_many(kind, seed)
+        norms = np.linalg.norm(j, axis=1)
+        unit = j / np.where(norms > 0, norms, 1)[:, None]
+        gramian = jnp.asarray(j @ j.T, jnp.float32)
+
+        w = np.asarray(min_norm(gramian), np.float64)
+        assert w.min() >= 0
+        assert w.sum() == pytest.approx(1, rel=1e-5)
+        d = w @ j
+        present = norms > 0
+        scale = np.linalg.norm(d) if np.linalg.norm(d) > 1e-3 * norms[present].min() else norms[present].min()
+        assert (unit @ d)[present].min() >= (d @ d / norms[present]).min() - 1e-3 * scale, (kind, seed)
+
+        v = np.asarray(dual_cone(gramian), np.float64)
+        projected = v @ j
+        assert ((projected @ unit.T)[present] / norms[present, None]).min() >= -2e-3, (kind, seed)
+
+        # Strong duality: the worst task's gain equals the value of the weights' program.
+        w = np.asarray(conflict_averse(gramian, 0.5), np.float64)
+        mean, combined = j[present].sum(0) / len(j), w @ j
+        radius = 0.5 * np.linalg.norm(mean)
+        direction = mean + radius * combined / np.linalg.norm(combined)
+        value = combined @ mean + radius * np.linalg.norm(combined)
+        assert (j @ direction)[present].min() >= value - 1e-3 * np.linalg.norm(direction) * norms[present].min(), (
+            kind,
+            seed,
+        )
+
+
+@awkward_kinds
+def test_both_ways_agree(kind, monkeypatch):
+    """Enumeration and the active-set method: the same directions."""
+    for tasks in (2, 5):
+        j = jacobian(kind, tasks, 0)
+        gramian = jnp.asarray(j @ j.T, jnp.float32)
+        programs = (solvers.min_norm, solvers.dual_cone, partial(solvers.conflict_averse, c=0.4))
+        expected = [np.asarray(solve(gramian), np.float64) @ j for solve in programs]
+        with monkeypatch.context() as patch:
+            patch.setattr(solvers, "ENUMERATED", 1)
+            found = [np.asarray(solve(gramian), np.float64) @ j for solve in programs]
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, atol=2e-4 * np.linalg.norm(j, axis=1).max())
 
 
 @pytest.mark.parametrize("scale", [1e-12, slow(1e-6), 1.0, slow(1e6), 1e12])
