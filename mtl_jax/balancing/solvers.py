@@ -178,11 +178,11 @@ def _level_set(cosines: jax.Array, q: jax.Array, h: jax.Array, c: float, level: 
         v, inside = nonnegative(cosines, side, inside)
         reached = jnp.sqrt(jnp.maximum(side @ v, 0))
         slope = (q @ v) / jnp.maximum(reached, tiny)
-        moved = level - jnp.maximum(reached - c, 0) / jnp.maximum(slope, tiny)
-        return jnp.where(reached > c, moved, level), v, inside
+        lower = level - jnp.maximum(reached - c, 0) / jnp.maximum(slope, tiny)
+        return jnp.where(reached > c, lower, level), v, inside
 
     start = (level, jnp.zeros_like(q), jnp.zeros(len(q), bool))
-    _, v, _ = jax.lax.fori_loop(0, LEVEL_STEPS, step, start)
+    v = jax.lax.fori_loop(0, LEVEL_STEPS, step, start)[1]
     return _scaled_to_sum(v[None], 1)[0]
 
 
