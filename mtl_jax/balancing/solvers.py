@@ -173,7 +173,7 @@ def _level_set(cosines: jax.Array, q: jax.Array, h: jax.Array, c: float, level: 
     tiny = jnp.finfo(q.dtype).tiny
 
     def step(_: int, carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        level, _, inside = carry
+        level, _previous, inside = carry
         side = level * q - h
         v, inside = nonnegative(cosines, side, inside)
         reached = jnp.sqrt(jnp.maximum(side @ v, 0))
