@@ -155,7 +155,9 @@ def value_and_grad(
             )
             shared_grad = decision.gradient if decision.gradient is not None else combine(jacobian, decision.weights)
             factors = jnp.ones(len(tasks)) if decision.specific is None else decision.specific
-            specific_grad = combine(stack([row[1] for row in rows]), factors)
+            specific_grad = _weighted_sum(
+                [row[1] for row in rows], factors
+            )  # unstacked: they are zero but for one task's
         if encoder is not None:
             (shared_grad,), aux = encoder(shared_grad), (encoded, aux)
         return Balanced(
@@ -179,6 +181,13 @@ def _alone(losses: Sequence[jax.Array], position: int) -> tuple[Any, ...]:
     return tuple(
         jnp.ones_like(loss) if i == position else Zero(jax.typeof(loss).to_tangent_aval())
         for i, loss in enumerate(losses)
+    )
+
+
+def _weighted_sum(trees: Sequence[Tree], factors: jax.Array) -> Tree:
+    return jax.tree.map(
+        lambda *leaves: sum(factor.astype(leaf.dtype) * leaf for factor, leaf in zip(factors, leaves, strict=True)),
+        *trees,
     )
 
 
