@@ -100,6 +100,7 @@ def init_process() -> None:
     os.environ["NPROC"] = "1"  # XLA's threads
     workers.init_worker()
     cli.enable_compilation_cache()
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # many short runs share many small programs
     resnet.VARIANTS[BACKBONE] = resnet.Variant(BasicBlock, (2, 2, 2, 2), width=16)
     backbones.BACKBONES[BACKBONE] = ResNet
 
@@ -118,7 +119,6 @@ def train(run: Run, root: Path, epochs: int, data_dir: str) -> None:
         results = None
     whole.write_json(folder / SCORES, results)
     shutil.rmtree(folder / checkpoint.FOLDER)
-    jax.clear_caches()  # the next run's programs are others, and a process has many runs
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ class _Run:
                 due = train.checkpoint_every > 0 and self.step % train.checkpoint_every == 0
                 saves = epoch_ends or due or stops
                 if self.step % train.log_every == 0 or saves:
-                    means = self._flush(pending, time.perf_counter() - started)
+                    means = self._flush(pending, started)
                     bar.set_postfix(loss=f"{means['loss/total']:.3f}", epoch=self.step // self.steps_per_epoch)
                     pending, started = [], time.perf_counter()
                 score = None
@@ -213,9 +213,10 @@ class _Run:
         """The next batch, on its way to the devices, and the position in the data after it."""
         return parallel.shard_batch(next(self.batches), self.mesh), self.batches.get_state()
 
-    def _flush(self, pending: list[tuple[int, Scalars]], seconds: float) -> dict[str, float]:
+    def _flush(self, pending: list[tuple[int, Scalars]], started: float) -> dict[str, float]:
         """Fetches what was logged since the last line, checks it and writes the means."""
         fetched = [(step, jax.tree.map(float, jax.device_get(scalars))) for step, scalars in pending]
+        seconds = time.perf_counter() - started  # now that the device has finished the steps
         for step, scalars in fetched:
             self._check_finite(step, scalars)
         self.checkpoints.check()

@@ -1,4 +1,5 @@
 import logging
+import time
 
 import jax
 import numpy as np
@@ -65,6 +66,36 @@ def test_log_names_every_loss_and_results_can_be_evaluated(tmp_path, data_dir, c
             prediction = maps[int(batch["index"][row])][None]
             accumulator.update(accumulator.metric.update(prediction, batch["depth"][row : row + 1]))
     assert accumulator.compute()["rmse"] == pytest.approx(results["depth"]["rmse"], rel=1e-5)
+
+
+class Late:
+    """A scalar that is still being computed."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __array__(self, dtype=None, copy=None):
+        time.sleep(0.25)
+        return np.asarray(self.value, dtype)
+
+
+def test_images_per_second_are_of_finished_steps(tmp_path, data_dir, monkeypatch):
+    """Steps are handed to the device and return before they are done."""
+    make = loop.make_train_step
+
+    def late(*args, **options):
+        step = make(*args, **options)
+
+        def train_step(*args):
+            arrays, scalars = step(*args)
+            return arrays, scalars | {"loss/total": Late(scalars["loss/total"])}
+
+        return train_step
+
+    monkeypatch.setattr(loop, "make_train_step", late)
+    fit(tiny.config(data_dir, log_every=3, eval_final_epochs=1), tmp_path)
+    _, compiled = (line for line in runs.lines(tmp_path) if line["kind"] == "train")
+    assert compiled["images_per_second"] <= 12 / (3 * 0.25)
 
 
 def test_best_and_latest_are_kept(tmp_path, data_dir, monkeypatch):
