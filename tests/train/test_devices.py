@@ -93,9 +93,9 @@ def train(name: str, model: models.MultiTaskModel, devices: int) -> dict[str, np
     step = make_train_step(state.graphdef, experiment.build_objective(config(name)), balancing=balancing)
     compiled = step.lower(state.arrays, batch).compile(compiler_options=COMPILER_OPTIONS)
     arrays, logged = compiled(state.arrays, batch)
-    model_arrays, optimizer, *memory = arrays
-    left = {"model": model_arrays, "optimizer": optimizer, "memory": memory, "logged": logged}
-    left["shares"] = np.array(shares)
+    left = {"model": arrays[0], "optimizer": arrays[1], "logged": logged, "shares": np.array(shares)}
+    if balancing is not None:
+        left["memory"] = arrays[2]
     leaves = jax.tree_util.tree_leaves_with_path(left)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves}
 
