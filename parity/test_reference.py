@@ -23,6 +23,9 @@ NETWORKS = [name for name in golden.manifest()["models"] if name not in BACKBONE
 # cross_stitch_pascal_resnet18. The last is not, but the largest.
 REDUNDANT = (
     "single_resnet50_depth",
+    "mtan_nyud_resnet50",
+    "pad_net_nyud_hrnet18",
+    "pad_net_pascal_hrnet18",
     "cross_stitch_nyud_resnet50",
     "nddr_cnn_nyud_resnet50",
     "nddr_cnn_pascal_resnet18",

@@ -29,6 +29,7 @@ def run(*args, prefix=()):
     return subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=SCRIPT.parents[1])
 
 
+@pytest.mark.slow
 def test_input_pascal(tmp_path):
     pytest.importorskip("torch")
     output = tmp_path / "numbers.json"

@@ -33,6 +33,7 @@ def output_shapes(model: models.MultiTaskModel, *shape: int):
     return jax.tree.map(jnp.shape, jax.eval_shape(apply, state, jax.ShapeDtypeStruct(shape, jnp.float32)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", [name for name in backbones.BACKBONES if name not in STRIDES])
 def test_single_task_on_every_other_backbone(backbone):
     model = abstract_model("single_task", backbone, ("semseg",))

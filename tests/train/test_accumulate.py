@@ -157,6 +157,7 @@ print(sorted(set(re.findall(r" (all-\\w+|collective-\\w+|reduce-scatter)(?:-star
 """
 
 
+@pytest.mark.slow
 def test_no_image_moves_between_devices():
     """Only sums do; and the numbers are those of one device."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

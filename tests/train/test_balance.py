@@ -52,6 +52,7 @@ def step():
         yield run
 
 
+@pytest.mark.slow
 def test_fixed_weights_give_the_step_of_the_objective(step):
     """The weights of the deep supervision are those of its tasks."""
     weights = {"semseg": 2.0, "depth": 0.5, "normals": 3.0}
@@ -96,6 +97,7 @@ def test_an_interrupted_run_remembers(tmp_path, data_dir, monkeypatch):
     assert Restored(experiment.load_config(tmp_path / "killed"), tmp_path / "killed", "latest").step == 6
 
 
+@pytest.mark.slow
 def test_features_are_those_of_models_that_have_them(step, tmp_path, data_dir):
     """The backbone's statistics move as well as the heads'."""
     arrays, logged = step("mgda_ub")

@@ -81,6 +81,7 @@ for devices in (8, 1, 2, 4):
 """
 
 
+@pytest.mark.slow
 def test_fewer_devices_go_on_from_a_checkpoint_of_eight(tmp_path, data_dir):
     """Where the state is split, and where it is whole."""
     command = [sys.executable, "-c", _ON_FEWER_DEVICES, str(data_dir), str(tmp_path)]
