@@ -20,7 +20,8 @@ from parity.reference.resnet import resnet  # noqa: E402
 BACKBONES = [name for name in golden.manifest()["models"] if name.startswith("backbone_")]
 NETWORKS = [name for name in golden.manifest()["models"] if name not in BACKBONES]
 # Put together from what others show: backbone and head of baseline_nyud_resnet50, and the fusion layers of
-# cross_stitch_pascal_resnet18. The last is not, but the largest.
+# cross_stitch_pascal_resnet18, MTAN of mtan_pascal_resnet18, PAD-Net of pad_net_nyud_hrnet18_aux. The last is not, but
+# the largest.
 REDUNDANT = (
     "single_resnet50_depth",
     "mtan_nyud_resnet50",
