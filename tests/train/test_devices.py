@@ -94,7 +94,7 @@ def train(name: str, model: models.MultiTaskModel, devices: int) -> dict[str, np
     compiled = step.lower(state.arrays, batch).compile(compiler_options=COMPILER_OPTIONS)
     arrays, logged = compiled(state.arrays, batch)
     left = {"model": arrays[0], "optimizer": arrays[1], "logged": logged, "shares": np.array(shares)}
-    if balancing is not None:
+    if 2 in arrays:  # of a method that remembers something
         left["memory"] = arrays[2]
     leaves = jax.tree_util.tree_leaves_with_path(left)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves}
