@@ -155,9 +155,8 @@ def value_and_grad(
             )
             shared_grad = decision.gradient if decision.gradient is not None else combine(jacobian, decision.weights)
             factors = jnp.ones(len(tasks)) if decision.specific is None else decision.specific
-            specific_grad = _weighted_sum(
-                [row[1] for row in rows], factors
-            )  # unstacked: they are zero but for one task's
+            # Not stacked: most are zero, each head having its own task's gradient alone.
+            specific_grad = _weighted_sum([row[1] for row in rows], factors)
         if encoder is not None:
             (shared_grad,), aux = encoder(shared_grad), (encoded, aux)
         return Balanced(
