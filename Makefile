@@ -10,7 +10,8 @@ RUN ?= runs/demo
 
 .PHONY: demo test test-slow format lock clean wheels bench-gpu bench-packages
 
-# One environment with all extras: the lock holds the versions everything was tested with.
+# One environment with all extras: the lock holds the versions everything was tested with. LibMTL, which some methods of
+# task balancing are compared with, asks for a torchvision that its methods do not need.
 $(VENV)/.installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable .
@@ -18,6 +19,7 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[dev,parity]"
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-deps LibMTL
 	touch $@
 
 demo: $(VENV)/.installed

@@ -183,17 +183,13 @@ def claim_workdir(config: Config, workdir: str | Path, *, resumes: bool, allow_c
     Raises:
         ValueError: the directory belongs to a run with another configuration; every difference is listed.
     """
-    if resumes:
-        old, new = flat(load_config(workdir)), flat(config)
-        changed = [name for name in new if old[name] != new[name] and name not in _FREE]
-        if changed:
-            listed = "; ".join(f"{name}: {old[name]!r} there, {new[name]!r} now" for name in changed)
-            if not allow_change:
-                raise ValueError(
-                    f"{workdir} holds a run with another configuration ({listed}); continue it with the old values, "
-                    "give another --workdir, or let it go on with the new ones by --allow_config_change"
-                )
-            logger.warning("%s goes on with another configuration: %s", workdir, listed)
+    if resumes and (listed := differences(config, workdir)):
+        if not allow_change:
+            raise ValueError(
+                f"{workdir} holds a run with another configuration ({listed}); continue it with the old values, "
+                "give another --workdir, or let it go on with the new ones by --allow_config_change"
+            )
+        logger.warning("%s goes on with another configuration: %s", workdir, listed)
     # Evaluation may be started from another folder, so the data's place is stored as an absolute path.
     stored = dataclasses.replace(
         config, data=dataclasses.replace(config.data, data_dir=str(data_dir(config).resolve()))
@@ -201,6 +197,17 @@ def claim_workdir(config: Config, workdir: str | Path, *, resumes: bool, allow_c
     path = Path(workdir) / CONFIG
     path.parent.mkdir(parents=True, exist_ok=True)
     whole.write(path, to_json(stored))
+
+
+def differences(config: Config, workdir: str | Path) -> str:
+    """What the run in a work directory has otherwise than this configuration, listed; empty if nothing that matters.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_config`.
+    """
+    old, new = flat(load_config(workdir)), flat(config)
+    changed = [name for name in new if old[name] != new[name] and name not in _FREE]
+    return "; ".join(f"{name}: {old[name]!r} there, {new[name]!r} now" for name in changed)
 
 
 def load_config(workdir: str | Path) -> Config:

@@ -3,10 +3,10 @@
     python scripts/study_balancing.py --workdir runs/balancing
     python scripts/study_balancing.py --workdir runs/balancing --methods dwa,cagrad:c=0.5 --seeds 0,1,2,3,4
 
-The embedded PASCAL-like pictures at 64x64, five tasks, a narrow ResNet-18 with a head for each task, from scratch, the
-same number of steps for every method. Fixed weights are tuned first, by runs with a seed of their own. Each run takes
-one core, --jobs of them at a time; what was scored is kept, so that the same command goes on after an interruption.
-Prints a table and writes WORKDIR/study.json.
+The embedded PASCAL-like pictures of 96x96, cut to 64x64, five tasks, a narrow ResNet-18 with a head for each task,
+from scratch, the same number of steps for every method. Fixed weights are tuned first, by runs with a seed of their
+own. Each run takes one core, --jobs of them at a time; what was scored is kept, so that the same command goes on after
+an interruption. Prints a table and writes WORKDIR/study.json.
 """
 
 import multiprocessing
@@ -25,7 +25,7 @@ from mtl_jax.data import datasets
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder that receives the runs", required=True)
 _METHODS = flags.DEFINE_list("methods", list(balancing.BALANCERS), "what to compare, beside equal and tuned weights")
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "of the runs that are compared")
-_EPOCHS = flags.DEFINE_integer("epochs", 10, "passes over the 400 images, 50 steps each", lower_bound=1)
+_EPOCHS = flags.DEFINE_integer("epochs", 4, "passes over the 400 images, 100 steps each", lower_bound=1)
 _JOBS = flags.DEFINE_integer("jobs", 2, "runs at a time", lower_bound=1)
 _DATA_DIR = flags.DEFINE_string("data_dir", "data", "where the pictures are, or will be")
 
@@ -62,10 +62,12 @@ def main() -> None:
 
 
 def _train(runs: Sequence[study.Run], root: Path) -> None:
+    options = (root, _EPOCHS.value, _DATA_DIR.value)
+    missing = [run for run in runs if not study.scored(run, *options)]
     with ProcessPoolExecutor(
         _JOBS.value, multiprocessing.get_context("spawn"), study.init_process, max_tasks_per_child=_RUNS_OF_A_PROCESS
     ) as processes:
-        jobs = [processes.submit(study.train, run, root, _EPOCHS.value, _DATA_DIR.value) for run in runs]
+        jobs = [processes.submit(study.train, run, *options) for run in missing]
         try:
             for job in tqdm(as_completed(jobs), total=len(jobs), unit="run"):
                 job.result()

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from absl import flags
 
-from mtl_jax import backbones, balancing
+from mtl_jax import backbones, balancing, experiment
 from mtl_jax.backbones import resnet
 from mtl_jax.benchmark import study
 from mtl_jax.train.loop import NonFiniteLossError
-from mtl_jax.train.step import make_train_step
 from tests.scripts import loaded
 
 BETTER = {"semseg": 0.5, "human_parts": 0.4, "sal": 0.6, "normals": 20.0, "edge": 0.05}
@@ -76,15 +75,18 @@ def prepared(monkeypatch, tmp_path):
 
 def test_a_run_that_diverges_is_over(prepared, monkeypatch):
     def fit(config, workdir):
-        (workdir / "checkpoints").mkdir(parents=True)
+        experiment.claim_workdir(config, workdir, resumes=False)
+        (workdir / "checkpoints").mkdir()
         raise NonFiniteLossError("nan")
 
     monkeypatch.setattr(study, "fit", fit)
     (run,) = study.balanced({"dwa": "dwa"}, [0])
+    assert not study.scored(run, prepared, 1, "")
     study.train(run, prepared, 1, "")
     assert json.loads((run.folder(prepared) / study.SCORES).read_text()) is None
-    monkeypatch.setattr(study, "fit", make_train_step)  # would not take these arguments
-    study.train(run, prepared, 1, "")
+    assert study.scored(run, prepared, 1, "elsewhere")
+    with pytest.raises(ValueError, match=r"dwa/0 .*train\.epochs: 1 there, 2 now"):
+        study.scored(run, prepared, 2, "")
 
 
 @pytest.mark.slow

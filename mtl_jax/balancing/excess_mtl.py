@@ -6,19 +6,19 @@ import jax.numpy as jnp
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
 
 
-def excess_mtl(*, step_size: float = 0.01) -> Balancer:
+def excess_mtl(*, step_size: float = 0.01, warm_up: int = 0) -> Balancer:
     """ExcessMTL (He et al., "Robust Multi-Task Learning with Excess Risks", ICML 2024, arXiv 2402.02009, sec. 3,
-    algorithm 1).
+    eq. 6, 7 and 9).
 
     The excess risk, the loss above the least one attainable, is estimated by a Taylor expansion whose Hessian is
-    replaced by the root of the summed squares of the gradients, as in Adagrad; relative to its first value it drives
-    multiplicative weights:
+    replaced by the root of the summed squares of the gradients, as in Adagrad; relative to what it was at first it
+    drives multiplicative weights:
 
         E_t = g_tᵀ diag(sum over the steps of g_t²)^(-1/2) g_t
         w_t <- w_t exp(step_size E_t / E_t at first),    then w <- w / sum of w
 
-    A noisy task, whose loss stays high but whose gradient vanishes on average, is not pushed up. While a task's
-    gradient has been zero, its E_t is 0; its first value is the first that is not.
+    A noisy task, whose loss stays high but whose gradient vanishes on average, is not pushed up. "At first" is the mean
+    over the first `warm_up` steps, in which the weights stay, or without them the first value that is not 0.
 
     Shared parameters: those the estimate runs over; the paper takes the whole shared trunk, and weighs the losses, so
     that its other parameters follow the weighted sum too.
@@ -28,14 +28,20 @@ def excess_mtl(*, step_size: float = 0.01) -> Balancer:
 
     Args:
         step_size: of the weights; 0.01 in the library LibMTL.
+        warm_up: steps of the mean; the paper's is the number of steps in three epochs (appendix C.1), and 0 what the
+            authors' code has.
     """
+
+    if warm_up < 0:
+        raise ValueError(f"warm_up is {warm_up}; it must be a number of steps, or 0")
 
     def init(num_tasks: int, shared: Tree) -> State:
         def squares(leaf: jax.Array) -> jax.Array:
             return jnp.zeros((num_tasks, *leaf.shape), jnp.promote_types(leaf.dtype, jnp.float32))
 
         zeros = jnp.zeros(num_tasks)
-        return {"squares": jax.tree.map(squares, shared), "first": zeros, "logits": zeros}
+        step = jnp.zeros((), jnp.int32)
+        return {"squares": jax.tree.map(squares, shared), "first": zeros, "logits": zeros, "step": step}
 
     def update(state: State, signals: Signals) -> tuple[Decision, State]:
         squares = jax.tree.map(lambda sums, new: sums + new.astype(sums.dtype) ** 2, state["squares"], signals.jacobian)
@@ -45,10 +51,12 @@ def excess_mtl(*, step_size: float = 0.01) -> Balancer:
             terms = jnp.where(root > 0, new.astype(root.dtype) ** 2 / jnp.where(root > 0, root, 1), 0)
             excess = excess + terms.reshape(len(excess), -1).sum(axis=1).astype(excess.dtype)
 
-        first = jnp.where(state["first"] > 0, state["first"], excess)
-        relative = jnp.where(first > 0, excess / jnp.where(first > 0, first, 1), 0)
+        first, warm = state["first"], state["step"] >= warm_up
+        first = jnp.where(warm, jnp.where(first > 0, first, excess), first + excess / max(warm_up, 1))
+        relative = jnp.where(warm & (first > 0), excess / jnp.where(first > 0, first, 1), 0)
         logits = jax.nn.log_softmax(state["logits"] + step_size * relative)  # no weight over- or underflows
         weights = jnp.exp(logits)
-        return Decision(weights, specific=weights), {"squares": squares, "first": first, "logits": logits}
+        state = {"squares": squares, "first": first, "logits": logits, "step": state["step"] + 1}
+        return Decision(weights, specific=weights), state
 
     return Balancer(init, update, "jacobian")

@@ -6,7 +6,7 @@ from mtl_jax.balancing.stateless import from_gramian
 
 
 def fairgrad(*, alpha: float = 2.0) -> Balancer:
-    """Fair resource allocation in multi-task learning (Ban & Ji, ICML 2024, arXiv 2402.15638, alg. 1).
+    """Fair resource allocation in multi-task learning (Ban & Ji, ICML 2024, arXiv 2402.15638, eq. 4, alg. 1).
 
     The d in a ball that maximises the sum of (g_t · d)^(1 - alpha) / (1 - alpha) is sum_t w_t g_t with G w = w^(-1 /
     alpha), element by element: w_t = (g_t · d)^-alpha. alpha = 1 is proportional fairness, Nash-MTL; 2 the least
@@ -19,7 +19,8 @@ def fairgrad(*, alpha: float = 2.0) -> Balancer:
     task without gradient has weight 0 and counts nowhere.
 
     Args:
-        alpha: > 0; kind of fairness. The paper tunes it for each data set and has no default; 2 is ours.
+        alpha: > 0; kind of fairness. The paper tunes it for each data set and has no default; 2 is ours, 1 that of the
+            library LibMTL.
     """
     if alpha <= 0:
         raise ValueError(f"alpha is {alpha}; it must be above 0 (0 would be the plain sum of the losses)")

@@ -10,7 +10,8 @@ _SMALLEST = 1e-8  # a loss at its lower bound has no logarithm
 
 
 def famo(*, learning_rate: float = 0.025, weight_decay: float = 1e-3, minimum: float = 0.0) -> Balancer:
-    """Fast adaptive multitask optimisation (Liu et al., NeurIPS 2023, arXiv 2306.03792, sec. 3, algorithms 1 and 2).
+    """Fast adaptive multitask optimisation (Liu et al., NeurIPS 2023, arXiv 2306.03792, sec. 3, algorithm 1;
+    appendix C, algorithm 2).
 
         w_t = c z_t / D_t,    z = softmax(ξ),    D_t = L_t - minimum + 1e-8,    c = 1 / (sum of z_t / D_t)
 
@@ -27,7 +28,7 @@ def famo(*, learning_rate: float = 0.025, weight_decay: float = 1e-3, minimum: f
 
     Args:
         learning_rate: of ξ; 0.025 in the library LibMTL.
-        weight_decay: γ, 1e-3 in algorithm 2; the paper tunes it for each data set.
+        weight_decay: γ, 1e-3 in algorithm 2; the paper tunes it for each data set (1e-5 in the authors' code).
         minimum: lower bound of all losses; smaller losses count as it.
     """
     optimizer = optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(learning_rate))

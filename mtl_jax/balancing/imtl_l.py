@@ -6,7 +6,7 @@ from mtl_jax.balancing.uncertainty import uncertainty
 
 def imtl_l(*, learning_rate: float = 1e-3) -> Balancer:
     """Learns scales that make all scaled losses equal (IMTL-L; Liu et al., "Towards Impartial Multi-task Learning",
-    ICLR 2021, sec. 3.2).
+    ICLR 2021, sec. 3.2, eq. 6).
 
     The model and the scales s_t minimise the sum over t of exp(s_t) L_t - s_t, so that w_t = exp(s_t) tends to
     1 / L_t. The paper arrives there without a likelihood, but the objective is that of `uncertainty` with regularizer 1

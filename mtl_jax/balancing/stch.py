@@ -17,7 +17,7 @@ def stch(
     ideal: Sequence[float] | None = None,
     warm_up: int = 0,
 ) -> Balancer:
-    """Smooth Tchebycheff scalarisation (Lin et al., ICML 2024, arXiv 2402.19078, sec. 3).
+    """Smooth Tchebycheff scalarisation (Lin et al., ICML 2024, arXiv 2402.19078, sec. 3, eq. 9).
 
     Descends on mu log(sum over t of exp(λ_t (L_t - z_t) / mu)), which tends to max over t of λ_t (L_t - z_t) as mu
     tends to 0. Its gradient weighs the tasks with
@@ -25,8 +25,9 @@ def stch(
         w_t = λ_t softmax(λ (L - z) / mu)_t.
 
     It compares the losses' values, which have to be of a common unit. With `warm_up` it compares log(L_t / m_t) in
-    place of L_t - z_t, as the paper's experiments with networks do, m_t being the mean of L_t over the first `warm_up`
-    steps; these steps descend on the sum over t of λ_t log L_t. The weights are then divided by L_t.
+    place of L_t - z_t, m_t being the mean of L_t over the first `warm_up` steps; these steps descend on the sum over t
+    of λ_t log L_t. The weights are then divided by L_t. That is not in eq. 9 but in the authors' code for networks,
+    where m_t is from the warm-up's end and the λ_t are 1; with 1 / T, mu has to be smaller.
 
     Shared parameters: any choice gives the same step, because all parameters follow the weighted sum.
     Weights: without warm-up the w_t / λ_t sum to 1, hence the weights to 1 / T for equal preferences of 1 / T, and to 1

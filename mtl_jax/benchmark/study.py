@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from mtl_jax import backbones, cli, whole, workers
+from mtl_jax import backbones, cli, experiment, whole, workers
 from mtl_jax import tasks as task_table
 from mtl_jax.backbones import ResNet, resnet
 from mtl_jax.config import PLAIN_BALANCING, Config, Data, Model, Optim, Train
@@ -23,9 +23,9 @@ from mtl_jax.train import checkpoint
 from mtl_jax.train.loop import NonFiniteLossError, fit
 
 TASKS = task_table.ordered(("semseg", "human_parts", "sal", "normals", "edge"))
-BUILDER = "rendered_scenes/pascal"
+BUILDER = "rendered_scenes/pascal_small"
 SCORES = "scores.json"
-BACKBONE = "resnet18_w16"
+BACKBONE = "resnet18_w8"
 SINGLE, EQUAL, TUNED, TUNING = "single", "equal", "tuned", "tuning"
 TUNING_SEED = 100
 _TABLE = tuple(task_table.get(task).loss_weight for task in TASKS)
@@ -64,7 +64,7 @@ class Run:
             ),
             Model("single_task" if len(self.tasks) == 1 else "baseline", BACKBONE, head="hrnet"),
             Optim("adam", lr=1e-3, weight_decay=1e-4),
-            Train(batch_size=8, epochs=epochs, eval_final_epochs=1, eval_batch_size=20, seed=self.seed),
+            Train(batch_size=4, epochs=epochs, eval_final_epochs=1, eval_batch_size=20, seed=self.seed),
             balancing=self.balancing,
         )
 
@@ -101,18 +101,30 @@ def init_process() -> None:
     workers.init_worker()
     cli.enable_compilation_cache()
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # many short runs share many small programs
-    resnet.VARIANTS[BACKBONE] = resnet.Variant(BasicBlock, (2, 2, 2, 2), width=16)
+    resnet.VARIANTS[BACKBONE] = resnet.Variant(BasicBlock, (2, 2, 2, 2), width=8)
     backbones.BACKBONES[BACKBONE] = ResNet
 
 
+def scored(run: Run, root: Path, epochs: int, data_dir: str) -> bool:
+    """Whether a run has been trained and scored.
+
+    Raises:
+        ValueError: it has been, with another configuration; every difference is listed.
+    """
+    folder = run.folder(root)
+    if not (folder / SCORES).is_file():
+        return False
+    if listed := experiment.differences(run.config(epochs, data_dir), folder):
+        raise ValueError(f"{folder} has been trained otherwise ({listed}); do as then, or give another --workdir")
+    return True
+
+
 def train(run: Run, root: Path, epochs: int, data_dir: str) -> None:
-    """Trains and scores a run, unless it is there; its checkpoints are not kept.
+    """Trains and scores a run; its checkpoints are not kept.
 
     A run whose loss is not finite any more has no results.
     """
     folder = run.folder(root)
-    if (folder / SCORES).is_file():
-        return
     try:
         results: Any = fit(run.config(epochs, data_dir), folder)
     except NonFiniteLossError:

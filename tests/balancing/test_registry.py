@@ -92,6 +92,37 @@ def test_vanishing_losses(name, num_tasks, scale):
     assert_finite(training(name, num_tasks)(scale))
 
 
+@every_method
+@pytest.mark.parametrize(
+    ("dtype", "loss_dtype", "x64"),
+    [
+        ("bfloat16", "bfloat16", False),
+        ("bfloat16", "float32", False),
+        ("float32", "float32", True),
+        ("float64", "float64", True),
+    ],
+)
+def test_dtypes(name, dtype, loss_dtype, x64):
+    """The state keeps its own; gradients have those of the parameters."""
+    balancer = BALANCERS[name]()
+
+    def loss_fn(shared, specific, scale):
+        values, aux = losses(shared, specific, scale)
+        return {task: value.astype(loss_dtype) for task, value in values.items()}, aux
+
+    with jax.enable_x64(x64):
+        shared, specific = {"w": jnp.zeros(4, dtype)}, {"offset": jnp.zeros(3, dtype)}
+        state = balancer.init(3, shared)
+        encode = (lambda shared, scale: (shared, ())) if balancer.features else None
+        grad = balancing.value_and_grad(loss_fn, balancer, ("t0", "t1", "t2"), encode=encode)
+        result = jax.eval_shape(grad, state, KEY, shared, specific, 1.0)
+        assert types(result.state) == types(state)
+        assert result.shared["w"].dtype == result.specific["offset"].dtype == dtype
+        if balancer.observe is not None:
+            values = jnp.stack([jnp.zeros((), loss_dtype)] * 3)
+            assert types(jax.eval_shape(balancer.observe, state, values, values)) == types(state)
+
+
 def signals(rows, values, key=KEY):
     jacobian = {"w": jnp.asarray(rows), "b": jnp.asarray(rows[:, :2])}
     return Signals(jnp.asarray(values), key, gramian(jacobian), jacobian)
@@ -212,6 +243,7 @@ def test_parse_several_parameters():
         ("dwa:temperature=nan", "parameter temperature .* is 'nan'; it must be a number"),
         ("dwa:window=1,window=2", "parameter window of the balancing method dwa is given twice"),
         ("dwa:window=0", "window 0; they must be positive"),
+        ("excess_mtl:warm_up=-1", "warm_up is -1; it must be a number of steps, or 0"),
         ("fixed:weights=1+x", r"is '1\+x'; it must be numbers joined by \"\+\" or none"),
         ("fixed:weights=1++2", r"is '1\+\+2'; it must be numbers joined by \"\+\" or none"),
         ("rlw:distribution=uniform", "is 'uniform'; it must be normal or dirichlet"),

@@ -163,6 +163,20 @@ def test_excess_mtl():
     np.testing.assert_allclose(decision.weights, growth / growth.sum(), rtol=1e-5)
 
 
+def test_excess_mtl_warm_up():
+    """E of two steps: 3, then 3 / sqrt(2); and 2, then 0. Their means are what the third counts by: 0, 4 / sqrt(8)."""
+    balancer = balancing.excess_mtl(step_size=0.1, warm_up=2)
+    state = None
+    for rows in ([[3, 0], [0, 2]], [[3, 0], [0, 0]]):
+        _, decision, state = act(balancer, rows, state=state)
+        np.testing.assert_allclose(decision.weights, [0.5, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(state["first"], [(3 + 3 / np.sqrt(2)) / 2, 1], rtol=1e-6)
+    _, decision, last = act(balancer, [[0, 0], [0, 2]], state=state)
+    growth = np.exp([0, 0.1 * 4 / np.sqrt(8)])
+    np.testing.assert_allclose(decision.weights, growth / growth.sum(), rtol=1e-5)
+    np.testing.assert_array_equal(last["first"], state["first"])
+
+
 def test_excess_mtl_first_estimate_is_the_first_that_is_not_zero():
     balancer = balancing.excess_mtl()
     _, _, state = act(balancer, [[0, 0], [1, 0]])

@@ -88,6 +88,7 @@ class RenderedScenes(tfds.core.GeneratorBasedBuilder):
         RenderedConfig(name="nyud"),
         RenderedConfig(name="nyud_tiny", height=96, width=128, num_train=12, num_val=5),
         RenderedConfig(name="pascal", kind="pascal", height=256, width=256),
+        RenderedConfig(name="pascal_small", kind="pascal", height=96, width=96),
         RenderedConfig(name="pascal_tiny", kind="pascal", height=96, width=96, num_train=12, num_val=5),
     ]
 
