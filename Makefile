@@ -10,13 +10,13 @@ RUN ?= runs/demo
 
 .PHONY: demo test test-slow format lock clean wheels bench-gpu bench-packages
 
-# One environment with all extras: the lock holds the versions everything was tested with. LibMTL, which some methods of
-# task balancing are compared with, asks for a torchvision that its methods do not need.
+# One environment with all extras: the lock holds the versions everything was tested with.
 $(VENV)/.installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable .
 	touch $@
 
+# LibMTL, with which methods of task balancing are compared, asks for a torchvision that these do not need.
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable ".[dev,parity]"
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --no-deps LibMTL

@@ -1,4 +1,7 @@
-"""Our balancing methods against LibMTL's, on random gradients and losses; gradients are in single precision there."""
+"""Our balancing methods against LibMTL's, on random gradients and losses.
+
+Gradients that are stored one task after the other are in single precision there.
+"""
 
 import importlib
 import importlib.util
@@ -13,17 +16,18 @@ import pytest
 
 from mtl_jax.balancing.cagrad import cagrad
 from mtl_jax.balancing.dwa import dwa
+from mtl_jax.balancing.fixed import fixed
 from mtl_jax.balancing.geometric import geometric
 from mtl_jax.balancing.graddrop import graddrop
 from mtl_jax.balancing.gradnorm import gradnorm
 from mtl_jax.balancing.gradvac import gradvac
 from mtl_jax.balancing.imtl_g import imtl_g
 from mtl_jax.balancing.imtl_l import imtl_l
-from mtl_jax.balancing.mgda import mgda
+from mtl_jax.balancing.mgda import mgda, mgda_ub
 from mtl_jax.balancing.pcgrad import pcgrad
 from mtl_jax.balancing.rlw import rlw
 from mtl_jax.balancing.uncertainty import uncertainty
-from parity.jacobians import (
+from parity.balancers import (
     SIZE,
     Ours,
     assert_close,
@@ -87,19 +91,36 @@ def trainer(method, tasks, *, features=False):
     return Model()
 
 
+def slope(state):
+    """The gradient that Adam was given in its first step."""
+    return np.asarray(jax.tree.leaves(state)[1]) / (1 - 0.9)
+
+
+def put(listed, order):
+    assert sorted(listed) == sorted(order)
+    listed[:] = order
+
+
 @every_case
 @pytest.mark.parametrize("normalization", ["none", "l2", slow("loss"), slow("loss+")])
 def test_libmtl_mgda(libmtl, tasks, shift, normalization):
     jacobian, values = gradients(tasks, shift), losses(tasks)
     theirs = libmtl("MGDA", tasks).step(jacobian, values, mgda_gn=normalization)
-    # They sum the gradients as normalised, we (as the paper's authors) as they were. On an edge of the hull they keep a
-    # thousandth of the longer gradient; inside they stop after 250 steps.
+    # They sum the gradients as normalised, we (as the paper's authors) as they were. Where one gradient is itself the
+    # shortest vector they keep a thousandth of another; else they stop at a step that changes no weight by 1e-5.
     norms = np.linalg.norm(jacobian, axis=1)
     scale = {"none": 1, "l2": norms, "loss": values, "loss+": values * norms}[normalization]
     step = (our_weights(mgda(normalization=normalization), jacobian, values) / scale) @ jacobian
     assert np.linalg.norm(step) <= np.linalg.norm(theirs) * (1 + 1e-5)
     if tasks <= 3:  # with more they stop up to a fifth away
         assert_close(step, theirs, 2e-2)
+
+
+def test_libmtl_mgda_ub(libmtl):
+    """Gradients to the features of one image; those of several they sum before they take inner products."""
+    jacobian = gradients(2, 0.0)
+    theirs = libmtl("MGDA", 2, features=True).step(jacobian, np.ones(2), mgda_gn="none")
+    assert_same_step(mgda_ub(), theirs, jacobian, 1e-6)
 
 
 @pytest.mark.parametrize("shift", [-0.3, slow(0.0), slow(1.0)])
@@ -123,11 +144,6 @@ def test_libmtl_imtl(libmtl, tasks, shift):
     np.testing.assert_allclose(slope(ours.state["adam"]), -model.loss_scale.grad, rtol=1e-5, atol=1e-6)
 
 
-def slope(state):
-    """The gradient that Adam was given in its first step."""
-    return np.asarray(jax.tree.leaves(state)[1]) / (1 - 0.9)
-
-
 @every_case
 def test_libmtl_pcgrad(libmtl, monkeypatch, tasks, shift):
     jacobian = gradients(tasks, shift)
@@ -140,19 +156,16 @@ def test_libmtl_pcgrad(libmtl, monkeypatch, tasks, shift):
         assert_close(ours.decide(jacobian, seed=seed).weights @ jacobian, theirs, 1e-5)
 
 
-def put(listed, order):
-    assert sorted(listed) == sorted(order)
-    listed[:] = order
-
-
 @every_case
 def test_libmtl_gradvac(libmtl, monkeypatch, tasks, shift):
-    jacobian = gradients(tasks, shift)
+    jacobian, targets = gradients(tasks, shift), 0.5 * np.cos(np.arange(tasks**2.0)).reshape(tasks, tasks)
     drawn = iter(list(orders(tasks, 0)))
     monkeypatch.setattr(random, "shuffle", lambda listed: put(listed, next(drawn)))
-    # The first step alone: they move the target of a pair only where its cosine lies below it, the paper in any case.
-    theirs = libmtl("GradVac", tasks).step(jacobian, np.ones(tasks), beta=0.5)
-    assert_close(our_weights(gradvac(), jacobian) @ jacobian, theirs, 1e-5)
+    # One step alone: they move the target of a pair only where its cosine lies below it, the paper in any case.
+    ours, model = Ours(gradvac(), tasks), libmtl("GradVac", tasks)
+    ours.state, model.rho_T = {"targets": targets}, torch.as_tensor(targets, dtype=torch.float32)
+    theirs = model.step(jacobian, np.ones(tasks), beta=0.5)
+    assert_close(ours.decide(jacobian).weights @ jacobian, theirs, 1e-5)
 
 
 @every_case
@@ -185,17 +198,26 @@ def test_libmtl_gradnorm(libmtl, tasks, shift):
 def test_libmtl_dwa(libmtl, tasks):
     epochs = np.stack([losses(tasks, seed) for seed in range(3)], axis=1)
     ours, model = Ours(dwa(temperature=0.7, window=1), tasks), libmtl("DWA", tasks)
-    jacobian, model.train_loss_buffer = gradients(tasks, 0.0), epochs
-    for model.epoch in range(3):
-        theirs = model.step(jacobian, epochs[:, model.epoch], T=0.7)
-        assert_close(ours.weights(epochs[:, model.epoch]) @ jacobian, theirs, 1e-6)
+    jacobian = gradients(tasks, 0.0)
+    model.train_loss_buffer = epochs
+    for epoch in range(3):
+        model.epoch = epoch
+        theirs = model.step(jacobian, epochs[:, epoch], T=0.7)
+        assert_close(ours.weights(epochs[:, epoch]) @ jacobian, theirs, 1e-6)
+
+
+@pytest.mark.parametrize("tasks", [2, 5])
+def test_libmtl_fixed(libmtl, tasks):
+    jacobian, values = gradients(tasks, 0.0), losses(tasks)
+    theirs = libmtl("EW", tasks).step(jacobian, values)
+    assert_close(Ours(fixed(), tasks).weights(values) @ jacobian, theirs, 1e-12)
 
 
 @pytest.mark.parametrize("tasks", [2, 5])
 def test_libmtl_geometric(libmtl, tasks):
     jacobian, values = gradients(tasks, 0.0), losses(tasks)
     theirs = libmtl("GLS", tasks).step(jacobian, values)
-    assert_close(Ours(geometric(), tasks).weights(values) @ jacobian, theirs, 1e-9)
+    assert_close(Ours(geometric(), tasks).weights(values) @ jacobian, theirs, 1e-12)
 
 
 @pytest.mark.parametrize("tasks", [2, 5])

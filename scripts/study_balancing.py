@@ -29,8 +29,6 @@ _EPOCHS = flags.DEFINE_integer("epochs", 4, "passes over the 400 images, 100 ste
 _JOBS = flags.DEFINE_integer("jobs", 2, "runs at a time", lower_bound=1)
 _DATA_DIR = flags.DEFINE_string("data_dir", "data", "where the pictures are, or will be")
 
-_RUNS_OF_A_PROCESS = 16  # each leaves 200 MB of compiled programs behind
-
 
 def main() -> None:
     root, seeds = Path(_WORKDIR.value), [int(seed) for seed in _SEEDS.value]
@@ -43,11 +41,13 @@ def main() -> None:
     single, tuning = study.singles(seeds), study.tuning()
     _train([*single, *tuning, *study.balanced(methods, seeds)], root)
     results = study.Study(root, single)
-    methods[study.TUNED] = max(tuning, key=lambda run: results.row([run]).gain).balancing
-    _train(study.balanced({study.TUNED: methods[study.TUNED]}, seeds), root)
+    # The best weights have a folder of their own: with more seeds' references others may be the best.
+    name, method = study.tuned(max(tuning, key=lambda run: results.row([run]).gain))
+    methods[name] = method
+    _train(study.balanced({name: method}, seeds), root)
     rows = [results.row(study.balanced({name: method}, seeds)) for name, method in methods.items()]
     rows.sort(key=lambda row: row.gain, reverse=True)
-    print(f"\n{results.table(rows)}\n\n{study.TUNED}: {methods[study.TUNED]}")
+    print(f"\n{results.table(rows)}")
     whole.write_json(
         root / "study.json",
         {
@@ -63,10 +63,8 @@ def main() -> None:
 
 def _train(runs: Sequence[study.Run], root: Path) -> None:
     options = (root, _EPOCHS.value, _DATA_DIR.value)
-    missing = [run for run in runs if not study.scored(run, *options)]
-    with ProcessPoolExecutor(
-        _JOBS.value, multiprocessing.get_context("spawn"), study.init_process, max_tasks_per_child=_RUNS_OF_A_PROCESS
-    ) as processes:
+    missing = study.unscored(runs, *options)
+    with ProcessPoolExecutor(_JOBS.value, multiprocessing.get_context("spawn"), study.init_process) as processes:
         jobs = [processes.submit(study.train, run, *options) for run in missing]
         try:
             for job in tqdm(as_completed(jobs), total=len(jobs), unit="run"):

@@ -81,12 +81,12 @@ def test_a_run_that_diverges_is_over(prepared, monkeypatch):
 
     monkeypatch.setattr(study, "fit", fit)
     (run,) = study.balanced({"dwa": "dwa"}, [0])
-    assert not study.scored(run, prepared, 1, "")
+    assert study.unscored([run], prepared, 1, "") == [run]
     study.train(run, prepared, 1, "")
     assert json.loads((run.folder(prepared) / study.SCORES).read_text()) is None
-    assert study.scored(run, prepared, 1, "elsewhere")
+    assert study.unscored([run], prepared, 1, "elsewhere") == []
     with pytest.raises(ValueError, match=r"dwa/0 .*train\.epochs: 1 there, 2 now"):
-        study.scored(run, prepared, 2, "")
+        study.unscored([run], prepared, 2, "")
 
 
 @pytest.mark.slow

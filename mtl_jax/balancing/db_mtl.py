@@ -26,8 +26,8 @@ def db_mtl(*, beta: float = 0.9, sigma: float = 0.0) -> Balancer:
     Cost: one forward and T backward passes; memory for T gradients and, in the state, for T more: the u_t.
 
     Args:
-        beta: forgetting rate, below 1; 0.9 in the library LibMTL. 0 does without the moving average.
-        sigma: how fast it decays; 0 in LibMTL.
+        beta: forgetting rate, below 1; 0.9 in LibMTL's repository. 0 does without the moving average.
+        sigma: how fast it decays; 0 there.
     """
     if not 0 <= beta < 1:
         raise ValueError(f"beta is {beta}; it must be at least 0 and below 1")

@@ -18,7 +18,7 @@ def excess_mtl(*, step_size: float = 0.01, warm_up: int = 0) -> Balancer:
         w_t <- w_t exp(step_size E_t / E_t at first),    then w <- w / sum of w
 
     A noisy task, whose loss stays high but whose gradient vanishes on average, is not pushed up. "At first" is the mean
-    over the first `warm_up` steps, in which the weights stay, or without them the first value that is not 0.
+    over the first `warm_up` steps, in which the weights stay; with `warm_up` 0 it is the first value that is not 0.
 
     Shared parameters: those the estimate runs over; the paper takes the whole shared trunk, and weighs the losses, so
     that its other parameters follow the weighted sum too.
@@ -27,9 +27,9 @@ def excess_mtl(*, step_size: float = 0.01, warm_up: int = 0) -> Balancer:
     in float32 at least.
 
     Args:
-        step_size: of the weights; 0.01 in the library LibMTL.
-        warm_up: steps of the mean; the paper's is the number of steps in three epochs (appendix C.1), and 0 what the
-            authors' code has.
+        step_size: of the weights; 0.01 in LibMTL's repository.
+        warm_up: steps of the mean; the paper's is the number of steps in three epochs (appendix C.1). The authors' code
+            has none, and leaves the very first E_t as it is.
     """
 
     if warm_up < 0:

@@ -19,8 +19,8 @@ def fairgrad(*, alpha: float = 2.0) -> Balancer:
     task without gradient has weight 0 and counts nowhere.
 
     Args:
-        alpha: > 0; kind of fairness. The paper tunes it for each data set and has no default; 2 is ours, 1 that of the
-            library LibMTL.
+        alpha: > 0; kind of fairness. The paper tunes it for each data set and has no default; 2 is ours, 1 that of
+            LibMTL's repository.
     """
     if alpha <= 0:
         raise ValueError(f"alpha is {alpha}; it must be above 0 (0 would be the plain sum of the losses)")

@@ -27,7 +27,7 @@ def famo(*, learning_rate: float = 0.025, weight_decay: float = 1e-3, minimum: f
     moments of it.
 
     Args:
-        learning_rate: of ξ; 0.025 in the library LibMTL.
+        learning_rate: of ξ; 0.025 in the authors' code and in LibMTL's repository.
         weight_decay: γ, 1e-3 in algorithm 2; the paper tunes it for each data set (1e-5 in the authors' code).
         minimum: lower bound of all losses; smaller losses count as it.
     """

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
 
-_SMALLEST = 1e-12  # a loss below it counts as so large where its logarithm is taken
+_SMALLEST = 1e-12  # smaller losses count as this before the logarithm
 
 
 def stch(
@@ -27,15 +27,15 @@ def stch(
     It compares the losses' values, which have to be of a common unit. With `warm_up` it compares log(L_t / m_t) in
     place of L_t - z_t, m_t being the mean of L_t over the first `warm_up` steps; these steps descend on the sum over t
     of λ_t log L_t. The weights are then divided by L_t. That is not in eq. 9 but in the authors' code for networks,
-    where m_t is from the warm-up's end and the λ_t are 1; with 1 / T, mu has to be smaller.
+    where m_t is from the warm-up's end and the λ_t are 1; with λ_t = 1 / T their mu is mu / T here.
 
     Shared parameters: any choice gives the same step, because all parameters follow the weighted sum.
     Weights: without warm-up the w_t / λ_t sum to 1, hence the weights to 1 / T for equal preferences of 1 / T, and to 1
-    for preferences of 1. For one task w = 1.
+    for preferences of 1. For one task w = λ; with warm-up λ / L.
     Cost: one forward and one backward pass; the state holds `[T]` losses.
 
     Args:
-        mu: the larger, the smoother; 1 in the library LibMTL. To be tuned to the losses' scale times λ.
+        mu: the larger, the smoother; 1 in LibMTL's repository. To be tuned to the losses' scale times λ.
         preference: λ, positive, one a task; 1 / T each by default, as in the paper's simplex.
         ideal: z, the losses' lower bounds, one a task; 0 each by default. Not together with `warm_up`.
         warm_up: steps whose losses are averaged; 0 compares the losses as they are. The losses have to be positive.

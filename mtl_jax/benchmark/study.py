@@ -84,6 +84,11 @@ def weights(values: Sequence[float]) -> str:
     return "fixed:weights=" + "+".join(f"{value:g}" for value in values)
 
 
+def tuned(run: Run) -> tuple[str, str]:
+    """(name, method) of the weights that a run of `tuning` had."""
+    return run.group.replace(f"{TUNING}/", f"{TUNED}_"), run.balancing
+
+
 def tuning() -> list[Run]:
     """What fixed weights are chosen from: the task table's, each task's three times as large or small, equal ones."""
     candidates = [(1.0,) * len(TASKS), _TABLE]
@@ -105,18 +110,20 @@ def init_process() -> None:
     backbones.BACKBONES[BACKBONE] = ResNet
 
 
-def scored(run: Run, root: Path, epochs: int, data_dir: str) -> bool:
-    """Whether a run has been trained and scored.
+def unscored(runs: Sequence[Run], root: Path, epochs: int, data_dir: str) -> list[Run]:
+    """The runs that have no scores yet.
 
     Raises:
-        ValueError: it has been, with another configuration; every difference is listed.
+        FileNotFoundError, ValueError: one has scores, of another configuration or of none that can be read.
     """
-    folder = run.folder(root)
-    if not (folder / SCORES).is_file():
-        return False
-    if listed := experiment.differences(run.config(epochs, data_dir), folder):
-        raise ValueError(f"{folder} has been trained otherwise ({listed}); do as then, or give another --workdir")
-    return True
+    missing = []
+    for run in runs:
+        folder = run.folder(root)
+        if not (folder / SCORES).is_file():
+            missing.append(run)
+        elif listed := experiment.differences(run.config(epochs, data_dir), folder):
+            raise ValueError(f"{folder} has scores of another configuration ({listed}); give another --workdir")
+    return missing
 
 
 def train(run: Run, root: Path, epochs: int, data_dir: str) -> None:
@@ -129,8 +136,9 @@ def train(run: Run, root: Path, epochs: int, data_dir: str) -> None:
         results: Any = fit(run.config(epochs, data_dir), folder)
     except NonFiniteLossError:
         results = None
-    whole.write_json(folder / SCORES, results)
     shutil.rmtree(folder / checkpoint.FOLDER)
+    whole.write_json(folder / SCORES, results)
+    jax.clear_caches()  # 200 MB of compiled programs a run
 
 
 @dataclass(frozen=True)

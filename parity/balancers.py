@@ -1,7 +1,8 @@
-"""Our balancing methods on random gradients in float64, to be compared with those of other libraries.
+"""Our balancing methods on random gradients and losses in float64, to be compared with those of other libraries.
 
-Steps are compared, not weights: weights of dependent gradients are a matter of choice. Where two libraries differ the
-test says why; a tolerance looser than 1e-9 is theirs, not ours: our solutions meet the equations (tests/balancing).
+Of methods that read gradients, steps are compared and not weights, which are a matter of choice where gradients are
+dependent. Tests say where libraries differ, and why a tolerance is as loose as it is: our solutions meet their
+equations (tests/balancing).
 """
 
 from functools import partial
