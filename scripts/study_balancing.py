@@ -5,8 +5,9 @@
 
 The embedded PASCAL-like pictures of 96x96, cut to 64x64, five tasks, a narrow ResNet-18 with a head for each task,
 from scratch, the same number of steps for every method. Fixed weights are tuned first, by runs with a seed of their
-own. Each run takes one core, --jobs of them at a time; what was scored is kept, so that the same command goes on after
-an interruption. Prints a table and writes WORKDIR/study.json.
+own: from the better of equal ones and the task table's, each is made three times as large and as small. Each run takes
+one core, --jobs of them at a time; what was scored is kept, so that the same command goes on after an interruption.
+Prints a table and writes WORKDIR/study.json.
 """
 
 import multiprocessing
@@ -38,13 +39,14 @@ def main() -> None:
             balancing.parse(method)
         methods[method.replace(":", "_")] = method
     datasets.prepare(study.BUILDER, Path(_DATA_DIR.value), None)  # by this process, before the others read it
-    single, tuning = study.singles(seeds), study.tuning()
-    _train([*single, *tuning, *study.balanced(methods, seeds)], root)
+    single = study.singles(seeds)
+    _train(single, root)
     results = study.Study(root, single)
-    # The best weights have a folder of their own: with more seeds' references others may be the best.
-    name, method = study.tuned(max(tuning, key=lambda run: results.row([run]).gain))
-    methods[name] = method
-    _train(study.balanced({name: method}, seeds), root)
+    tuning: dict[str, float] = {}
+    best = _best(results, study.STARTS, tuning)
+    best = _best(results, [best, *study.variations(best)], tuning)
+    methods[study.tuned(best)] = study.weights(best)
+    _train(study.balanced(methods, seeds), root)
     rows = [results.row(study.balanced({name: method}, seeds)) for name, method in methods.items()]
     rows.sort(key=lambda row: row.gain, reverse=True)
     print(f"\n{results.table(rows)}")
@@ -55,10 +57,19 @@ def main() -> None:
             "seeds": seeds,
             "methods": methods,
             "single": results.reference,
-            "tuning": {run.balancing: results.row([run]).gains for run in tuning},
+            "tuning": tuning,
             "rows": {row.name: {"scores": row.scores, "gains": row.gains, "diverged": row.diverged} for row in rows},
         },
     )
+
+
+def _best(results: study.Study, candidates: Sequence[tuple[float, ...]], tuning: dict[str, float]) -> tuple[float, ...]:
+    """The fixed weights of the greatest multi-task performance; all are added to `tuning`."""
+    runs = study.tuning(candidates)
+    _train(runs, results.root)
+    gains = [results.row([run]).gain for run in runs]
+    tuning.update({run.balancing: gain for run, gain in zip(runs, gains, strict=True)})
+    return candidates[gains.index(max(gains))]
 
 
 def _train(runs: Sequence[study.Run], root: Path) -> None:

@@ -25,9 +25,12 @@ def score(root, run, values):
 
 
 def test_runs():
-    single, tuning = study.singles([0, 1]), study.tuning()
+    single = study.singles([0, 1])
+    tuning = study.tuning([*study.STARTS, *study.variations(study.STARTS[1])])
     assert [(run.tasks, run.seed) for run in single] == [((task,), seed) for seed in (0, 1) for task in study.TASKS]
     assert len({run.balancing for run in tuning}) == len(tuning) == 2 + 2 * len(study.TASKS)
+    assert study.variations((1, 6)) == [(3, 6), (1 / 3, 6), (1, 18), (1, 2)]
+    assert study.tuned((1 / 3, 6)) == "tuned_0.333333_6"
     runs = [*single, *tuning, *study.balanced({"dwa": "dwa", "dwa_window=5": "dwa:window=5"}, [0, 1])]
     assert len({run.group + str(run.seed) for run in runs}) == len(runs)
     for run in tuning:

@@ -26,9 +26,10 @@ TASKS = task_table.ordered(("semseg", "human_parts", "sal", "normals", "edge"))
 BUILDER = "rendered_scenes/pascal_small"
 SCORES = "scores.json"
 BACKBONE = "resnet18_w8"
-SINGLE, EQUAL, TUNED, TUNING = "single", "equal", "tuned", "tuning"
+SINGLE, EQUAL, TUNING = "single", "equal", "tuning"
 TUNING_SEED = 100
-_TABLE = tuple(task_table.get(task).loss_weight for task in TASKS)
+# Where tuning begins: equal weights, and the task table's.
+STARTS = ((1.0,) * len(TASKS), tuple(task_table.get(task).loss_weight for task in TASKS))
 
 
 @dataclass(frozen=True)
@@ -84,20 +85,27 @@ def weights(values: Sequence[float]) -> str:
     return "fixed:weights=" + "+".join(f"{value:g}" for value in values)
 
 
-def tuned(run: Run) -> tuple[str, str]:
-    """(name, method) of the weights that a run of `tuning` had."""
-    return run.group.replace(f"{TUNING}/", f"{TUNED}_"), run.balancing
-
-
-def tuning() -> list[Run]:
-    """What fixed weights are chosen from: the task table's, each task's three times as large or small, equal ones."""
-    candidates = [(1.0,) * len(TASKS), _TABLE]
-    for position in range(len(TASKS)):
-        for factor in (3, 1 / 3):
-            candidates.append(tuple(w * factor if i == position else w for i, w in enumerate(_TABLE)))
+def variations(values: Sequence[float]) -> list[tuple[float, ...]]:
+    """Weights of which each in turn is three times as large and as small."""
     return [
-        Run(f"{TUNING}/{'_'.join(f'{w:g}' for w in each)}", TASKS, weights(each), TUNING_SEED) for each in candidates
+        tuple(w * factor if i == position else w for i, w in enumerate(values))
+        for position in range(len(values))
+        for factor in (3, 1 / 3)
     ]
+
+
+def tuning(candidates: Sequence[Sequence[float]]) -> list[Run]:
+    """One run for each choice of fixed weights, with a seed that the comparison does not have."""
+    return [Run(f"{TUNING}/{_named(each)}", TASKS, weights(each), TUNING_SEED) for each in candidates]
+
+
+def tuned(values: Sequence[float]) -> str:
+    """The name of tuned weights among the methods."""
+    return f"tuned_{_named(values)}"
+
+
+def _named(values: Sequence[float]) -> str:
+    return "_".join(f"{value:g}" for value in values)
 
 
 def init_process() -> None:
