@@ -268,15 +268,17 @@ FLOAT32 = {
 # the rounding there changed that loss by 5e-8, single gradient norms by 1e-6, single parameters' changes by 3e-4.
 FLOAT64_SALIENCY = {"losses": 1e-7, "gradients": 5e-6, "step losses": 1e-7, "3 steps": 1e-3}
 # The pooled branch of the DeepLab heads normalises two values per channel; where they nearly agree, it amplifies the
-# rounding of everything before it, which in ResNet-50 is most. Changing every weight of single_resnet50_depth by 1e-15
-# of itself changed the twin's third loss by 6e-9 and single elements' changes over three steps by 1.3e-3.
+# rounding of everything before it, which in ResNet-50 is most. Changing every weight by 1e-15 of itself changed single
+# elements' changes over three steps in the twin of baseline_pascal_resnet18 by up to 1.7e-6 (four draws), in that of
+# single_resnet50_depth by 1.3e-3, and there the third loss by 6e-9.
+FLOAT64_RESNET18 = {"3 steps": 1e-5}
 FLOAT64_RESNET50 = {"step losses": 1e-8, "3 steps": 3e-3}
 FLOAT32_RESNET50 = {"train": 2e-2, "buffers": 5e-3}
 
 
 def float64_bounds(name: str, *, original: bool) -> dict[str, float]:
     """The bounds of a Flax network in float64, against the twin or the original (its recorded numbers too)."""
-    bounds = FLOAT64 | (FLOAT64_RESNET50 if "resnet50" in name else {})
+    bounds = FLOAT64 | (FLOAT64_RESNET18 if "resnet18" in name else FLOAT64_RESNET50 if "resnet50" in name else {})
     return bounds | (FLOAT64_SALIENCY if original and "sal" in golden.info(name)["tasks"] else {})
 
 

@@ -57,7 +57,9 @@ def data_parallel(torch, module, images, number):
     return torch.cat([replica(part) for replica, part in parts])
 
 
-@pytest.mark.parametrize("groups", [1, 2, 3, 6])
+@pytest.mark.parametrize(
+    "groups", [1, pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(6, marks=pytest.mark.slow)]
+)
 def test_groups_are_the_replicas_of_data_parallel(torch, groups):
     rng = np.random.default_rng(0)
     images = [rng.standard_normal((6, 3, 8, 10)) + 2 * rng.standard_normal((6, 3, 1, 1)) for _ in range(STEPS)]

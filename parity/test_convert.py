@@ -34,9 +34,8 @@ def _stored(workdir):
     return weights.to_torch(state.model())
 
 
-@pytest.mark.parametrize(
-    "name", ["single_resnet18_semseg21", pytest.param("mti_net_nyud_hrnet18", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["single_resnet18_semseg21", "mti_net_nyud_hrnet18"])
 def test_a_model_goes_to_torch_and_comes_back(tmp_path, name):
     initial.create_workdir(flax_run.config(name), tmp_path / "run", golden.state_dict(name))
     _convert(tmp_path / "run", tmp_path / "x.pth")

@@ -32,7 +32,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("decoded", [False, True])
-@pytest.mark.parametrize("size", [(48, 64), (64, 64)])
+@pytest.mark.parametrize("size", [(48, 64), pytest.param((64, 64), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", CASES)
 def test_samples(case, size, decoded, tmp_path):
     name, family, read, draws = CASES[case]

@@ -83,9 +83,9 @@ def family(name):
 
 
 def marks(name):
-    """Its group; the widest backbone adds nothing to those of its family but time."""
+    """Its group; the larger backbones add nothing to those of their family but time."""
     group = pytest.mark.xdist_group(family(name))
-    return [group, pytest.mark.slow] if name == "backbone_hrnet_w48" else [group]
+    return [group, pytest.mark.slow] if name.endswith(("_w32", "_w48", "_resnet50")) else [group]
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in RECORDED])
@@ -110,7 +110,10 @@ def test_recorded_backbone(name):
         assert report.record(f"flax float64 {name} / recorded", quantity, deviation) < FLOAT64[quantity], quantity
 
 
-@pytest.mark.parametrize("name", ["hrnet_w18_full", "resnet34_dilated", "resnet101", "resnet152_dilated"])
+LARGE = ("hrnet_w18_full", "resnet101", "resnet152_dilated")
+
+
+@pytest.mark.parametrize("name", ["resnet34_dilated", *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
 def test_unrecorded_backbone(name):
     """Variants of the same code, against the twin with weights drawn by the recording's rule."""
     torch = pytest.importorskip("torch", reason="the twin needs torch", exc_type=ModuleNotFoundError)

@@ -119,7 +119,9 @@ def stand_in(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("name", ["single_hrnet18_depth", "baseline_nyud_hrnet18"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("single_hrnet18_depth", marks=pytest.mark.slow), "baseline_nyud_hrnet18"]
+)
 def test_stand_in(stand_in, name):
     """All of the way through the other process and back."""
     assert_same(name, original.run_original(stand_in(name), name), twin=twin_run(name))

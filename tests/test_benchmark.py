@@ -12,6 +12,7 @@ import pytest
 from mtl_jax import backbones, summary
 from mtl_jax.benchmark import balance, batches, comparison, compile, device, eval, infer, timing, train
 from tests import tiny
+from tests.marks import slow
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmark.py"
 TINY = ("--images=4", "--batch_size=2", "--batches=1", "--repeats=1", "--scale=0.2")
@@ -47,6 +48,7 @@ def test_input_pascal(tmp_path):
     assert all(row["rate"] > 0 for row in numbers["rows"])
 
 
+@pytest.mark.slow
 def test_input_without_torch(tmp_path):
     """Our half is measured, from files kept for the next time."""
     args = ("input", *TINY, "--recipe=nyud_survey", "--workers=0", f"--data_dir={tmp_path}")
@@ -105,6 +107,7 @@ def test_batches(config):
     assert found["image"].dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_predictions(config):
     programs = infer.programs(config, [], None)
     assert list(programs) == ["mtl_jax folded", "mtl_jax"]
@@ -122,6 +125,7 @@ def test_distance_of_predictions():
     assert infer.deviation(ours, ours | {"depth": np.array([3.0, 5.0])}) == pytest.approx(0.2)
 
 
+@pytest.mark.slow
 def test_scores(config):
     ((name, step),) = eval.programs(config, [], None).items()
     scores = step(1)
@@ -169,6 +173,7 @@ def test_training_steps(config, small_peaks):
     assert numbers["versions"]["jax"] == jax.__version__
 
 
+@pytest.mark.slow
 def test_steps_that_are_balanced(config, small_peaks):
     """All take the same first step, so that their losses agree."""
     found = compare(balance.programs(config, ["fixed", "cagrad:c=0.5"]))
@@ -243,13 +248,13 @@ def test_compilation_in_fresh_processes(tmp_path):
     ("args", "message"),
     [
         (("training",), "error: unknown benchmark 'training'; there are: train, balance, infer, eval, compile, input"),
-        (("train",), "error: --config is missing: give it FILE.py"),
+        slow(("train",), "error: --config is missing: give it FILE.py"),
         (
             ("train", "--config=configs/demo.py", "--against=eager,jit"),
             "error: --against has jit; the ways to run PyTor",
         ),
-        (("input", "--workers=two"), "error: --workers is two, expected numbers from 0, separated by commas"),
-        ((), "missing arguments: what"),
+        slow(("input", "--workers=two"), "error: --workers is two, expected numbers from 0, separated by commas"),
+        slow((), "missing arguments: what"),
     ],
 )
 def test_errors(args, message):

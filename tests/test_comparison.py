@@ -162,6 +162,7 @@ def test_plots(runs, tmp_path):
     assert all(path.stat().st_size > 5000 for path in written)
 
 
+@pytest.mark.slow
 def test_command(runs, tmp_path):
     command = [sys.executable, "scripts/report.py", runs / "mti_0", runs / "mti_1", "--json", tmp_path / "report.json"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)

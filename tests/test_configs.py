@@ -22,6 +22,7 @@ from mtl_jax.heads import DeepLabHead, HRNetHead
 from mtl_jax.train import checkpoint
 from mtl_jax.train import state as train_state
 from mtl_jax.train.step import make_train_step
+from tests.marks import slow
 from tests.tiny import TinyBackbone
 
 ROOT = Path(__file__).parents[1]
@@ -119,6 +120,15 @@ class Experiment(NamedTuple):
 EXPERIMENTS = [Experiment.read(line) for line in TABLE.strip().splitlines()[1:]]
 FILES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in {"demo", "folder"})
 each_experiment = pytest.mark.parametrize("row", EXPERIMENTS, ids=lambda row: row.spec)
+# Nearly every model, and every head and kind of loss, once, on backbones that are traced quickly.
+TRACED = {
+    "nyud_single:task=depth,backbone=resnet50_dilated",
+    "pascal_baseline:backbone=resnet18_dilated",
+    "nyud_mtan",
+    "pascal_cross_stitch",
+    "pascal_padnet",
+    "nyud_mtinet:aux=edge+normals",
+}
 
 
 def load(spec: str) -> Config:
@@ -257,7 +267,10 @@ def _replace_backbone(row, monkeypatch) -> int:
     return 2
 
 
-@each_experiment
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, id=row.spec, marks=[pytest.mark.slow] * (row.spec not in TRACED)) for row in EXPERIMENTS],
+)
 def test_a_training_step_can_be_traced(row, batches, monkeypatch):
     """Tracing HRNet takes seconds: once with every model; in the other rows something small takes its place."""
     scales = 4
@@ -272,7 +285,7 @@ def test_a_training_step_can_be_traced(row, batches, monkeypatch):
     assert kinds & {HRNetHead, DeepLabHead} == {row.head} - {None}
 
 
-@pytest.mark.parametrize("spec", ["pascal_single:task=sal,backbone=resnet18_dilated", "pascal_baseline", "nyud_padnet"])
+@pytest.mark.parametrize("spec", ["pascal_baseline", slow("nyud_padnet")])
 def test_a_training_step_runs(spec, batches, monkeypatch):
     row = next(row for row in EXPERIMENTS if row.spec == spec)
     if row.backbone.startswith("hrnet"):  # would compile for minutes

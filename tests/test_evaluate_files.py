@@ -20,6 +20,7 @@ from mtl_jax.metrics import build
 from mtl_jax.progress import Progress
 from mtl_jax.protocol import EdgeRule
 from mtl_jax.tasks import TASKS as TABLE
+from tests.marks import slow
 from tests.processes import ROOT
 
 TASKS = ("semseg", "human_parts", "sal", "normals", "edge")
@@ -99,22 +100,25 @@ def test_command(folder, data_dir):
     assert "95 % intervals of edge: loss" in again.stdout
 
 
-def test_wrong_arguments(tmp_path):
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        slow("", "give either --workdir"),
+        slow("--predictions {}/run --dataset nyud", "is the work directory of a run; give it as --work"),
+        ("--predictions {} --step 3 --batch_size 2", "--step, --batch_size cannot be given with"),
+        slow("--workdir {} --tasks edge", "--tasks cannot be given with --workdir"),
+        slow("--predictions {}/nowhere", "there is no folder"),
+        slow("--predictions {}", "--predictions needs --dataset: nyud, pascal, folder"),
+        ("--predictions {} --dataset nyud", "has no sub-folder of a task of nyud: semseg"),
+    ],
+)
+def test_wrong_arguments(tmp_path, args, message):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").touch()
-    for args, message in (
-        ((), "give either --workdir"),
-        (("--predictions", tmp_path / "run", "--dataset", "nyud"), "is the work directory of a run; give it as --work"),
-        (("--predictions", tmp_path, "--step", "3", "--batch_size", "2"), "--step, --batch_size cannot be given with"),
-        (("--workdir", tmp_path, "--tasks", "edge"), "--tasks cannot be given with --workdir"),
-        (("--predictions", tmp_path / "nowhere"), "there is no folder"),
-        (("--predictions", tmp_path), "--predictions needs --dataset: nyud, pascal, folder"),
-        (("--predictions", tmp_path, "--dataset", "nyud"), "has no sub-folder of a task of nyud: semseg"),
-    ):
-        run = script(*args)
-        assert run.returncode == 1
-        assert message in run.stderr
-        assert "Traceback" not in run.stderr
+    run = script(*(arg.format(tmp_path) for arg in args.split()))
+    assert run.returncode == 1
+    assert message in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 def read(folder, source, tasks=TASKS):

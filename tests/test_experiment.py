@@ -7,6 +7,7 @@ from flax import nnx
 from mtl_jax import experiment, models
 from mtl_jax.config import Config, Data, Model, Optim, Train
 from tests import tiny
+from tests.marks import slow
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ def test_an_auxiliary_task_makes_several():
     assert float(total) == pytest.approx(float(expected))
 
 
-@pytest.mark.parametrize(("name", "fusion"), [("cross_stitch", "cross_stitch"), ("nddr_cnn", "nddr")])
+@pytest.mark.parametrize(("name", "fusion"), [slow("cross_stitch", "cross_stitch"), ("nddr_cnn", "nddr")])
 def test_fusions_learn_at_their_own_rate(name, fusion):
     """One step of sgd against a gradient of ones: every parameter moves by lr, those of the fusion 100 times as far."""
 

@@ -65,6 +65,7 @@ def assert_close(maps, wanted):
             np.testing.assert_allclose(maps[task], values, rtol=1e-4, atol=1e-3)  # float32, of up to 255
 
 
+@pytest.mark.slow
 def test_the_readme_reads_it_without_this_package(script, workdir, tmp_path, monkeypatch, capsys):
     for name, value in {"_WORKDIR": str(workdir), "_STEP": "latest", "_OUT": str(tmp_path / "nyud_mtinet.zip")}.items():
         monkeypatch.setattr(script, name, type("Flag", (), {"value": value}))

@@ -10,6 +10,7 @@ from mtl_jax import contact_sheet, visualize
 from mtl_jax.data import datasets, transforms
 from mtl_jax.tasks import TASKS
 from mtl_jax.visualize import CAPTION, MARGIN
+from tests.marks import slow
 
 ROOT = Path(__file__).parents[1]
 H, W = 40, 60
@@ -188,12 +189,12 @@ def test_the_script_draws_a_split(options, tmp_path):
     [
         (["--split=test"], "has no split 'test'; it has train, val"),
         (["--ids=train_00003,nobody"], "no image has the id 'nobody'"),
-        (["--tasks=flow"], "unknown task 'flow'"),
-        (["--tasks=depth"], "has no labels for depth"),
-        (["--count=0"], "--count"),
-        (["--start=12"], "start is 12, but the images are 0 to 11"),
-        (["--start=1", "--ids=train_00003"], "either --ids or --start"),
-        (["--out={tmp}"], "has no suffix of an image file"),
+        slow(["--tasks=flow"], "unknown task 'flow'"),
+        slow(["--tasks=depth"], "has no labels for depth"),
+        slow(["--count=0"], "--count"),
+        slow(["--start=12"], "start is 12, but the images are 0 to 11"),
+        slow(["--start=1", "--ids=train_00003"], "either --ids or --start"),
+        slow(["--out={tmp}"], "has no suffix of an image file"),
         (["--out={tmp}/sheet.txt"], "has no suffix of an image file"),
         (["--out={tmp}/file/sheet.png"], "file"),
     ],

@@ -11,6 +11,7 @@ from mtl_jax import backbones, summary
 from mtl_jax.config import Config, Data, Model
 from mtl_jax.nn import BasicBlock, Conv, Linear, SqueezeExcite, resize_bilinear
 from parity import flax_run, golden
+from tests.marks import slow
 from tests.test_configs import EXPERIMENTS, ROOT, load
 
 RNGS = nnx.Rngs(0)
@@ -79,8 +80,15 @@ BACKBONES = ("hrnet_w18", "hrnet_w32", "hrnet_w48", "resnet18_dilated", "resnet5
 
 
 def _slow_if_large(names):
-    """Thousands of layers take seconds to build, abstract as they are."""
+    """Thousands of layers take seconds to build, abstract as they are; a small one of every model stays."""
     large = (
+        "single_hrnet18_semseg40",
+        "single_resnet50",
+        "baseline_pascal_hrnet18",
+        "baseline_nyud_resnet50",
+        "cross_stitch_nyud",
+        "nddr_cnn_nyud",
+        "mtan_nyud",
         "pad_net_nyud_hrnet18_aux",
         "pad_net_pascal",
         "mti_net_nyud_hrnet18_aux",
@@ -88,7 +96,7 @@ def _slow_if_large(names):
         "hrnet_w32",
         "hrnet_w48",
     )
-    return [pytest.param(name, marks=pytest.mark.slow) if name.startswith(large) else name for name in names]
+    return [slow(name) if name.startswith(large) else name for name in names]
 
 
 @pytest.mark.parametrize("name", _slow_if_large(name for name in MANIFEST if "setup" in MANIFEST[name]))

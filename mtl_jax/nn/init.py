@@ -34,4 +34,7 @@ def _draw(key: jax.Array, shape: tuple[int, ...], sample: Callable[[np.random.Ge
     def draw(key_data: np.ndarray) -> np.ndarray:
         return sample(np.random.default_rng(np.asarray(key_data).tolist())).astype(np.float32)
 
-    return jax.pure_callback(draw, jax.ShapeDtypeStruct(shape, jnp.float32), jax.random.key_data(key))
+    key_data = jax.random.key_data(key)
+    if isinstance(key_data, jax.core.Tracer):
+        return jax.pure_callback(draw, jax.ShapeDtypeStruct(shape, jnp.float32), key_data)
+    return jnp.asarray(draw(np.asarray(key_data)))  # a callback would be compiled, every one anew

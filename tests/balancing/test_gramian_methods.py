@@ -17,6 +17,7 @@ from mtl_jax.balancing.imtl_g import imtl_g
 from mtl_jax.balancing.mgda import mgda
 from mtl_jax.balancing.nash_mtl import nash_mtl
 from mtl_jax.balancing.upgrad import upgrad
+from tests.marks import slow
 
 METHODS = {
     "mgda": mgda(),
@@ -33,7 +34,6 @@ METHODS = {
     "average_norm": average_norm(),
     "gradnorm": gradnorm(),
 }
-slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 every_method = pytest.mark.parametrize("method", METHODS)
 
 

@@ -11,11 +11,11 @@ import pytest
 
 from mtl_jax import balancing
 from mtl_jax.balancing import BALANCERS, Signals, gramian
+from tests.marks import slow
 
 KEY = jax.random.key(0)
 RANDOM = {"rlw", "pcgrad", "gradvac", "graddrop"}  # the order of the tasks changes what they draw
 
-slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 every_method = pytest.mark.parametrize("name", BALANCERS)
 
 

@@ -9,6 +9,7 @@ import pytest
 import scipy.optimize
 
 from mtl_jax.balancing import solvers
+from tests.marks import slow
 
 KINDS = ("random", "similar", "scaled", "rank_deficient", "ill_conditioned", "zero_row", "equal", "opposite")
 TASKS = (1, 2, 3, 5, 8)
@@ -51,9 +52,6 @@ def every_case(dtype):
                 norms = np.linalg.norm(j, axis=1)
                 if norms.any():
                     yield f"{kind} T={tasks} seed={seed}", j, norms, jnp.asarray(j @ j.T, dtype)
-
-
-slow = partial(pytest.param, marks=pytest.mark.slow)
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])

@@ -30,8 +30,16 @@ BACKBONES = {
 # The tests compile a lot and compute little.
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 0}
 
+
 # The tests of one model share its compiled programs.
-all_models = pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in BACKBONES])
+def over(quick):
+    """Over all models, of which only some are quick enough to be tested every time."""
+    groups = {name: [pytest.mark.xdist_group(name)] for name in BACKBONES}
+    marks = {name: group if name in quick else [*group, pytest.mark.slow] for name, group in groups.items()}
+    return pytest.mark.parametrize("name", [pytest.param(name, marks=marks[name]) for name in BACKBONES])
+
+
+all_models = over(BACKBONES)
 
 
 def config(name: str, dtype: str = "float32") -> Config:
@@ -157,7 +165,7 @@ def test_specific_parts_serve_a_single_task(name):
             assert bool(jnp.isnan(outputs[task]).any()) == own, (task, own)
 
 
-@all_models
+@over(("cross_stitch", "nddr_cnn", "pad_net", "mti_net"))
 def test_eager_equals_jit(name):
     net = network(name)
     compiled, eager = net.evaluated[0], net.evaluate(net.arrays, batch()["image"], 0)[0]
@@ -186,7 +194,7 @@ def test_training_updates_every_running_statistic(name):
         assert (after != (0 if path.endswith("mean") else 1)).all(), path
 
 
-@all_models
+@over(("baseline", "cross_stitch", "nddr_cnn"))
 def test_bfloat16_is_close_to_float32(name):
     exact, rough = (network(name, dtype).evaluated[0] for dtype in ("float32", "bfloat16"))
 

@@ -3,6 +3,7 @@ from operator import itemgetter
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from mtl_jax import models
@@ -33,6 +34,7 @@ def test_refinements_pool_where_the_next_layer_has_a_stride():
     assert pools("tiny_resnet_dilated") == [True, False, False]
 
 
+@pytest.mark.slow
 def test_shared_statistics_see_the_tasks_one_after_the_other():
     graphdef, state = nnx.split(build("tiny_resnet"))
 
@@ -68,6 +70,7 @@ def test_shared_statistics_see_the_tasks_one_after_the_other():
     np.testing.assert_allclose(found["['backbone']['bn1']['mean']"], expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_mask_multiplies_the_layers_output():
     """The last batch norm of a mask sets the argument of its sigmoid: to 0 for one task, -ln 3 for the other."""
     model = models.evaluation_view(build("tiny_resnet_dilated"))

@@ -8,8 +8,9 @@ from mtl_jax import models
 from mtl_jax.config import Config, Data, Model
 from mtl_jax.nn import BatchNorm, Bottleneck, Conv, Sequential, fold_batch_norm
 from tests import tiny
+from tests.marks import slow
 
-HEADS = [("baseline", "tiny_resnet"), ("baseline", "tiny_resnet_dilated")]  # HRNet's and DeepLab's
+HEADS = [("baseline", "tiny_resnet"), slow("baseline", "tiny_resnet_dilated")]  # HRNet's and DeepLab's
 
 
 def build(name: str, backbone: str) -> models.MultiTaskModel:
@@ -51,7 +52,7 @@ def cast(model: nnx.Module, dtype) -> nnx.Module:
 
 @pytest.mark.parametrize(
     ("name", "backbone"),
-    [pytest.param(*case, marks=() if case[0] in ("mtan", "mti_net") else pytest.mark.slow) for case in tiny.NETWORKS],
+    [pytest.param(*case, marks=() if case[0] == "mtan" else pytest.mark.slow) for case in tiny.NETWORKS],
 )
 def test_no_batch_norm_is_left(name, backbone):
     def both() -> tuple[nnx.Module, nnx.Module]:
@@ -63,9 +64,7 @@ def test_no_batch_norm_is_left(name, backbone):
     assert count(folded) == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "backbone"), [*HEADS, *(pytest.param(*case, marks=pytest.mark.slow) for case in tiny.NETWORKS)]
-)
+@pytest.mark.parametrize(("name", "backbone"), [*HEADS, *(slow(*case) for case in tiny.NETWORKS)])
 def test_the_predictions_stay(name, backbone, monkeypatch):
     tiny.register_backbones(monkeypatch)
     model = tiny.randomise_batch_norms(build(name, backbone))

@@ -19,7 +19,15 @@ from mtl_jax.nn import (
     resize_bilinear,
 )
 from mtl_jax.nn.conv import convolve_overlaps, overlap
-from mtl_jax.nn.init import he_normal_fan_out
+from mtl_jax.nn.init import he_normal_fan_out, torch_uniform
+from tests.marks import slow
+
+
+@pytest.mark.parametrize("init", [torch_uniform, he_normal_fan_out])
+def test_initial_values_are_the_same_under_jit(init):
+    key, shape = jax.random.key(3), (3, 3, 2, 5)
+    np.testing.assert_array_equal(init(key, shape), jax.jit(init, static_argnums=1)(key, shape))
+    assert (init(key, shape) != init(jax.random.key(4), shape)).all()
 
 
 def test_strided_conv_pads_symmetrically():
@@ -71,7 +79,7 @@ def padded_convolution(x, kernel, dilation):
 
 
 @pytest.mark.parametrize("kernel_size", [(3, 3), (5, 3)])
-@pytest.mark.parametrize("dilation", [1, 2, 3, 5, 12])
+@pytest.mark.parametrize("dilation", [1, slow(2), 3, slow(5), 12])
 def test_sum_of_overlaps_equals_convolution(kernel_size, dilation):
     x, kernel, cotangent = (
         jax.random.normal(jax.random.key(i), shape)
@@ -194,7 +202,7 @@ def test_batch_norm_of_groups_by_hand():
         np.testing.assert_allclose(norm.var[...], [0.9 + 0.1 * 2], rtol=1e-14)
 
 
-@pytest.mark.parametrize("groups", [2, 3])
+@pytest.mark.parametrize("groups", [slow(2), 3])
 def test_groups_of_batch_norm_know_nothing_of_each_other(groups):
     """Outputs and gradients are those of the parts, one by one; the statistics follow the first."""
     with jax.enable_x64(True):
@@ -265,7 +273,7 @@ def test_resize_uses_half_pixel_centres_and_clamps():
     np.testing.assert_allclose(down.ravel(), [0.5, 2.5], atol=1e-6)  # no antialiasing
 
 
-@pytest.mark.parametrize("factors", [(2, 2), (4, 1), (3, 5), (30, 32), (1.5, 2)])
+@pytest.mark.parametrize("factors", [(2, 2), slow((4, 1)), (3, 5), slow((30, 32)), (1.5, 2)])
 @pytest.mark.parametrize("sides", [(8, 10), (1, 2)])
 def test_resize_and_its_gradient_are_those_of_jax(factors, sides):
     with jax.enable_x64(True):

@@ -18,6 +18,7 @@ from mtl_jax.nn import BatchNorm, Conv, Dropout
 from mtl_jax.tasks import IGNORE, TASKS
 from mtl_jax.train import state as train_state
 from mtl_jax.train.step import make_train_step
+from tests.marks import slow
 
 ROOT = Path(__file__).parents[2]
 CHANNELS = {"semseg": 5, "sal": 1, "normals": 3, "edge": 1, "depth": 1}
@@ -83,7 +84,7 @@ def train(build, batch, accumulate=1, arrays=None, lr=1.0):
     return nnx.merge(state.graphdef, arrays)[0], logged, arrays
 
 
-@pytest.mark.parametrize("accumulate", [2, 8])
+@pytest.mark.parametrize("accumulate", [2, slow(8)])
 def test_losses_and_gradients_are_those_of_the_whole_batch(accumulate):
     assert {TASKS[task].loss for task in CHANNELS} == set(LOSSES)
     with jax.enable_x64(True):
@@ -124,6 +125,7 @@ def test_dropout_draws_another_mask_for_every_micro_batch():
     np.testing.assert_array_equal(kept, [0, 1, 2])
 
 
+@pytest.mark.slow
 def test_micro_batches_take_less_memory():
     def temporary(accumulate):
         state = train_state.create(Predictor, optax.sgd(1.0), parallel.make_mesh())

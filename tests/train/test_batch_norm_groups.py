@@ -183,6 +183,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_groups_on_four_devices():
     """The numbers of one device; no image moves, and with a group or more per device there is less to exchange."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -20,6 +20,7 @@ from mtl_jax.train.checkpoint import Checkpoints, DamagedError
 from mtl_jax.train.loop import NonFiniteLossError, fit
 from mtl_jax.train.stop import EXIT_STATUS
 from tests import tiny
+from tests.marks import slow
 from tests.train import runs
 
 
@@ -45,7 +46,7 @@ def copy(finished, tmp_path):
 
 @pytest.mark.parametrize(
     ("reached", "eval_final_epochs"),
-    [(2, 1), pytest.param(3, 0, marks=pytest.mark.slow)],
+    [(2, 1), slow(3, 0)],
     ids=["training", "evaluation"],
 )
 def test_a_signal_saves_the_step(run, finished, tmp_path, reached, eval_final_epochs):

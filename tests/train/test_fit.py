@@ -14,12 +14,13 @@ from mtl_jax.train.checkpoint import Checkpoints
 from mtl_jax.train.loop import fit
 from mtl_jax.weights import pretrained
 from tests import tiny
+from tests.marks import slow
 from tests.train import runs
 
 # 12 training images in batches of 4: three steps an epoch.
 
 
-@pytest.mark.parametrize(("num_workers", "killed_at", "accumulate"), [(0, 5, 1), (1, 3, 2)])
+@pytest.mark.parametrize(("num_workers", "killed_at", "accumulate"), [slow(0, 5, 1), (1, 3, 2)])
 def test_an_interrupted_run_ends_bit_identical(
     tmp_path, data_dir, monkeypatch, caplog, num_workers, killed_at, accumulate
 ):

@@ -119,6 +119,7 @@ def test_which_axis_is_split(shape, split):
     assert parallel.state_sharding(shape, mesh, split=False).spec == jax.sharding.PartitionSpec()
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_with_float32_parameters(tmp_path, data_dir):
     config = tiny.config(data_dir, epochs=1)
     config.model.dtype = "bfloat16"

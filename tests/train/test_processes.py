@@ -40,6 +40,7 @@ def together(run, alone, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_evaluate_like_one(alone, together):
     expected, found = runs.log(alone), runs.log(together)
     assert [line["kind"] for line in found] == ["train"] * 6 + ["eval"]
