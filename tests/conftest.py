@@ -1,4 +1,4 @@
-"""Shared by all tests: strict jax, and one cache of compiled programs for the session."""
+"""Shared by all tests: strict jax that compiles quickly, and one cache of compiled programs for the session."""
 
 import jax
 import pytest
@@ -14,6 +14,14 @@ def _compilation_cache(tmp_path_factory):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
     yield
     jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_compilation():
+    """The tests compile a lot and compute little; the programs stay the same but for LLVM's optimisations."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ def test_stages_are_known(name):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if name == "baseline" else pytest.mark.slow) for name in BACKBONES],
+    [pytest.param(name, marks=() if name == "cross_stitch" else pytest.mark.slow) for name in BACKBONES],
 )
 def test_only_memory_and_time_change(name):
     objective = Objective(main_tasks(config(name)))
