@@ -41,6 +41,7 @@ def test_no_config(tmp_path):
     _assert_fails(_run("train", "--workdir", tmp_path / "run"), "--config must have a value")
 
 
+@pytest.mark.slow
 def test_wrong_option_of_a_config_file(tmp_path):
     process = _run("train", "--config", "configs/nyud_mtinet.py:tasks=edge", "--workdir", tmp_path / "run")
     _assert_fails(
@@ -57,6 +58,7 @@ def test_missing_data_folder(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_missing_original_files(tmp_path):
     process = _run(
         "train",

@@ -263,6 +263,7 @@ def test_keys_tell_what_scores_follow_from(folder, source, data_dir, tmp_path):
     assert [a == b for a, b in zip(keys(), first, strict=True)] == [True, False, True, True, True]
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_behind_a_faulty_file(folder, source, data_dir):
     command = ("--predictions", folder, "--dataset", "pascal", "--builder", "rendered_scenes/pascal_tiny")
     command = (*command, "--data_dir", data_dir, "--num_workers", 0)

@@ -11,6 +11,7 @@ from mtl_jax.config import Config, Data, Model
 from mtl_jax.models.cross_stitch import CrossStitchUnit
 from mtl_jax.models.multi_task import SingleTask
 from mtl_jax.models.nddr_cnn import NDDRLayer
+from tests.marks import slow
 
 TASKS = ("semseg", "depth")  # in task order, which is not the alphabet's
 EPSILON = 1e-5  # of batch norm
@@ -84,7 +85,7 @@ def test_units_follow_the_stages_and_every_map_has_its_own(name, backbone, expec
 
 # Identity units change nothing: exactly in cross-stitch, but each of NDDR's five batch norms in a row divides by
 # sqrt(1 + epsilon). Its ReLU leaves maps alone that are positive already.
-@pytest.mark.parametrize(("name", "tolerance"), [("cross_stitch", 1e-5), ("nddr_cnn", 5 * EPSILON)])
+@pytest.mark.parametrize(("name", "tolerance"), [slow("cross_stitch", 1e-5), ("nddr_cnn", 5 * EPSILON)])
 def test_identity_units_leave_single_task_networks(name, tolerance):
     model = models.evaluation_view(build(name, "tiny_resnet_dilated"))
     images = jax.random.normal(jax.random.key(0), (2, 33, 47, 3))
