@@ -31,10 +31,10 @@ def he_normal_fan_out(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _draw(key: jax.Array, shape: tuple[int, ...], sample: Callable[[np.random.Generator], np.ndarray]) -> jax.Array:
-    def draw(key_data: np.ndarray) -> np.ndarray:
+    def draw(key_data: jax.Array) -> np.ndarray:
         return sample(np.random.default_rng(np.asarray(key_data).tolist())).astype(np.float32)
 
     key_data = jax.random.key_data(key)
     if isinstance(key_data, jax.core.Tracer):
         return jax.pure_callback(draw, jax.ShapeDtypeStruct(shape, jnp.float32), key_data)
-    return jnp.asarray(draw(np.asarray(key_data)))  # a callback would be compiled, every one anew
+    return jnp.asarray(draw(key_data))  # a callback would be compiled, every one anew

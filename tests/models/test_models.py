@@ -27,8 +27,6 @@ BACKBONES = {
     "pad_net": "tiny",
     "mti_net": "tiny",
 }
-# The tests compile a lot and compute little.
-COMPILER_OPTIONS = {"xla_backend_optimization_level": 0}
 
 
 # The tests of one model share its compiled programs.
@@ -68,7 +66,7 @@ class Network:
         self.config = config(name, dtype)
         self.graphdef, state = nnx.split(models.build(self.config))
         self.arrays = nnx.as_pure(state)
-        self.compiled_evaluate = jax.jit(self.evaluate, compiler_options=COMPILER_OPTIONS)
+        self.compiled_evaluate = jax.jit(self.evaluate)
 
     def model(self, arrays) -> models.MultiTaskModel:
         return nnx.merge(self.graphdef, arrays)
@@ -93,7 +91,7 @@ class Network:
             gradient = nnx.grad(lambda model: objective(model(batch["image"]), batch)[0])(model)
             return nnx.as_pure(gradient), nnx.as_pure(nnx.state(model, nnx.BatchStat))
 
-        gradient, statistics = jax.jit(train, compiler_options=COMPILER_OPTIONS)(self.arrays, batch())
+        gradient, statistics = jax.jit(train)(self.arrays, batch())
         return flat(gradient), flat(statistics)
 
 

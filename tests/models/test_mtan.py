@@ -43,7 +43,7 @@ def test_shared_statistics_see_the_tasks_one_after_the_other():
         model(images)
         return nnx.as_pure(nnx.state(model, nnx.BatchStat))
 
-    train = jax.jit(train, compiler_options={"xla_backend_optimization_level": 0})  # compiles a lot, computes little
+    train = jax.jit(train)
 
     def statistics(first, second):
         """Running statistics after a step in which the two tasks attend with the masks of these ones: {path: array}."""
