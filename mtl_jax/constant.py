@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mtl_jax import evaluate, predictions, tasks
-from mtl_jax.data.datasets import Split
+from mtl_jax.data.split import Split
 from mtl_jax.metrics import Metric
 
 EPS = float(np.finfo(np.float32).eps)

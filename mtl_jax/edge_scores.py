@@ -10,7 +10,7 @@ import numpy as np
 
 from mtl_jax import boundaries
 from mtl_jax.data import files
-from mtl_jax.data.datasets import Split
+from mtl_jax.data.split import Split
 from mtl_jax.metrics import Result, Stats
 from mtl_jax.metrics.core import intervals
 from mtl_jax.protocol import EdgeRule

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from mtl_jax import parallel, predictions
 from mtl_jax.data import prefetch
-from mtl_jax.data.datasets import Split
+from mtl_jax.data.split import Split
 from mtl_jax.metrics import Accumulator, Metric, Result, Stats, deciding, delta_m
 from mtl_jax.tasks import Criterion
 

@@ -15,7 +15,8 @@ from mtl_jax import metrics, models, optim, tasks, whole
 from mtl_jax import protocol as protocols
 from mtl_jax.config import Config, all_tasks, from_json, main_tasks, num_channels, to_json
 from mtl_jax.data import datasets, description
-from mtl_jax.data.datasets import Dataset, Split
+from mtl_jax.data.datasets import Dataset
+from mtl_jax.data.split import Split
 from mtl_jax.data.transforms import Recipe
 from mtl_jax.losses import Objective
 from mtl_jax.protocol import Protocol

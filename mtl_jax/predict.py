@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from mtl_jax import experiment, predictions, visualize
 from mtl_jax.data import records, transforms
-from mtl_jax.data.datasets import Split
+from mtl_jax.data.split import Split
 from mtl_jax.restore import Restored
 
 Sample = dict[str, Any]  # "id", "image" uint8 [H, W, 3], and a label [H, W, C] for each task that is known

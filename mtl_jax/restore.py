@@ -12,7 +12,7 @@ import numpy as np
 from mtl_jax import evaluate, experiment, models, parallel
 from mtl_jax.config import Config, main_tasks, validate
 from mtl_jax.data import loader
-from mtl_jax.data.datasets import Split
+from mtl_jax.data.split import Split
 from mtl_jax.train import balance
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints

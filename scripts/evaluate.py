@@ -21,7 +21,7 @@ from tqdm import tqdm
 from mtl_jax import cli, constant, evaluate, experiment, predictions, report
 from mtl_jax.config import Config, Data, main_tasks, num_channels, validate
 from mtl_jax.data import datasets
-from mtl_jax.data.datasets import Split
+from mtl_jax.data.split import Split
 from mtl_jax.edge_scores import EdgeScores
 from mtl_jax.progress import Progress
 from mtl_jax.protocol import PROTOCOLS

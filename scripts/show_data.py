@@ -19,7 +19,7 @@ from ml_collections import config_flags
 from mtl_jax import cli, contact_sheet, experiment, tasks, visualize
 from mtl_jax.config import Config, all_tasks, validate
 from mtl_jax.data import datasets
-from mtl_jax.data.datasets import Split
+from mtl_jax.data.split import Split
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configuration, FILE.py or FILE.py:key=value,...")
 _SPLIT = flags.DEFINE_string("split", "train", "train or val")

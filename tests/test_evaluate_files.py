@@ -12,7 +12,7 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from mtl_jax import evaluate, predictions
+from mtl_jax import data, evaluate, predictions
 from mtl_jax.data import datasets
 from mtl_jax.data.records import as_text
 from mtl_jax.edge_scores import EdgeScores
@@ -254,7 +254,7 @@ def test_keys_tell_what_scores_follow_from(folder, source, data_dir, tmp_path):
     assert not set(keys(protocol="nms")) & set(first)
     assert not set(keys(source.subset([1, 0]))) & set(first)
     shutil.copytree(source.path, tmp_path / "built")  # the same bytes, but built at another time
-    again = datasets.Split(source.name, source.split, str(tmp_path / "built"), range(len(source)), TASKS, True)
+    again = data.Split(source.name, source.split, str(tmp_path / "built"), range(len(source)), TASKS, True)
     assert keys(again) == first
     (tmp_path / "built" / "dataset_info.json").touch()
     assert not set(keys(again)) & set(first)

@@ -4,15 +4,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtl_jax.data.datasets import DATASETS, Dataset, Split, open_split, prepare
+    from mtl_jax.data.datasets import DATASETS, Dataset, open_split, prepare
     from mtl_jax.data.loader import TrainBatches, steps_per_epoch, train_batches, val_batches
     from mtl_jax.data.records import decode
+    from mtl_jax.data.split import Split
     from mtl_jax.data.transforms import RECIPES, Draw, Recipe, draw, train_transform, val_transform
 
 _HOME = {
-    **dict.fromkeys(("DATASETS", "Dataset", "Split", "open_split", "prepare"), "datasets"),
+    **dict.fromkeys(("DATASETS", "Dataset", "open_split", "prepare"), "datasets"),
     **dict.fromkeys(("TrainBatches", "steps_per_epoch", "train_batches", "val_batches"), "loader"),
     **dict.fromkeys(("decode",), "records"),
+    **dict.fromkeys(("Split",), "split"),
     **dict.fromkeys(("RECIPES", "Draw", "Recipe", "draw", "train_transform", "val_transform"), "transforms"),
 }
 

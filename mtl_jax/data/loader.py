@@ -4,41 +4,17 @@ Built on Grain. What a batch holds depends only on the seed and its position, so
 prefetch depth and an interruption change nothing, and the batches of several JAX processes together are those of one.
 """
 
-import contextlib
-import logging
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import grain
-import numpy as np
-from absl import flags
 
 from mtl_jax import tasks as task_table
-from mtl_jax import workers
-from mtl_jax.data import records, shared, transforms
+from mtl_jax.data import transforms
+from mtl_jax.data.delivery import Batches, Delivery
+from mtl_jax.data.samples import Augment, Evaluate, Load, Source, describe
 from mtl_jax.data.shared import Batch
-
-logger = logging.getLogger(__name__)
-
-_MOST_CORRUPT = 10  # in a row: then the data set as a whole is unusable, rather than a record of it
-_DIED = (
-    "{where}: a worker process died ({what}). Exit code -9 means that memory was short, -7 that shared memory was: use "
-    "fewer worker processes (config.data.num_workers) or smaller batches"
-)
-
-
-class Source(Protocol):
-    """Random access to stored records.
-
-    Where there are `name` and `split` attributes, they appear in errors, and so does what a method `where(index)` says.
-    A record that cannot be read, unlike the others, is a `records.CorruptRecordError`.
-    """
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Any: ...
 
 
 def steps_per_epoch(length: int, batch_size: int) -> int:
@@ -113,9 +89,9 @@ def train_batches(
         raise ValueError(f"seed is {seed}, expected 0 <= seed < 2^32")
     if border not in transforms.BORDERS:
         raise ValueError(f"unknown border {border!r}; the borders are {', '.join(transforms.BORDERS)}")
-    load = _Load(source, family, task_table.ordered(tasks), transforms.get_recipe(recipe), size)
+    load = Load(source, family, task_table.ordered(tasks), transforms.get_recipe(recipe), size)
     part = _Part(process_index, process_count, batch_size)
-    return TrainBatches(_Augment(load, border, skip_corrupt), part, seed, num_workers, prefetch, start)
+    return TrainBatches(Augment(load, border, skip_corrupt), part, seed, num_workers, prefetch, start)
 
 
 class TrainBatches(Iterator[Batch]):
@@ -127,7 +103,7 @@ class TrainBatches(Iterator[Batch]):
 
     def __init__(
         self,
-        augment: "_Augment",
+        augment: Augment,
         part: "_Part",
         seed: int,
         num_workers: int,
@@ -137,19 +113,19 @@ class TrainBatches(Iterator[Batch]):
         length = len(augment.load.source)
         self._identity = {"seed": seed, "batch_size": part.batch_size, "length": length}
         self.steps_per_epoch = steps_per_epoch(length, part.batch_size)
-        self._delivery = _Delivery(augment, part.size, num_workers, prefetch)
+        self._delivery = Delivery(augment, part.size, num_workers, prefetch)
         dataset = grain.MapDataset.range(length).seed(seed).shuffle()
         dataset = dataset[: self.steps_per_epoch * part.batch_size]
         # The generator is keyed by the position in the global order: each process takes its part after drawing.
         self._global = _grouped(dataset.random_map(augment.drawn), part.batch_size).repeat(None)
         self._dataset = self._global.map(part)
         self._position = 0
-        self._iterator: _Batches | None = None
+        self._iterator: Batches | None = None
         self._move(start)
 
     def __next__(self) -> Batch:
         if self._iterator is None:
-            self._iterator = _Batches(self._dataset[self._position :], self._delivery)
+            self._iterator = Batches(self._dataset[self._position :], self._delivery)
         try:
             batch = next(self._iterator)
         except BaseException:
@@ -231,12 +207,12 @@ def val_batches(
     _check(num_workers, prefetch, batch_size, process_index, process_count)
     length = len(source)
     if length < 1:
-        raise ValueError(f"{_where(source)} has no images; build the data set again")
-    load = _Load(source, family, task_table.ordered(tasks), transforms.get_recipe(recipe), size)
+        raise ValueError(f"{describe(source)} has no images; build the data set again")
+    load = Load(source, family, task_table.ordered(tasks), transforms.get_recipe(recipe), size)
     part = _Part(process_index, process_count, batch_size)
     positions = grain.MapDataset.range(-(-length // batch_size) * batch_size)
-    delivery = _Delivery(_Evaluate(load), part.size, num_workers, prefetch)
-    return _Batches(_grouped(positions, batch_size).map(part), delivery)
+    delivery = Delivery(Evaluate(load), part.size, num_workers, prefetch)
+    return Batches(_grouped(positions, batch_size).map(part), delivery)
 
 
 def _grouped(jobs: grain.MapDataset, batch_size: int) -> grain.MapDataset:
@@ -258,193 +234,6 @@ class _Part:
     def __call__(self, jobs: list[Any]) -> list[Any]:
         start = self.process_index * self.size
         return jobs[start : start + self.size]
-
-
-@dataclass(frozen=True)
-class _Load:
-    source: Source
-    family: str
-    tasks: tuple[str, ...]
-    recipe: transforms.Recipe
-    size: tuple[int, int]
-
-    def __call__(self, index: int) -> dict[str, Any]:
-        record = self.source[index]
-        return records.decode(record, self.tasks, family=self.family, where=_record(self.source, index))
-
-    @property
-    def form(self) -> shared.Form:
-        """{name: (shape, dtype)} of the image and labels of a sample."""
-        rows = [task_table.get(name) for name in self.tasks]
-        labels = {row.name: ((*self.size, row.label_channels), row.label_dtype) for row in rows}
-        return {"image": ((*self.size, 3), "uint8"), **labels}
-
-    def completed(self, sample: transforms.Sample) -> transforms.Sample:
-        """A transformed sample with ignored maps for the tasks whose label the image lacks: batches keep their form."""
-        return {
-            name: sample[name] if name in sample else np.full(shape, task_table.IGNORE, dtype)
-            for name, (shape, dtype) in self.form.items()
-        }
-
-
-@dataclass(frozen=True)
-class _Augment:
-    load: _Load
-    border: str
-    skip_corrupt: bool = False
-
-    @property
-    def form(self) -> shared.Form:
-        names = ("index", "skipped") if self.skip_corrupt else ("index",)
-        return {**self.load.form, **dict.fromkeys(names, ((), "int32"))}
-
-    def drawn(self, index: int, rng: np.random.Generator) -> tuple[int, transforms.Draw]:
-        """What there is to do: with it, samples are made at another place than where Grain draws."""
-        return index, transforms.draw(self.load.recipe, rng)
-
-    def __call__(self, job: tuple[int, transforms.Draw]) -> Batch:
-        load, (first, drawn) = self.load, job
-        loaded, skipped = self._usable(first)
-        sample = transforms.train_transform(loaded, drawn, load.recipe, load.size, self.border, normalised=False)
-        index = np.array((first + skipped) % len(load.source), np.int32)
-        counted = {"skipped": np.array(skipped, np.int32)} if self.skip_corrupt else {}
-        return {**load.completed(sample), "index": index, **counted}
-
-    def _usable(self, first: int) -> tuple[dict[str, Any], int]:
-        """The record at `first` or, under `skip_corrupt`, the next one that is intact; and how many come before it."""
-        length = len(self.load.source)
-        most = min(_MOST_CORRUPT, length)
-        skipped = 0
-        while True:
-            try:
-                return self.load((first + skipped) % length), skipped
-            except records.CorruptRecordError as error:
-                skipped += 1
-                if not self.skip_corrupt:
-                    advice = "or set data.skip_corrupt to True to train without such records"
-                    raise records.CorruptRecordError(f"{error}, {advice}") from error
-                if skipped == most:
-                    count = f"{most} records in a row are corrupt, too many to pass over (data.skip_corrupt)"
-                    raise records.CorruptRecordError(f"{count}. The last: {error}") from error
-                logger.warning("passed over a corrupt record: %s", error)
-
-
-@dataclass(frozen=True)
-class _Evaluate:
-    load: _Load
-
-    @property
-    def form(self) -> shared.Form:
-        return {**self.load.form, "index": ((), "int32"), "valid": ((), "bool")}
-
-    def __call__(self, position: int) -> Batch:
-        load = self.load
-        valid = position < len(load.source)
-        loaded = load(min(position, len(load.source) - 1))
-        sample = transforms.val_transform(loaded, load.size, load.recipe, normalised=False)
-        index = np.array(position if valid else -1, np.int32)
-        return {**load.completed(sample), "index": index, "valid": np.array(valid)}
-
-
-@dataclass(frozen=True)
-class _Delivery:
-    """How samples become batches, and reach this process."""
-
-    make: "_Augment | _Evaluate"
-    batch_size: int
-    num_workers: int
-    prefetch: int
-
-    @property
-    def form(self) -> shared.Form:
-        """{name: (shape, dtype)} of a batch."""
-        return {name: ((self.batch_size, *shape), dtype) for name, (shape, dtype) in self.make.form.items()}
-
-    def batch(self, jobs: Sequence[Any]) -> Batch:
-        out = {name: np.empty(shape, dtype) for name, (shape, dtype) in self.form.items()}
-        self.fill(jobs, out)
-        return out
-
-    def fill(self, jobs: Sequence[Any], out: Batch) -> None:
-        """Makes samples where they belong; stacking them later would fetch them all from memory again."""
-        for i, job in enumerate(jobs):
-            for name, x in self.make(job).items():
-                out[name][i] = x
-
-
-class _Batches(Iterator[Batch]):
-    """The batches of a data set, read ahead by threads or worker processes until the last, an error or `close`."""
-
-    def __init__(self, jobs: grain.MapDataset, delivery: _Delivery):
-        num_workers, prefetch = delivery.num_workers, delivery.prefetch
-        self._source = delivery.make.load.source
-        self._slots: shared.Slots | None = None
-        self._open = True
-        if not num_workers:
-            read = grain.ReadOptions(num_threads=prefetch, prefetch_buffer_size=prefetch)
-            self._iterator = iter(jobs.map(delivery.batch).to_iter_dataset(read))
-            return
-        if not flags.FLAGS.is_parsed():  # Grain reads flags before it starts processes
-            flags.FLAGS.mark_as_parsed()
-        waiting = max(1, prefetch)
-        self._slots = shared.Slots(delivery.form, waiting + 2, num_workers)  # one is being filled, one taken
-        options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=waiting)
-        read = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)  # the process is busy without
-        batches = jobs.to_iter_dataset(read).map(self._slots.filler(delivery.fill))
-        with _without_sigterm():
-            self._iterator = iter(batches.mp_prefetch(options, worker_init_fn=_init_worker))
-
-    def __next__(self) -> Batch:
-        if not self._open:
-            raise StopIteration
-        try:
-            with _without_sigterm():
-                batch = next(self._iterator)
-            return batch if self._slots is None else self._slots.take(batch)
-        except BaseException as error:
-            self.close()
-            if "terminated unexpectedly" in str(error):
-                raise RuntimeError(_DIED.format(where=_where(self._source), what=error)) from error
-            raise
-
-    def close(self) -> None:
-        if not self._open:
-            return
-        self._open = False
-        if self._slots is not None:
-            self._slots.stop()
-        if hasattr(self._iterator, "close"):
-            self._iterator.close()
-        if self._slots is not None:
-            self._slots.release()
-
-
-@contextlib.contextmanager
-def _without_sigterm() -> Iterator[None]:
-    """What is started in here never gets it.
-
-    SLURM sends it to all of a job's processes, but training wants to finish its step, and its evaluation, first.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _init_worker(index: int, count: int) -> None:
-    workers.init_worker()
-    shared.init_worker(index)
-
-
-def _where(source: Source) -> str:
-    split = getattr(source, "split", None)
-    return getattr(source, "name", type(source).__name__) + (f", split {split}" if split else "")
-
-
-def _record(source: Source, index: int) -> str:
-    where = getattr(source, "where", None)
-    return where(index) if where is not None else f"{_where(source)}, record {index}"
 
 
 def _check(num_workers: int, prefetch: int, batch_size: int, process_index: int, process_count: int) -> None:

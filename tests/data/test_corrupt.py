@@ -137,7 +137,7 @@ def shards(split):
 def copied(split, folder):
     """The same split, of which tests may damage the files."""
     shutil.copytree(split.path, folder / "built")
-    return datasets.Split(split.name, split.split, str(folder / "built"), range(len(split)), split.tasks)
+    return data.Split(split.name, split.split, str(folder / "built"), range(len(split)), split.tasks)
 
 
 def flip(file, at):

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import tasks
-from mtl_jax.data import loader, records, shared
+from mtl_jax.data import loader, records, samples, shared, transforms
 from tests.processes import ROOT, alive, needs_proc, shared_memory
 
 H, W = 24, 32
@@ -381,9 +381,7 @@ def test_empty_val():
 
 
 def test_pickles():
-    augment = loader._Augment(
-        loader._Load(Frames(4), "nyud", TASKS, loader.transforms.RECIPES["astmt"], (H, W)), "zero"
-    )
+    augment = samples.Augment(samples.Load(Frames(4), "nyud", TASKS, transforms.RECIPES["astmt"], (H, W)), "zero")
     again = pickle.loads(pickle.dumps(augment))
     want, got = (f(f.drawn(2, np.random.default_rng(0))) for f in (augment, again))
     assert_same([got], [want])
