@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from mtl_jax import backbones, summary
+from mtl_jax import backbones, balancing, summary
 from mtl_jax.benchmark import balance, batches, comparison, compile, device, eval, infer, timing, train
 from tests import tiny
 from tests.marks import slow
@@ -175,10 +176,45 @@ def test_training_steps(config, small_peaks):
 
 @pytest.mark.slow
 def test_steps_that_are_balanced(config, small_peaks):
-    """All take the same first step, so that their losses agree."""
-    found = compare(balance.programs(config, ["fixed", "cagrad:c=0.5"]))
-    assert list(found.programs) == ["fixed", "cagrad:c=0.5"]
+    """All take the same first step, so that their losses agree; those that share a program go on as in their own."""
+    methods = ["rlw", "fixed", "cagrad:c=0.5", "imtl_g", "uncertainty", "famo"]
+    programs = balance.programs(config, methods)
+    assert list(programs) == ["fixed", "rlw", "cagrad:c=0.5", "imtl_g", "uncertainty", "famo"]
+    found = compare(programs)
     assert max(found.deviations.values()) < train.TOLERANCE["float32"]
+    shared = balance.programs(config, ["cagrad:c=0.5", "imtl_g"])["imtl_g"]
+    own = train.TrainStep(replace(config, balancing="imtl_g"), batches.train_batch(config))
+    plain = train.TrainStep(config, batches.train_batch(config))
+    third = own(3)
+    assert shared(3) == pytest.approx(third, rel=1e-5)
+    assert abs(plain(3) / third - 1) > 1e-4
+
+
+METHODS = {"losses": ("dwa", "imtl_l", "rlw"), "gramian": ("gradnorm", "cagrad", "nash_mtl", "imtl_g")}
+
+
+@pytest.mark.parametrize(
+    ("needs", "position"), [(needs, i) for needs, names in METHODS.items() for i in range(len(names))]
+)
+def test_one_of_several_methods(needs, position):
+    """It decides as the method alone, over several steps, and the others learn nothing."""
+    balancers = [balancing.BALANCERS[name]() for name in METHODS[needs]]
+    shared = {"w": jax.numpy.ones(6)}
+    one_of, alone = balance.one_of(balancers), balancers[position]
+    state, own_state = one_of.init(3, shared), alone.init(3, shared)
+    first = state = state._replace(followed=jax.numpy.int32(position))
+    assert one_of.needs == needs
+    for step in range(3):
+        gradients = np.random.default_rng(step).normal(size=(3, 6)).astype(np.float32)
+        signals = balancing.Signals(jax.numpy.array([1.0, 2.0, 0.5]) / (step + 1), jax.random.key(step))
+        signals = signals._replace(gramian=gradients @ gradients.T)
+        decision, state = jax.jit(one_of.update)(state, signals)
+        own, own_state = jax.jit(alone.update)(own_state, signals)
+        np.testing.assert_allclose(decision.weights, own.weights, rtol=1e-5, atol=1e-6)
+        specific = np.ones(3) if own.specific is None else own.specific
+        np.testing.assert_allclose(decision.specific, specific, rtol=1e-5)
+    states = (*first.states[:position], own_state, *first.states[position + 1 :])
+    jax.tree.map(lambda got, want: np.testing.assert_allclose(got, want, rtol=1e-5), state.states, states)
 
 
 def test_several_devices_are_not_compared_with_one(monkeypatch):

@@ -1,8 +1,11 @@
 """A training step on a random batch."""
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -28,21 +31,22 @@ class TrainStep(Step):
     Args:
         config: model, optimiser and sizes; the weights are random, whatever it says of pretrained ones.
         batch: from `batches.train_batch`.
+        balancing: what balances the tasks, in place of the configuration's method.
 
     Attributes:
         weights: the initial ones, under torch's names.
     """
 
-    def __init__(self, config: Config, batch: Mapping[str, np.ndarray]):
+    def __init__(self, config: Config, batch: Mapping[str, np.ndarray], balancing: balance.Balancing | None = None):
         mesh = parallel.make_mesh()
         accumulate = config.train.accumulate
         parallel.check_batch_size(config.train.batch_size, mesh, "train.batch_size", accumulate)
         tx = experiment.build_optimizer(config, steps_per_epoch=1000)
-        balancing = balance.from_config(config)
+        balancing = balancing or balance.from_config(config)
         state = train_state.create(lambda: _without_dropout(models.build(config)), tx, mesh, balancing=balancing)
         self.weights = {key: np.array(value) for key, value in weights.to_torch(state.model()).items()}
         self.flops = 6 * config.train.batch_size * summary.summarize(config).multiply_adds
-        self._arrays, self._batch = state.arrays, parallel.shard_batch(batch, mesh)
+        self._graphdef, self._arrays, self._batch = state.graphdef, state.arrays, parallel.shard_batch(batch, mesh)
         step = make_train_step(
             state.graphdef,
             experiment.build_objective(config),
@@ -56,6 +60,17 @@ class TrainStep(Step):
         for _ in range(steps):
             self._arrays, losses = self._step(self._arrays, self._batch)
         return float(losses["loss/total"])
+
+    def again(self, change: Callable[[Any], Any]) -> "TrainStep":
+        """The same program from the arrays that this one has now, with a balancing method's state changed."""
+        parts = nnx.merge(self._graphdef, jax.tree.map(jnp.copy, self._arrays))  # each writes over its own
+        memory = parts[-1]
+        memory.write(change(memory.read()))
+        other = copy.copy(self)
+        other._arrays = jax.tree.map(
+            lambda new, old: jax.device_put(new, old.sharding), nnx.as_pure(nnx.state(parts)), self._arrays
+        )
+        return other
 
 
 def programs(config: Config, ways: Sequence[str], reference: Any) -> dict[str, Program]:

@@ -103,16 +103,14 @@ class Balancing:
         def decoded(features: Any, specific: nnx.State) -> tuple[dict[str, jax.Array], tuple[Scalars, nnx.State]]:
             return score(*forward(shared, specific, lambda model: model.decode(features, images)))
 
+        arguments = memory.read(), jax.random.fold_in(key, 1), shared, specific
         if self.balancer.features:
-            step = balancing.value_and_grad(decoded, self.balancer, self.tasks, encode=encode)
-        else:
-            step = balancing.value_and_grad(loss_fn, self.balancer, self.tasks)
-        balanced = step(memory.read(), jax.random.fold_in(key, 1), shared, specific)
-        if self.balancer.features:
+            balanced = balancing.value_and_grad(decoded, self.balancer, self.tasks, encode=encode)(*arguments)
             encoded, (components, statistics) = balanced.aux
             nnx.update(model, statistics)  # of the heads; the backbone's are still the old ones there
             nnx.update(model, nnx.filter_state(encoded, lambda path, _: path[0] == "backbone"))
         else:
+            balanced = balancing.value_and_grad(loss_fn, self.balancer, self.tasks)(*arguments)
             components, statistics = balanced.aux
             nnx.update(model, statistics)
         memory.write(balanced.state)
