@@ -36,7 +36,7 @@ class Memory(nnx.Module):
     def write(self, state: State) -> None:
         """Replaces the state by the next."""
         for leaf, value in zip(self.leaves, jax.tree.leaves(state), strict=True):
-            leaf[...] = value
+            leaf.set_value(jnp.asarray(value, leaf.dtype))  # by item it asks for shardings: a trace of the step a leaf
 
 
 class Balancing:
