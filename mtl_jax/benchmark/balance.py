@@ -33,9 +33,10 @@ def programs(config: Config, methods: Sequence[str]) -> dict[str, Program]:
     Raises:
         ValueError: an unknown method, or a parameter that it does not have.
     """
+    groups = _groups([method for method in methods if method != PLAIN_BALANCING])  # before minutes of compiling
     batch = batches.train_batch(config)
     found = {PLAIN_BALANCING: train.TrainStep(replace(config, balancing=PLAIN_BALANCING), batch)}
-    for group in _groups([method for method in methods if method != PLAIN_BALANCING]):
+    for group in groups:
         names = list(group)
         balancer = one_of(list(group.values())) if len(group) > 1 else group[names[0]]
         step = train.TrainStep(config, batch, Balancing(balancer, all_tasks(config)))
