@@ -5,8 +5,6 @@ dependent. Tests say where libraries differ, and why a tolerance is as loose as 
 equations (tests/balancing).
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,10 +12,10 @@ import pytest
 
 from mtl_jax.balancing import Balancer, Decision, Signals, gramian
 from mtl_jax.balancing.pcgrad import partners
+from tests.marks import slow
 
 SIZE = 24
 CASES = [(tasks, shift) for tasks in (2, 3, 5, 8) for shift in (-0.3, 0.0, 1.0)]  # more and less conflict
-slow = partial(pytest.param, marks=pytest.mark.slow)
 every_case = pytest.mark.parametrize(
     ("tasks", "shift"), [case if case in ((2, -0.3), (3, 0.0)) else slow(*case) for case in CASES]
 )

@@ -17,6 +17,7 @@ from mtl_jax.nn import BatchNorm, Conv, Sequential
 from parity import report
 from parity.compare import FLOAT64
 from parity.flax_run import STATISTICS
+from tests.marks import slow
 
 STEPS = 2  # the second one starts from the first one's running statistics
 
@@ -57,9 +58,7 @@ def data_parallel(torch, module, images, number):
     return torch.cat([replica(part) for replica, part in parts])
 
 
-@pytest.mark.parametrize(
-    "groups", [1, pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(6, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("groups", [1, slow(2), 3, slow(6)])
 def test_groups_are_the_replicas_of_data_parallel(torch, groups):
     rng = np.random.default_rng(0)
     images = [rng.standard_normal((6, 3, 8, 10)) + 2 * rng.standard_normal((6, 3, 1, 1)) for _ in range(STEPS)]

@@ -10,6 +10,7 @@ import torch
 from mtl_jax.data import datasets, transforms
 from mtl_jax.data.rendered import export
 from parity.reference import input as reference
+from tests.marks import slow
 
 IDS = {"train": [f"{i:04d}" for i in range(4)], "val": ["0100"]}
 DRAWS = [(False, 0.0, 1.0), (True, 0.0, 1.2), (False, 13.7, 0.83), (True, -20.0, 1.25)]
@@ -32,7 +33,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("decoded", [False, True])
-@pytest.mark.parametrize("size", [(48, 64), pytest.param((64, 64), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [(48, 64), slow((64, 64))])
 @pytest.mark.parametrize("case", CASES)
 def test_samples(case, size, decoded, tmp_path):
     name, family, read, draws = CASES[case]

@@ -18,6 +18,7 @@ from mtl_jax.nn import Sequential
 from parity import golden, report
 from parity.compare import FLOAT64, Recorded
 from parity.flax_run import STATISTICS, interpret, nchw
+from tests.marks import slow
 
 RECORDED = [name for name in golden.manifest()["models"] if name.startswith("backbone_")]
 TRAINING_VIEW = {"use_running_average": False, "raise_if_not_found": False}
@@ -113,7 +114,7 @@ def test_recorded_backbone(name):
 LARGE = ("hrnet_w18_full", "resnet101", "resnet152_dilated")
 
 
-@pytest.mark.parametrize("name", ["resnet34_dilated", *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
+@pytest.mark.parametrize("name", ["resnet34_dilated", *(slow(name) for name in LARGE)])
 def test_unrecorded_backbone(name):
     """Variants of the same code, against the twin with weights drawn by the recording's rule."""
     torch = pytest.importorskip("torch", reason="the twin needs torch", exc_type=ModuleNotFoundError)

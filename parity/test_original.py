@@ -10,6 +10,7 @@ import pytest
 from parity import golden, report
 from parity.compare import QUANTITIES, Live, float64_bounds
 from parity.flax_run import Network, interpret
+from tests.marks import slow
 
 torch = pytest.importorskip("torch", reason="the twin needs torch", exc_type=ModuleNotFoundError)
 
@@ -119,9 +120,7 @@ def stand_in(tmp_path):
     return write
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param("single_hrnet18_depth", marks=pytest.mark.slow), "baseline_nyud_hrnet18"]
-)
+@pytest.mark.parametrize("name", [slow("single_hrnet18_depth"), "baseline_nyud_hrnet18"])
 def test_stand_in(stand_in, name):
     """All of the way through the other process and back."""
     assert_same(name, original.run_original(stand_in(name), name), twin=twin_run(name))

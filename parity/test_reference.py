@@ -7,6 +7,7 @@ import pytest
 
 from parity import golden, report
 from parity.compare import FLOAT64, QUANTITIES, Recorded, float32_bounds, keep_latest
+from tests.marks import slow
 
 torch = pytest.importorskip("torch", reason="the twin needs torch", exc_type=ModuleNotFoundError)
 
@@ -77,7 +78,7 @@ def recorded_run(name, precision):
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
-@pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("precision", ["float64", slow("float32")])
 @by_name(NETWORKS, slow=REDUNDANT)
 def test_network(name, precision, quantity):
     _, suffix, bounds = PRECISIONS[precision]

@@ -1,4 +1,4 @@
-"""Marks of single cases."""
+"""Marks of single cases, of the parity suite's too."""
 
 from functools import partial
 

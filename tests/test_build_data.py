@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from mtl_jax.data import datasets
-from tests.data import test_folder, test_nyud
+from tests import nyud_release
+from tests.data import test_folder
 
 ROOT = Path(__file__).parents[1]
 
@@ -16,7 +17,7 @@ def run(*args):
 
 
 def test_several_data_sets(tmp_path):
-    test_nyud.write(tmp_path / "raw", "survey", {"train": [f"{i:04}" for i in range(20)], "val": ["0100"]})
+    nyud_release.write(tmp_path / "raw", "survey", {"train": [f"{i:04}" for i in range(20)], "val": ["0100"]})
     own = test_folder.write(tmp_path / "own")
     (own / "depth" / "a.png").unlink()
     names = ("nyud_mt/survey_subset", own, "rendered_scenes/nyud_tiny")
@@ -37,7 +38,7 @@ def test_errors(tmp_path):
     assert "--dataset 'nowhere' is neither a builder (nyud_mt, pascal_mt, folder_mt," in result.stderr
     assert "Traceback" not in result.stderr
 
-    raw = test_nyud.write(tmp_path / "raw", "survey")
+    raw = nyud_release.write(tmp_path / "raw", "survey")
     (raw / "depth" / "0001.npy").unlink()
     result = run("--dataset=nyud_mt/survey_subset", f"--manual_dir={raw}", f"--data_dir={tmp_path}")
     assert result.returncode == 1

@@ -10,7 +10,7 @@ import pytest
 
 from mtl_jax import data
 from mtl_jax.data import datasets, loader, records
-from tests.data import test_nyud as files
+from tests import nyud_release as files
 
 H, W = 20, 30
 ALL = ("semseg", "human_parts", "sal", "normals", "edge", "depth")

@@ -29,10 +29,6 @@ BACKBONES = {
 }
 
 
-# The tests compile a lot and compute little.
-COMPILER_OPTIONS = {"xla_backend_optimization_level": 0}
-
-
 # The tests of one model share its compiled programs.
 def over(quick):
     """Over all models, of which only some are quick enough to be tested every time."""

@@ -9,7 +9,7 @@ from flax import nnx
 from mtl_jax import models
 from mtl_jax.config import main_tasks
 from mtl_jax.losses import Objective
-from tests.models.test_models import BACKBONES, COMPILER_OPTIONS, batch, config
+from tests.models.test_models import BACKBONES, batch, config
 
 STAGES = {
     "single_task": {"conv", "layer1", "layer2", "layer3", "layer4", "heads"},
@@ -61,7 +61,7 @@ def test_only_memory_and_time_change(name):
         found = []
         for stages in ((), STAGES[name]):
             graphdef = nnx.graphdef(nnx.eval_shape(lambda stages=stages: build(name, stages)))
-            step = jax.jit(train, static_argnums=0, compiler_options=COMPILER_OPTIONS)
+            step = jax.jit(train, static_argnums=0)
             found.append(step(graphdef, arrays, jax.tree.map(wide, batch())))
 
     def compare(kept, recomputed):
