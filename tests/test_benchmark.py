@@ -190,6 +190,15 @@ def test_steps_that_are_balanced(config, small_peaks):
     assert abs(plain(3) / third - 1) > 1e-4
 
 
+def test_methods_that_do_not_suit_are_refused_before_anything_is_compiled(config, monkeypatch):
+    monkeypatch.setattr(train, "TrainStep", None)
+    with pytest.raises(ValueError, match="there is no balancing method 'nonsense'"):
+        balance.programs(config, ["cagrad", "nonsense"])
+    other = replace(config, model=replace(config.model, name="cross_stitch"))
+    with pytest.raises(ValueError, match=r"^mgda_ub: .*CrossStitch does not have.*leave it out of the methods"):
+        balance.programs(other, ["cagrad", "mgda_ub"])
+
+
 METHODS = {"losses": ("dwa", "imtl_l", "rlw"), "gramian": ("gradnorm", "cagrad", "nash_mtl", "imtl_g")}
 
 

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
-from mtl_jax import balancing
+from mtl_jax import balancing, models
 from mtl_jax.balancing import Balancer, Decision, Signals
 from mtl_jax.balancing.core import State, Tree
 from mtl_jax.benchmark import batches, train
@@ -31,9 +32,10 @@ def programs(config: Config, methods: Sequence[str]) -> dict[str, Program]:
         methods: as in `Config.balancing`.
 
     Raises:
-        ValueError: an unknown method, or a parameter that it does not have.
+        ValueError: an unknown method, a parameter that it does not have, or a method that does not suit the model.
     """
-    groups = _groups([method for method in methods if method != PLAIN_BALANCING])  # before minutes of compiling
+    groups = _groups([method for method in methods if method != PLAIN_BALANCING])
+    _check(groups, config)  # before minutes of compiling
     batch = batches.train_batch(config)
     found = {PLAIN_BALANCING: train.TrainStep(replace(config, balancing=PLAIN_BALANCING), batch)}
     for group in groups:
@@ -84,6 +86,16 @@ def one_of(balancers: Sequence[Balancer]) -> Balancer:
 
 def _follow(position: int, choice: Choice) -> Choice:
     return choice._replace(followed=jnp.int32(position))
+
+
+def _check(groups: Sequence[dict[str, Balancer]], config: Config) -> None:
+    model = nnx.eval_shape(lambda: models.build(config))
+    for group in groups:
+        for method, balancer in group.items():
+            try:
+                Balancing(balancer, all_tasks(config)).check(model)
+            except ValueError as error:
+                raise ValueError(f"{method}: {error}; leave it out of the methods to be measured") from None
 
 
 def _groups(methods: Sequence[str]) -> list[dict[str, Balancer]]:

@@ -54,6 +54,16 @@ class Balancing:
         """The method's first state for a model.
 
         Raises:
+            ValueError: as `check`.
+        """
+        self.check(model)
+        _, shared, _, _ = _split(model)
+        return Memory(self.balancer.init(len(self.tasks), shared))
+
+    def check(self, model: MultiTaskModel) -> None:
+        """Whether the method suits a model, which may be abstract.
+
+        Raises:
             ValueError: the method reads a shared representation, and the model has none that its heads alone read.
         """
         if self.balancer.features and not isinstance(model, Baseline):
@@ -61,8 +71,6 @@ class Balancing:
                 f"the balancing method reads the representation between encoder and heads, which "
                 f"{type(model).__name__} does not have; use it with model.name=baseline, or mgda with any model"
             )
-        _, shared, _, _ = _split(model)
-        return Memory(self.balancer.init(len(self.tasks), shared))
 
     def gradients(
         self,
