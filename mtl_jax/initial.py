@@ -26,9 +26,11 @@ def check(config: Config) -> None:
     Raises:
         FileNotFoundError: weights that are not there; the message says how to get them.
         OSError: a download failed.
-        ValueError: an impossible model, or weights that do not fit it.
+        ValueError: an impossible model, or weights or a balancing method that do not fit it.
     """
     model = nnx.eval_shape(lambda: models.build(config))
+    if (balancing := balance.from_config(config)) is not None:
+        balancing.check(model)
     train = config.train
     one_image = train.batch_size == train.accumulate * train.batch_norm_groups
     if one_image and any(isinstance(node, ASPP) for _, node in nnx.iter_graph(model)):

@@ -195,7 +195,7 @@ def test_methods_that_do_not_suit_are_refused_before_anything_is_compiled(config
     with pytest.raises(ValueError, match="there is no balancing method 'nonsense'"):
         balance.programs(config, ["cagrad", "nonsense"])
     other = replace(config, model=replace(config.model, name="cross_stitch"))
-    with pytest.raises(ValueError, match=r"^mgda_ub: .*CrossStitch does not have.*leave it out of the methods"):
+    with pytest.raises(ValueError, match=r"^mgda_ub: .*CrossStitch does not have"):
         balance.programs(other, ["cagrad", "mgda_ub"])
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.balancing.core import Balancer, Signals
+from mtl_jax.balancing.core import Balancer, Signals, State, Tree
 from mtl_jax.balancing.stateless import from_gramian
 
 
@@ -30,11 +30,17 @@ def aligned_mtl(*, preference: Sequence[float] | None = None) -> Balancer:
         preference: p, one value >= 0 for each task, scaled to sum 1 here; None is 1 / T, the mean of the losses.
     """
 
+    if preference is not None and (min(preference) < 0 or max(preference) <= 0):
+        raise ValueError(f"preference is {tuple(preference)}; all must be at least 0, and one of them positive")
+
+    def init(num_tasks: int, shared: Tree) -> State:
+        if preference is not None and len(preference) != num_tasks:
+            raise ValueError(f"preference is {tuple(preference)} for {num_tasks} tasks; give one value a task")
+        return ()
+
     def weigh(signals: Signals) -> jax.Array:
         gramian = signals.gramian
         tasks = len(gramian)
-        if preference is not None and len(preference) != tasks:
-            raise ValueError(f"preference has {len(preference)} values, {list(preference)}, for {tasks} tasks")
         present = jnp.diagonal(gramian) > 0
         p = jnp.where(present, jnp.asarray(np.ones(tasks) if preference is None else preference, gramian.dtype), 0)
         p = p / jnp.where(jnp.sum(p) > 0, jnp.sum(p), 1)
@@ -45,4 +51,4 @@ def aligned_mtl(*, preference: Sequence[float] | None = None) -> Balancer:
         scale = jnp.where(regular, jnp.sqrt(least / jnp.where(regular, values, least)), 0)
         return jnp.where(present, vectors @ (scale * (p @ vectors)), 0)
 
-    return from_gramian(weigh)
+    return from_gramian(weigh)._replace(init=init)

@@ -114,7 +114,7 @@ def value_and_grad(
 
     Raises:
         ValueError: tasks named twice; a method of features without `encode`; from the function, losses of other tasks,
-            or that are no scalars.
+            or that are no scalars, or a state that is not this method's, for these tasks and parameters.
     """
     if len(set(tasks)) < len(tasks):
         raise ValueError(f"a task is named twice in {', '.join(tasks)}")
@@ -128,15 +128,16 @@ def value_and_grad(
                 raise ValueError(
                     f"the losses are {sorted(losses)}, the tasks {sorted(tasks)}; {sorted(missing)} differ"
                 )
-            if shapes := {task: loss.shape for task, loss in losses.items() if loss.shape}:
+            if shapes := {task: jnp.shape(loss) for task, loss in losses.items() if jnp.shape(loss)}:
                 raise ValueError(f"the losses must be scalars; the shapes are {shapes}")
-            return tuple(losses[task] for task in tasks), aux
+            return tuple(jnp.asarray(losses[task]) for task in tasks), aux
 
         point, encoder = shared, None  # where gradients are balanced
         if encode is not None:
             point, encoder, encoded = jax.vjp(lambda shared: encode(shared, *args), shared, has_aux=True)
+        _check_state(state, jax.eval_shape(functools.partial(balancer.init, len(tasks)), point))
         each, backward, aux = jax.vjp(ordered, point, specific, has_aux=True)
-        losses = jnp.stack(each)
+        losses = jnp.stack([loss.astype(jnp.promote_types(loss.dtype, jnp.float32)) for loss in each])
         cosines = None
         if balancer.needs == "losses":
             decision, state = balancer.update(state, Signals(losses, key))
@@ -172,6 +173,18 @@ def value_and_grad(
     return balanced
 
 
+def _check_state(state: State, fresh: State) -> None:
+    found, expected = (
+        [(jax.tree_util.keystr(path), jnp.shape(leaf)) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+        for tree in (state, fresh)
+    )
+    if found != expected:
+        raise ValueError(
+            f"the method's state has {sorted(set(found) - set(expected))} in place of "
+            f"{sorted(set(expected) - set(found))}; begin with balancer.init(number of tasks, shared parameters)"
+        )
+
+
 def _alone(losses: Sequence[jax.Array], position: int) -> tuple[Any, ...]:
     """The cotangent that differentiates one of the losses.
 
@@ -184,10 +197,12 @@ def _alone(losses: Sequence[jax.Array], position: int) -> tuple[Any, ...]:
 
 
 def _weighted_sum(trees: Sequence[Tree], factors: jax.Array) -> Tree:
-    return jax.tree.map(
-        lambda *leaves: sum(factor.astype(leaf.dtype) * leaf for factor, leaf in zip(factors, leaves, strict=True)),
-        *trees,
-    )
+    def weighted(*leaves: jax.Array) -> jax.Array:
+        wide = jnp.promote_types(leaves[0].dtype, jnp.float32)
+        terms = [factor.astype(wide) * leaf.astype(wide) for factor, leaf in zip(factors, leaves, strict=True)]
+        return functools.reduce(jnp.add, terms).astype(leaves[0].dtype)
+
+    return jax.tree.map(weighted, *trees)
 
 
 def gramian(jacobian: Tree) -> jax.Array:
@@ -205,7 +220,9 @@ def combine(jacobian: Tree, weights: jax.Array) -> Tree:
     """Jᵀ w: the weighted sum of the gradients, each leaf `[T, ...] -> [...]`, in the leaf's dtype."""
 
     def weighted(leaf: jax.Array) -> jax.Array:  # in full precision: a rounded direction may not be one of descent
-        return jnp.tensordot(weights.astype(leaf.dtype), leaf, axes=1, precision=jax.lax.Precision.HIGHEST)
+        wide = jnp.promote_types(leaf.dtype, jnp.float32)
+        combined = jnp.tensordot(weights.astype(wide), leaf.astype(wide), axes=1, precision=jax.lax.Precision.HIGHEST)
+        return combined.astype(leaf.dtype)
 
     return jax.tree.map(weighted, jacobian)
 

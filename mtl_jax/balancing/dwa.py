@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
+from mtl_jax.balancing.labelled import labelled
 
 _SMALLEST = 1e-12  # an average below it has no meaningful ratio
 
@@ -14,11 +15,12 @@ def dwa(*, temperature: float = 2.0, window: int = 100) -> Balancer:
         w_t = T softmax(r / temperature)_t,    r_t = mean of L_t over the last window / mean over the one before
 
     A window is an epoch in the paper. Until two windows are complete all weights are 1, as there. A task whose earlier
-    mean is not positive counts as unchanged, r_t = 1.
+    mean is not positive counts as unchanged, r_t = 1. A loss of exactly 0, that of a task without labels in the batch,
+    does not enter the mean; a window of nothing else leaves it as it is.
 
     Shared parameters: any choice gives the same step, because all parameters follow the weighted sum.
     Weights: sum to T.
-    Cost: one forward and one backward pass; the state holds `[T]` losses three times.
+    Cost: one forward and one backward pass; the state holds `[T]` numbers four times.
 
     Args:
         temperature: 2 in the paper; the larger, the closer to equal weights.
@@ -29,7 +31,7 @@ def dwa(*, temperature: float = 2.0, window: int = 100) -> Balancer:
 
     def init(num_tasks: int, shared: Tree) -> State:
         zeros = jnp.zeros(num_tasks)
-        return {"sum": zeros, "last": zeros, "before": zeros, "step": jnp.zeros((), jnp.int32)}
+        return {"sum": zeros, "count": zeros, "last": zeros, "before": zeros, "step": jnp.zeros((), jnp.int32)}
 
     def update(state: State, signals: Signals) -> tuple[Decision, State]:
         last, before, step = state["last"], state["before"], state["step"]
@@ -38,11 +40,14 @@ def dwa(*, temperature: float = 2.0, window: int = 100) -> Balancer:
         weights = last.size * jax.nn.softmax(ratios / temperature)
 
         total = state["sum"] + signals.losses.astype(last.dtype)
+        count = state["count"] + labelled(signals.losses)
+        mean = jnp.where(count > 0, total / jnp.maximum(count, 1), last)
         step = step + 1
         complete = step % window == 0
         return Decision(weights), {
             "sum": jnp.where(complete, 0, total),
-            "last": jnp.where(complete, total / window, last),
+            "count": jnp.where(complete, 0, count),
+            "last": jnp.where(complete, mean, last),
             "before": jnp.where(complete, last, before),
             "step": step,
         }

@@ -31,6 +31,8 @@ def excess_mtl(*, step_size: float = 0.01, warm_up: int = 0) -> Balancer:
         warm_up: steps of the mean; the paper's is the number of steps in three epochs (appendix C.1). The authors' code
             has none, and leaves the very first E_t as it is.
     """
+    if step_size <= 0:
+        raise ValueError(f"step_size is {step_size}; it must be positive")
     if warm_up < 0:
         raise ValueError(f"warm_up is {warm_up}; it must be a number of steps, or 0")
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
+from mtl_jax.balancing.labelled import labelled, softmax
 
 _SMALLEST = 1e-8  # a loss at its lower bound has no logarithm
 
@@ -19,6 +20,7 @@ def famo(*, learning_rate: float = 0.025, weight_decay: float = 1e-3, minimum: f
     gradient of z·δ + weight_decay ξ²/2 with δ = log D before the step - log D after it, on the same batch: a task that
     fell more than others loses weight. Adam makes the step, with the decay in its gradient, as in algorithm 2.
 
+    A loss of exactly 0, that of a task without labels in the batch, is left out: its weight is 0 and its ξ stays.
     `observe` must be called with the losses after the optimiser's step; without it ξ stays 0.
 
     Shared parameters: any choice gives the same step, because all parameters follow the weighted sum.
@@ -31,6 +33,11 @@ def famo(*, learning_rate: float = 0.025, weight_decay: float = 1e-3, minimum: f
         weight_decay: γ, 1e-3 in algorithm 2; the paper tunes it for each data set (1e-5 in the authors' code).
         minimum: lower bound of all losses; smaller losses count as it.
     """
+    if learning_rate <= 0 or weight_decay < 0:
+        raise ValueError(
+            f"learning_rate is {learning_rate}, weight_decay {weight_decay}; they must be positive, and at least 0"
+        )
+
     optimizer = optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(learning_rate))
 
     def excess(losses: jax.Array) -> jax.Array:
@@ -42,14 +49,15 @@ def famo(*, learning_rate: float = 0.025, weight_decay: float = 1e-3, minimum: f
 
     def update(state: State, signals: Signals) -> tuple[Decision, State]:
         # c z / D is a softmax itself; one of the logarithms cannot overflow.
-        return Decision(jax.nn.softmax(state["logits"] - jnp.log(excess(signals.losses)))), state
+        losses = signals.losses
+        return Decision(softmax(state["logits"] - jnp.log(excess(losses)), labelled(losses))), state
 
     def observe(state: State, before: jax.Array, after: jax.Array) -> State:
-        logits = state["logits"]
+        logits, among = state["logits"], labelled(before)
         delta = (jnp.log(excess(before)) - jnp.log(excess(after))).astype(logits.dtype)
-        z = jax.nn.softmax(logits)
+        z = softmax(logits, among)
         gradient = z * (delta - jnp.sum(z * delta))  # the softmax's transposed Jacobian times delta
         step, adam = optimizer.update(gradient, state["adam"], logits)
-        return {"logits": optax.apply_updates(logits, step), "adam": adam}
+        return {"logits": jnp.where(among, optax.apply_updates(logits, step), logits), "adam": adam}
 
     return Balancer(init, update, observe=observe)

@@ -27,7 +27,7 @@ def gradnorm(*, alpha: float = 1.5, learning_rate: float = 0.025) -> Balancer:
     that the steps before it made; the first ones are 1.
 
     Derivatives are divided by mean(w n), and the weights' optimiser is Adam: their learning does not depend on the
-    scale of the losses. No weight falls below 0. A task without gradient keeps its weight (up to the scaling) and
+    scale of the losses. No weight falls below 0. A task without gradient keeps its weight, up to the scaling, and
     counts in none of the means. With losses that start low by chance, or may be negative, the ratios mean little;
     negative ones count as 0.
 
@@ -39,8 +39,10 @@ def gradnorm(*, alpha: float = 1.5, learning_rate: float = 0.025) -> Balancer:
     Args:
         alpha: strength of the pull towards equal rates of learning; 0 for equal norms. The paper's 1.5 is for NYUv2,
             and 0.12 for its toy problem.
-        learning_rate: of the weights.
+        learning_rate: of Adam for the weights; 0.025, a fortieth of their first value a step, is ours.
     """
+    if alpha < 0 or learning_rate <= 0:
+        raise ValueError(f"alpha is {alpha}, learning_rate {learning_rate}; they must be at least 0, and positive")
     optimizer = optax.adam(learning_rate)
 
     def init(tasks: int, shared: Tree) -> GradNormState:
@@ -61,7 +63,7 @@ def gradnorm(*, alpha: float = 1.5, learning_rate: float = 0.025) -> Balancer:
         relative = jnp.where(present, norms, 0) / jnp.where(length > 0, length, 1)
         slope = relative * jnp.sign(parts - length * rates**alpha)
         updates, optimizer_state = optimizer.update(slope.astype(state.weights.dtype), state.optimizer)
-        moved = jnp.maximum(optax.apply_updates(state.weights, updates), 0)
+        moved = jnp.where(present, jnp.maximum(optax.apply_updates(state.weights, updates), 0), state.weights)
         total = jnp.sum(moved)
         moved = jnp.where(total > 0, moved * (len(moved) / jnp.where(total > 0, total, 1)), 1)
         return Decision(weights, specific=weights), GradNormState(

@@ -13,7 +13,8 @@ def imtl_l(*, learning_rate: float = 1e-3) -> Balancer:
     and -s_t as its log-variance, and that is what the function returns.
 
     Shared parameters: any choice gives the same step, because all parameters follow the weighted sum.
-    Weights: 1 each at first, no fixed sum; w_t L_t tends to 1.
+    Weights: 1 each at first, no fixed sum; w_t L_t tends to 1. A loss of exactly 0, that of a task without
+    labels in the batch, leaves s_t as it is.
     Cost: one forward and one backward pass; the state holds `[T]` scales and Adam's two moments of them.
 
     Args:

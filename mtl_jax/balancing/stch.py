@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
+from mtl_jax.balancing.labelled import labelled, softmax
 
 _SMALLEST = 1e-12  # smaller losses count as this before the logarithm
 
@@ -29,10 +29,13 @@ def stch(
     of λ_t log L_t. The weights are then divided by L_t. That is not in eq. 9 but in the authors' code for networks,
     where m_t is from the warm-up's end and the λ_t are 1; with λ_t = 1 / T their mu is mu / T here.
 
+    A loss of exactly 0, that of a task without labels in the batch, is left out: its weight is 0, and the softmax and
+    m_t are over the others. One that the warm-up did not see counts as unchanged, m_t = L_t.
+
     Shared parameters: any choice gives the same step, because all parameters follow the weighted sum.
     Weights: without warm-up the w_t / λ_t sum to 1, hence the weights to 1 / T for equal preferences of 1 / T, and to 1
     for preferences of 1. For one task w = λ; with warm-up λ / L.
-    Cost: one forward and one backward pass; the state holds `[T]` losses.
+    Cost: one forward and one backward pass; the state holds, for the warm-up, `[T]` sums and their counts.
 
     Args:
         mu: the larger, the smoother; 1 in LibMTL's repository. To be tuned to the losses' scale times λ.
@@ -53,19 +56,22 @@ def stch(
         for name, values in (("preference", preference), ("ideal", ideal)):
             if values is not None and len(values) != num_tasks:
                 raise ValueError(f"{name} is {tuple(values)} for {num_tasks} tasks; give one value a task")
-        return {"sum": jnp.zeros(num_tasks), "step": jnp.zeros((), jnp.int32)} if warm_up else ()
+        zeros = jnp.zeros(num_tasks)
+        return {"sum": zeros, "count": zeros, "step": jnp.zeros((), jnp.int32)} if warm_up else ()
 
     def update(state: State, signals: Signals) -> tuple[Decision, State]:
-        losses = signals.losses
+        losses, among = signals.losses, labelled(signals.losses)
         scale = jnp.full_like(losses, 1 / losses.size) if preference is None else jnp.asarray(preference, losses.dtype)
         if not warm_up:
             origin = jnp.zeros_like(losses) if ideal is None else jnp.asarray(ideal, losses.dtype)
-            return Decision(scale * jax.nn.softmax(scale * (losses - origin) / mu)), state
+            return Decision(scale * softmax(scale * (losses - origin) / mu, among)), state
         positive = jnp.maximum(losses, _SMALLEST)
         warm = state["step"] >= warm_up
-        means = jnp.maximum(state["sum"].astype(losses.dtype) / warm_up, _SMALLEST)
-        shares = jnp.where(warm, jax.nn.softmax(scale * jnp.log(positive / means) / mu), 1)
+        means = jnp.where(state["count"] > 0, state["sum"] / jnp.maximum(state["count"], 1), positive)
+        ratios = positive / jnp.maximum(means, _SMALLEST).astype(losses.dtype)
+        shares = jnp.where(warm, softmax(scale * jnp.log(ratios) / mu, among), among)
         total = jnp.where(warm, state["sum"], state["sum"] + losses.astype(state["sum"].dtype))
-        return Decision(scale * shares / positive), {"sum": total, "step": state["step"] + 1}
+        count = jnp.where(warm, state["count"], state["count"] + among)
+        return Decision(scale * shares / positive), {"sum": total, "count": count, "step": state["step"] + 1}
 
     return Balancer(init, update)

@@ -4,9 +4,10 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
+from mtl_jax.balancing.labelled import labelled
 
 # Of the learned log-variances: weights between 2e-9 and 5e8, which no run in earnest reaches. Without a bound the
-# weight of a loss that stays exactly 0 would grow until it overflows.
+# weight of a loss that stays next to 0 would grow until it overflows.
 _BOUND = 20.0
 
 
@@ -22,13 +23,16 @@ def uncertainty(*, regularizer: float = 0.5, learning_rate: float = 1e-3) -> Bal
     loss as it is, has r = 1. In balance w_t = r / L_t, so r sets the common scale of the weights and no more.
 
     Shared parameters: any choice gives the same step, because all parameters follow the weighted sum.
-    Weights: 1 each at first, no fixed sum. Zero or negative losses drive s_t to its bound of -20.
+    Weights: 1 each at first, no fixed sum. Negative losses drive s_t to its bound of -20. A loss of
+    exactly 0, that of a task without labels in the batch, leaves s_t as it is.
     Cost: one forward and one backward pass; the state holds s `[T]` and Adam's two moments of it.
 
     Args:
         regularizer: r; the paper's 1/2.
         learning_rate: of Adam for s. The paper learns s with the model's own optimiser: give its rate. 1e-3 is Adam's.
     """
+    if learning_rate <= 0:
+        raise ValueError(f"learning_rate is {learning_rate}; it must be positive")
     optimizer = optax.adam(learning_rate)
 
     def init(num_tasks: int, shared: Tree) -> State:
@@ -38,9 +42,10 @@ def uncertainty(*, regularizer: float = 0.5, learning_rate: float = 1e-3) -> Bal
     def update(state: State, signals: Signals) -> tuple[Decision, State]:
         log_variances = state["log_variances"]
         weights = jnp.exp(-log_variances)
-        gradient = regularizer - weights * signals.losses.astype(weights.dtype)
+        among = labelled(signals.losses)
+        gradient = jnp.where(among, regularizer - weights * signals.losses.astype(weights.dtype), 0)
         step, adam = optimizer.update(gradient, state["adam"])
-        log_variances = jnp.clip(optax.apply_updates(log_variances, step), -_BOUND, _BOUND)
-        return Decision(weights), {"log_variances": log_variances, "adam": adam}
+        moved = jnp.clip(optax.apply_updates(log_variances, step), -_BOUND, _BOUND)
+        return Decision(weights), {"log_variances": jnp.where(among, moved, log_variances), "adam": adam}
 
     return Balancer(init, update)

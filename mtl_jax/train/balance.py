@@ -26,16 +26,19 @@ class Memory(nnx.Module):
     """A method's state as a part of the training state, so that checkpoints hold it."""
 
     def __init__(self, state: State):
-        leaves, self.structure = jax.tree.flatten(state)
-        self.leaves = nnx.List([Remembered(leaf) for leaf in leaves])
+        leaves, self.structure = jax.tree_util.tree_flatten_with_path(state)
+        self.names = tuple(jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves)
+        # Named, so that no method takes another's arrays for its own; merged, they are in the names' order.
+        self.leaves = nnx.Dict(zip(self.names, [Remembered(leaf) for _, leaf in leaves], strict=True))
 
     def read(self) -> State:
         """The state."""
-        return jax.tree.unflatten(self.structure, [leaf[...] for leaf in self.leaves])
+        return jax.tree.unflatten(self.structure, [self.leaves[name][...] for name in self.names])
 
     def write(self, state: State) -> None:
         """Replaces the state by the next."""
-        for leaf, value in zip(self.leaves, jax.tree.leaves(state), strict=True):
+        for name, value in zip(self.names, jax.tree.leaves(state), strict=True):
+            leaf = self.leaves[name]
             leaf.set_value(jnp.asarray(value, leaf.dtype))  # by item it asks for shardings: a trace of the step a leaf
 
 
@@ -61,11 +64,14 @@ class Balancing:
         return Memory(self.balancer.init(len(self.tasks), shared))
 
     def check(self, model: MultiTaskModel) -> None:
-        """Whether the method suits a model, which may be abstract.
+        """Whether the method suits the tasks and a model, which may be abstract.
 
         Raises:
-            ValueError: the method reads a shared representation, and the model has none that its heads alone read.
+            ValueError: a parameter has another number of values than there are tasks; or the method reads a shared
+                representation, and the model has none that its heads alone read.
         """
+        shared = _split(model)[1]
+        jax.eval_shape(lambda: self.balancer.init(len(self.tasks), shared))
         if self.balancer.features and not isinstance(model, Baseline):
             raise ValueError(
                 f"the balancing method reads the representation between encoder and heads, which "

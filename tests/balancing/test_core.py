@@ -198,7 +198,43 @@ def test_low_precision_gradients():
     products = balancing.gramian(jacobian)
     assert products.dtype == jnp.float32
     np.testing.assert_array_equal(products, [[1000, 1000], [1000, 1000]])
-    assert balancing.combine(jacobian, jnp.ones(2)).dtype == jnp.bfloat16
+    # Of 1 + 1/512 and its rounded value, 1, only one leaves something of opposite gradients.
+    combined = balancing.combine(jacobian * jnp.array([[1], [-1]], jnp.bfloat16), jnp.array([1 + 1 / 512, 1]))
+    assert combined.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(combined, np.full(1000, 1 / 512))
+
+
+def test_low_precision_losses():
+    """Methods see them in float32, in which the smallest has a logarithm."""
+
+    def loss_fn(shared, specific):
+        return {"a": (shared**2).astype(jnp.float16), "b": 3e-8 * shared.astype(jnp.float16)}, None
+
+    balancer = balancing.geometric()
+    result = balancing.value_and_grad(loss_fn, balancer, ("a", "b"))((), KEY, jnp.float32(1), ())
+    assert result.losses["a"].dtype == result.weights["a"].dtype == jnp.float32
+    least = float(np.float16(3e-8))
+    np.testing.assert_allclose(result.weights["b"], least**-0.5 / 2, rtol=1e-5)
+
+
+def test_constant_losses():
+    """Of a task that is switched off: a number that depends on nothing."""
+    loss_fn = lambda shared, specific: ({"a": shared**2, "off": 0.0}, None)  # noqa: E731
+    for method in ("fixed", "cagrad"):
+        grad = balancing.value_and_grad(loss_fn, balancing.parse(method), ("a", "off"))
+        assert grad((), KEY, jnp.float32(3), ()).shared > 0
+
+
+def test_state_of_something_else():
+    shared, specific = parameters()
+    for balancer, state in (
+        (balancing.dwa(), balancing.dwa().init(2, shared)),
+        (balancing.db_mtl(), balancing.db_mtl().init(3, {"w": shared["w"]})),
+        (balancing.famo(), ()),
+    ):
+        grad = balancing.value_and_grad(losses, balancer, TASKS)
+        with pytest.raises(ValueError, match=r"the method's state has .* in place of .* begin with balancer.init"):
+            grad(state, KEY, shared, specific, X)
 
 
 def test_cosines_of_a_zero_gradient():

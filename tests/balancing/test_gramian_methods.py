@@ -115,8 +115,8 @@ def test_aligned_mtl_by_hand():
     np.testing.assert_allclose(weights, [3 / 4, 1 / 16], rtol=1e-6)
     # Unit gradients at a cosine of 3/5: eigenvalues 8/5 and 2/5, p along the first: scaled by 1/2.
     np.testing.assert_allclose(weigh(aligned_mtl(), np.array([[1, 0], [0.6, 0.8]], np.float32)), [1 / 4] * 2, rtol=1e-5)
-    with pytest.raises(ValueError, match="3 values"):
-        weigh(aligned_mtl(preference=(1, 1, 1)), PAIR)
+    with pytest.raises(ValueError, match=r"preference is \(1, 1, 1\) for 2 tasks"):
+        aligned_mtl(preference=(1, 1, 1)).init(2, ())
 
 
 def test_upgrad_by_hand():
@@ -143,6 +143,18 @@ def test_gradnorm_by_hand():
     # Lengths 1.1 and 2.7, mean 1.9; rates 1 and 1/4 over their mean, 1.6 and 0.4: the same signs again.
     assert after.weights[0] > 1.1
     np.testing.assert_allclose(after.weights.sum(), 2, rtol=1e-6)
+
+
+def test_gradnorm_without_a_gradient():
+    """A task keeps its weight, although Adam has momentum for it, up to the scaling; the other's goes on."""
+    balancer = gradnorm(alpha=1.0, learning_rate=0.1)
+    losses = jnp.array([2.0, 4.0])
+    _, state = balancer.update(balancer.init(2, ()), core.Signals(losses, None, jnp.diag(jnp.array([1.0, 9.0]))))
+    _, after = balancer.update(state, core.Signals(losses, None, jnp.diag(jnp.array([0.0, 9.0]))))
+    # The second weight's slopes: 3 / 2, then 0.
+    step = 0.1 * (0.9 * 0.1 * 1.5 / (1 - 0.9**2)) / np.sqrt(0.999 * 0.001 * 1.5**2 / (1 - 0.999**2))
+    moved = np.array([1.1, 0.9 - step])
+    np.testing.assert_allclose(after.weights, 2 * moved / moved.sum(), rtol=1e-5)
 
 
 def test_gradnorm_learns_equal_lengths():

@@ -1,5 +1,7 @@
 """Methods that see only the losses, against hand-computed cases."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,7 +47,7 @@ def test_learned_scales(name, regularizer):
 
 def test_learned_scales_descend_their_objective():
     """The closed form is the gradient of exp(-s) L + r s: one step of Adam on that is the same."""
-    losses = jnp.array([2.0, 0.3, 0.0])
+    losses = jnp.array([2.0, 0.3, 1e-3])
     gradient = jax.grad(lambda s: jnp.sum(jnp.exp(-s) * losses + 0.5 * s))(jnp.zeros(3))
     _, state = play(balancing.uncertainty(), losses)
     np.testing.assert_allclose(state["adam"][0].mu, 0.1 * gradient, rtol=1e-6)
@@ -53,7 +55,7 @@ def test_learned_scales_descend_their_objective():
 
 def test_learned_scales_are_bounded():
     balancer = balancing.uncertainty(learning_rate=10.0)
-    weights, _ = play(balancer, *[[0.0, 1e9]] * 8)
+    weights, _ = play(balancer, *[[1e-12, 1e9]] * 8)
     assert np.isfinite(weights).all()
     np.testing.assert_allclose(weights[-1], np.exp([20, -20]), rtol=1e-5)
 
@@ -71,9 +73,60 @@ def test_dwa_of_an_epoch():
     np.testing.assert_allclose(weights[2], 2 * np.exp([4, 1]) / np.exp([4, 1]).sum(), rtol=1e-6)
 
 
-def test_dwa_zero_losses_count_as_unchanged():
-    weights, _ = play(balancing.dwa(window=1), [0.0, 1.0], [1.0, 1.0], [1.0, 1.0])
-    np.testing.assert_allclose(weights[2], [1, 1])
+def test_dwa_averages_over_the_steps_with_labels():
+    """A task's windows of two steps, one of them without labels or both, and what is in place of a mean then."""
+    weights, _ = play(balancing.dwa(window=2), [8.0, 1.0], [0.0, 1.0], [0.0, 1.0], [2.0, 1.0], *[[0.0, 1.0]] * 5)
+    expected = 2 * np.exp([0.125, 0.5]) / np.exp([0.125, 0.5]).sum()  # from means 8 and 2
+    np.testing.assert_allclose(weights[4:6], [expected] * 2, rtol=1e-6)
+    np.testing.assert_allclose(weights[6:], np.ones((3, 2)), rtol=1e-6)  # a mean of nothing: that of before
+    np.testing.assert_array_equal(play(balancing.dwa(window=1), [0.0, 1.0], [1.0, 1.0], [1.0, 1.0])[0][2], [1, 1])
+
+
+LEAVING_OUT = {
+    "geometric": lambda tasks: balancing.geometric(),
+    "dtp": lambda tasks: balancing.dtp(),
+    "famo": lambda tasks: balancing.famo(),
+    "stch": lambda tasks: balancing.stch(preference=(0.2, 0.5, 0.9)[:tasks]),
+    "stch, warm-up": lambda tasks: balancing.stch(preference=(0.2, 0.5, 0.9)[:tasks], warm_up=1),
+}
+
+
+@pytest.mark.parametrize("name", LEAVING_OUT)
+def test_a_task_without_labels_is_left_out(name):
+    """The others have the weights that they would have on their own."""
+    rng = np.random.default_rng(0)
+    steps = [(losses, 0.5 * losses**1.2) for losses in rng.uniform(0.5, 3, (4, 2)).astype(np.float32)]
+
+    def weights(tasks, hidden):
+        balancer = LEAVING_OUT[name](tasks)
+        state, found = balancer.init(tasks, ()), []
+        for before, after in steps:
+            before, after = (np.append(x, [0] * hidden).astype(np.float32) for x in (before, after))
+            decision, state = balancer.update(state, Signals(jnp.array(before), KEY))
+            state = balancer.observe(state, before, after) if balancer.observe else state
+            found.append(decision.weights)
+        return np.array(found)
+
+    alone, with_another = weights(2, 0), weights(3, 1)
+    np.testing.assert_allclose(with_another[:, :2], alone, rtol=1e-6)
+    np.testing.assert_array_equal(with_another[:, 2], 0)
+    assert np.ptp(alone, axis=0).min() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["uncertainty", "imtl_l", "famo"])
+def test_learned_weights_rest_without_labels(name):
+    """Also where Adam has momentum."""
+    balancer = balancing.BALANCERS[name]()
+    state = balancer.init(2, ())
+    learned = []
+    for losses in ([2.0, 3.0], [2.0, 0.0], [2.0, 3.0]):
+        _, state = balancer.update(state, Signals(jnp.array(losses), KEY))
+        if balancer.observe is not None:
+            state = balancer.observe(state, jnp.array(losses), jnp.array(losses) * jnp.array([0.7, 0.9]))
+        learned.append(state["logits" if name == "famo" else "log_variances"])
+    assert learned[0][1] == learned[1][1] != learned[2][1]
+    assert learned[0][1] != 0
+    assert name == "famo" or learned[0][0] != learned[1][0]
 
 
 @pytest.mark.parametrize("distribution", ["normal", "dirichlet"])
@@ -94,7 +147,7 @@ def test_geometric_weights_are_the_gradient():
     weights, _ = play(balancing.geometric(), losses)
     np.testing.assert_allclose(weights[0], jax.grad(lambda x: jnp.prod(x) ** (1 / 3))(losses), rtol=1e-5)
     np.testing.assert_allclose(
-        play(balancing.geometric(), [2.0, 0.0])[0], [[0.5 * (5e-9) ** 0.5, 0.5 * 2e8**0.5]], rtol=1e-5
+        play(balancing.geometric(), [2.0, 1e-9])[0], [[0.5 * (5e-9) ** 0.5, 0.5 * 2e8**0.5]], rtol=1e-5
     )
 
 
@@ -106,7 +159,7 @@ def test_dtp():
 
 
 def test_dtp_prefers_the_larger_loss():
-    weights, _ = play(balancing.dtp(), [np.log(2), 0.0, 1e4])
+    weights, _ = play(balancing.dtp(), [np.log(2), 1e-9, 1e4])
     np.testing.assert_allclose(weights[0, 0], 0.25 * np.log(2), rtol=1e-5)
     assert 0 <= weights[0, 1] < 1e-9
     np.testing.assert_allclose(weights[0, 2], -np.log(1e-6), rtol=1e-4)
@@ -176,6 +229,16 @@ def test_stch_tends_to_the_largest():
         (balancing.dwa, {"temperature": 0.0}),
         (balancing.rlw, {"distribution": "uniform"}),
         (balancing.dtp, {"alpha": 0.0}),
+        (balancing.dtp, {"gamma": -1.0}),
+        (balancing.uncertainty, {"learning_rate": 0.0}),
+        (balancing.imtl_l, {"learning_rate": -1.0}),
+        (balancing.famo, {"learning_rate": -1.0}),
+        (balancing.famo, {"weight_decay": -1.0}),
+        (balancing.gradnorm, {"alpha": -1.0}),
+        (balancing.gradnorm, {"learning_rate": 0.0}),
+        (balancing.aligned_mtl, {"preference": (0.0, 0.0)}),
+        (balancing.aligned_mtl, {"preference": (-1.0, 2.0)}),
+        (balancing.excess_mtl, {"step_size": -1.0}),
         (balancing.stch, {"mu": 0.0}),
         (balancing.stch, {"warm_up": -1}),
         (balancing.stch, {"warm_up": 10, "ideal": (0.0, 0.0)}),
@@ -183,8 +246,10 @@ def test_stch_tends_to_the_largest():
         (balancing.gradvac, {"beta": 2.0}),
         (balancing.graddrop, {"leak": -0.1}),
         (balancing.db_mtl, {"beta": 1.0}),
+        (balancing.db_mtl, {"sigma": -1.0}),
     ],
 )
 def test_hyper_parameters_out_of_range(factory, wrong):
-    with pytest.raises(ValueError, match=r"must be|may be"):
+    (name,) = {*wrong} - {"ideal"}
+    with pytest.raises(ValueError, match=rf"{name} (is )?'?{re.escape(str(wrong[name]))}.* (must|may) be"):
         factory(**wrong)

@@ -200,9 +200,14 @@ def test_documented(name):
         assert f"{parameter.name}:" in text
 
 
+NEEDS = {"losses": "fixed uncertainty imtl_l dwa rlw geometric dtp famo stch", "jacobian": "graddrop db_mtl excess_mtl"}
+
+
 @every_method
 def test_parse_a_name(name):
-    assert balancing.parse(name).needs == BALANCERS[name]().needs
+    """What costs a backward pass a task, and what memory, does so by intention."""
+    alone = [needs for needs, names in NEEDS.items() if name in names.split()]
+    assert balancing.parse(name).needs == (alone[0] if alone else "gramian")
 
 
 def weights(text, values):
