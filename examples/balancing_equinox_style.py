@@ -54,7 +54,9 @@ def step(carry, key):
     state, model, opt_state = carry
     result = balancing.value_and_grad(loss_fn, balancer, TASKS)(state, key, model, (), x, targets)
     updates, opt_state = optimizer.update(result.shared, opt_state, model)
-    return (result.state, optax.apply_updates(model, updates), opt_state), result.losses
+    model = optax.apply_updates(model, updates)
+    state = balancing.observe(balancer, TASKS, result.state, result.losses, lambda: loss_fn(model, (), x, targets)[0])
+    return (state, model, opt_state), result.losses
 
 
 x = jax.random.normal(jax.random.key(2), (64, 4))

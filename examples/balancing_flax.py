@@ -38,7 +38,9 @@ def step(carry, key, *batch):
     state, params, opt_state = carry
     result = balancing.value_and_grad(loss_fn, balancer, TASKS)(state, key, *params, *batch)
     updates, opt_state = optimizer.update((result.shared, result.specific), opt_state, params)
-    return (result.state, optax.apply_updates(params, updates), opt_state), result.losses
+    params = optax.apply_updates(params, updates)
+    state = balancing.observe(balancer, TASKS, result.state, result.losses, lambda: loss_fn(*params, *batch)[0])
+    return (state, params, opt_state), result.losses
 
 
 x = jax.random.normal(jax.random.key(0), (64, 8))

@@ -31,10 +31,8 @@ def step(carry, key):
     result = grad(state, key, *params, x, targets)
     updates, opt_state = optimizer.update((result.shared, result.specific), opt_state, params)
     params = optax.apply_updates(params, updates)
-    state = result.state
-    if balancer.observe is not None:  # methods that learn from what the step did
-        before, after = result.losses, loss_fn(*params, x, targets)[0]
-        state = balancer.observe(state, *(jnp.stack([losses[task] for task in TASKS]) for losses in (before, after)))
+    after = lambda: loss_fn(*params, x, targets)[0]  # noqa: E731
+    state = balancing.observe(balancer, TASKS, result.state, result.losses, after)
     return (state, params, opt_state), result.losses
 
 

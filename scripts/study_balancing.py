@@ -24,7 +24,7 @@ from mtl_jax.config import PLAIN_BALANCING
 from mtl_jax.data import datasets
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder that receives the runs", required=True)
-_METHODS = flags.DEFINE_list("methods", list(balancing.BALANCERS), "what to compare, beside equal and tuned weights")
+_METHODS = flags.DEFINE_list("methods", list(study.METHODS), "what to compare, beside equal and tuned weights")
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "of the runs that are compared")
 _EPOCHS = flags.DEFINE_integer("epochs", 4, "passes over the 400 images, 100 steps each", lower_bound=1)
 _JOBS = flags.DEFINE_integer("jobs", 2, "runs at a time", lower_bound=1)

@@ -6,6 +6,8 @@ state = balancer.init(len(tasks), shared)
 ...
 result = step(state, key, shared, specific, batch)  # under jit
 updates, opt_state = optimizer.update((result.shared, result.specific), opt_state, (shared, specific))
+...
+state = balancing.observe(balancer, tasks, result.state, result.losses, lambda: loss_fn(shared, specific, batch)[0])
 """
 
 from mtl_jax.balancing.aligned_mtl import aligned_mtl
@@ -19,6 +21,7 @@ from mtl_jax.balancing.core import (
     combine,
     cosine_matrix,
     gramian,
+    observe,
     value_and_grad,
 )
 from mtl_jax.balancing.db_mtl import db_mtl
@@ -71,6 +74,7 @@ __all__ = [
     "mgda",
     "mgda_ub",
     "nash_mtl",
+    "observe",
     "parse",
     "pcgrad",
     "rlw",

@@ -137,7 +137,7 @@ def value_and_grad(
             point, encoder, encoded = jax.vjp(lambda shared: encode(shared, *args), shared, has_aux=True)
         _check_state(state, jax.eval_shape(functools.partial(balancer.init, len(tasks)), point))
         each, backward, aux = jax.vjp(ordered, point, specific, has_aux=True)
-        losses = jnp.stack([loss.astype(jnp.promote_types(loss.dtype, jnp.float32)) for loss in each])
+        losses = _stacked(each)
         cosines = None
         if balancer.needs == "losses":
             decision, state = balancer.update(state, Signals(losses, key))
@@ -171,6 +171,28 @@ def value_and_grad(
         )
 
     return balanced
+
+
+def observe(
+    balancer: Balancer,
+    tasks: Sequence[str],
+    state: State,
+    before: Mapping[str, jax.Array],
+    after: Callable[[], Mapping[str, jax.Array]],
+) -> State:
+    """The state once the optimiser has made its step, which most methods do not look at.
+
+    Args:
+        before: {task: loss}, `Balanced.losses`.
+        after: computes the losses of the same batch at the new parameters; called for methods that ask for them.
+    """
+    if balancer.observe is None:
+        return state
+    return balancer.observe(state, *(_stacked([losses[task] for task in tasks]) for losses in (before, after())))
+
+
+def _stacked(losses: Sequence[jax.Array]) -> jax.Array:
+    return jnp.stack([loss.astype(jnp.promote_types(loss.dtype, jnp.float32)) for loss in losses])
 
 
 def _check_state(state: State, fresh: State) -> None:

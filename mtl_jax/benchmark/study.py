@@ -15,6 +15,7 @@ import jax
 from mtl_jax import backbones, cli, experiment, whole, workers
 from mtl_jax import tasks as task_table
 from mtl_jax.backbones import ResNet, resnet
+from mtl_jax.balancing import BALANCERS
 from mtl_jax.config import PLAIN_BALANCING, Config, Data, Model, Optim, Train
 from mtl_jax.metrics import deciding, delta_m
 from mtl_jax.nn import BasicBlock
@@ -28,6 +29,8 @@ SCORES = "scores.json"
 BACKBONE = "resnet18_w8"
 SINGLE, EQUAL, TUNING = "single", "equal", "tuning"
 TUNING_SEED = 100
+# All but fixed weights, which are tuned; STCH compares losses of one unit, or to those of a warm-up.
+METHODS = tuple("stch:warm_up=50" if name == "stch" else name for name in BALANCERS if name != PLAIN_BALANCING)
 # Where tuning begins: equal weights, and the task table's.
 STARTS = ((1.0,) * len(TASKS), tuple(task_table.get(task).loss_weight for task in TASKS))
 

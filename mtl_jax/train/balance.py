@@ -129,13 +129,12 @@ class Balancing:
             nnx.update(model, statistics)
         memory.write(balanced.state)
 
+        def moved() -> dict[str, jax.Array]:
+            _, shared, specific, _ = _split(model)
+            return loss_fn(shared, specific)[0]
+
         def observe() -> None:
-            if self.balancer.observe is None:
-                return
-            _, moved_shared, moved_specific, _ = _split(model)
-            moved, _ = loss_fn(moved_shared, moved_specific)
-            before, after = (jnp.stack([losses[task] for task in self.tasks]) for losses in (balanced.losses, moved))
-            memory.write(self.balancer.observe(memory.read(), before, after))
+            memory.write(balancing.observe(self.balancer, self.tasks, memory.read(), balanced.losses, moved))
 
         return self._logged(components, balanced), nnx.merge_state(balanced.shared, balanced.specific), observe
 

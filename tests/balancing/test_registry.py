@@ -45,11 +45,8 @@ def training(name, num_tasks):
         result = grad(state, key, shared, specific, scale)
         move = lambda old, gradient: old - 0.01 * gradient  # noqa: E731
         shared, specific = jax.tree.map(move, (shared, specific), (result.shared, result.specific))
-        state = result.state
-        if balancer.observe is not None:
-            after, _ = losses(shared, specific, scale)
-            before, after = (jnp.stack([values[task] for task in tasks]) for values in (result.losses, after))
-            state = balancer.observe(state, before, after)
+        after = lambda: losses(shared, specific, scale)[0]  # noqa: E731
+        state = balancing.observe(balancer, tasks, result.state, result.losses, after)
         return (state, shared, specific), (result.losses, result.weights)
 
     keys = jax.random.split(KEY, 3)

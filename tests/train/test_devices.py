@@ -36,8 +36,10 @@ NETWORKS = {
     "pad_net": (("semseg", "depth"), ("semseg", "sal", "depth"), "tiny", ""),
     "mti_net": (("semseg", "depth"), ("semseg", "sal", "depth"), "tiny", ""),
 }
+# What a method keeps of the gradients is as large as the parameters, and split over the devices like them.
+SPLIT = "baseline+db_mtl"
 # A model and a method that balances its tasks: each kind of what methods read, a random one, and one that looks ahead.
-BALANCED = ("baseline+uncertainty", "baseline+mgda_ub", "baseline+cagrad", "baseline+graddrop", "baseline+famo")
+BALANCED = ("baseline+uncertainty", "baseline+mgda_ub", "baseline+cagrad", "baseline+graddrop", "baseline+famo", SPLIT)
 NAMES = (*models.MODELS, *BALANCED)
 # What is left has batch norm and all losses, and takes the least time.
 COSTLY = ("single_task", "cross_stitch", "nddr_cnn", "mtan", "pad_net", "mti_net", *BALANCED)
@@ -88,9 +90,16 @@ def train(name: str, model: models.MultiTaskModel, devices: int) -> dict[str, np
     batch = parallel.shard_batch(random_batch(), mesh)
     shares = [len(shard.data) for shard in batch["image"].addressable_shards]
     balancing = balance.from_config(config(name))
-    state = train_state.create(lambda: model, optax.sgd(0.1, momentum=0.9), mesh, balancing=balancing)
-    step = make_train_step(state.graphdef, experiment.build_objective(config(name)), balancing=balancing)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parallel, "LEAST_SIZE", 64)  # the tiny model's arrays are small
+        tx, split = optax.sgd(0.1, momentum=0.9), name == SPLIT
+        state = train_state.create(lambda: model, tx, mesh, split=split, balancing=balancing)
+    shardings = jax.tree.map(lambda x: x.sharding, state.arrays) if split else None
+    objective = experiment.build_objective(config(name))
+    step = make_train_step(state.graphdef, objective, shardings=shardings, balancing=balancing)
     arrays, logged = step(state.arrays, batch)
+    if split and devices > 1:
+        assert not all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(arrays[2]))
     left = {"model": arrays[0], "optimizer": arrays[1], "logged": logged, "shares": np.array(shares)}
     if 2 in arrays:  # of a method that remembers something
         left["memory"] = arrays[2]
