@@ -91,5 +91,4 @@ def normal(tasks: int, seed: int) -> np.ndarray:
 def uniform(seed: int) -> np.ndarray:
     """What decides on the sign of each element in GradDrop: `[SIZE]`."""
     with jax.enable_x64(True):
-        (key,) = jax.random.split(jax.random.key(seed), 1)  # one for each leaf of the gradients
-        return np.asarray(jax.random.uniform(key, (SIZE,), jnp.float64))
+        return np.asarray(jax.random.uniform(jax.random.key(seed), (SIZE,)))

@@ -1,6 +1,7 @@
 """Elements of the gradients dropped until all have one sign."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,8 @@ def graddrop(*, leak: float = 0.0) -> Balancer:
 
     Shared parameters: those whose elements are dropped.
     Weights: 1 each, reported only: the gradient is no weighted sum of the tasks'. For one task it is that task's.
-    Cost: one forward and T backward passes, memory for T gradients. No state; the draw depends on the step's key alone.
+    Cost: one forward and T backward passes, memory for T gradients and the draws. No state; the draws depend on the
+    step's key alone.
 
     Args:
         leak: share of what would be dropped that is kept; 0 in the paper's algorithm, which has one a task. 1 is the
@@ -36,15 +38,20 @@ def graddrop(*, leak: float = 0.0) -> Balancer:
 
     def update(state: State, signals: Signals) -> tuple[Decision, State]:
         leaves, structure = jax.tree.flatten(signals.jacobian)
-        keys = jax.random.split(signals.key, max(len(leaves), 1))
-        dropped = [_drop(leaf, key, leak) for leaf, key in zip(leaves, keys, strict=False)]
+        sizes = [leaf[0].size for leaf in leaves]
+        draws = jax.random.uniform(signals.key, (sum(sizes),))  # in one go: a draw a leaf is many times the operations
+        ends = itertools.accumulate(sizes)
+        dropped = [
+            _drop(leaf, draws[end - size : end].reshape(leaf.shape[1:]), leak)
+            for leaf, size, end in zip(leaves, sizes, ends, strict=True)
+        ]
         return Decision(jnp.ones_like(signals.losses), jax.tree.unflatten(structure, dropped)), state
 
     return Balancer(init, update, "jacobian")
 
 
-def _drop(gradients: jax.Array, key: jax.Array, leak: float) -> jax.Array:
-    """`[T, ...] -> [...]`"""
+def _drop(gradients: jax.Array, draws: jax.Array, leak: float) -> jax.Array:
+    """`[T, ...] -> [...]`, by a number from [0, 1) for each element."""
     wide = gradients.astype(jnp.promote_types(gradients.dtype, jnp.float32))
     # Task by task, which fuses with the rest; XLA reduces a leading axis fifty times as slowly on CPUs.
     positive, negative = (
@@ -52,5 +59,5 @@ def _drop(gradients: jax.Array, key: jax.Array, leak: float) -> jax.Array:
     )
     size = positive - negative
     purity = jnp.where(size > 0, positive / jnp.where(size > 0, size, 1), 0.5)
-    kept = jnp.where(jax.random.uniform(key, size.shape, size.dtype) < purity, positive, negative)
+    kept = jnp.where(draws < purity, positive, negative)
     return (leak * (positive + negative) + (1 - leak) * kept).astype(gradients.dtype)

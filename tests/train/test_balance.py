@@ -82,9 +82,10 @@ def test_every_method_trains_a_model(step, method):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_remembers(tmp_path, data_dir, monkeypatch):
-    """FAMO learns from step to step, and from another forward pass after each."""
-    options = config(data_dir, "famo", checkpoint_every=2, eval_final_epochs=1)
+@pytest.mark.parametrize("method", ["famo", "db_mtl"])
+def test_an_interrupted_run_remembers(tmp_path, data_dir, monkeypatch, method):
+    """FAMO learns from step to step, and from another forward pass after each; DB-MTL averages the gradients."""
+    options = config(data_dir, method, checkpoint_every=2, eval_final_epochs=1)
     fit(options, tmp_path / "straight")
     with monkeypatch.context() as patch:
         runs.kill_at(5, patch)
