@@ -33,10 +33,10 @@ def famo(*, learning_rate: float = 0.025, weight_decay: float = 1e-3, minimum: f
         weight_decay: γ, 1e-3 in algorithm 2; the paper tunes it for each data set (1e-5 in the authors' code).
         minimum: lower bound of all losses; smaller losses count as it.
     """
-    if learning_rate <= 0 or weight_decay < 0:
-        raise ValueError(
-            f"learning_rate is {learning_rate}, weight_decay {weight_decay}; they must be positive, and at least 0"
-        )
+    if learning_rate <= 0:
+        raise ValueError(f"learning_rate is {learning_rate}; it must be positive")
+    if weight_decay < 0:
+        raise ValueError(f"weight_decay is {weight_decay}; it must be at least 0")
 
     optimizer = optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(learning_rate))
 

@@ -41,8 +41,10 @@ def gradnorm(*, alpha: float = 1.5, learning_rate: float = 0.025) -> Balancer:
             and 0.12 for its toy problem.
         learning_rate: of Adam for the weights; 0.025, a fortieth of their first value a step, is ours.
     """
-    if alpha < 0 or learning_rate <= 0:
-        raise ValueError(f"alpha is {alpha}, learning_rate {learning_rate}; they must be at least 0, and positive")
+    if alpha < 0:
+        raise ValueError(f"alpha is {alpha}; it must be at least 0")
+    if learning_rate <= 0:
+        raise ValueError(f"learning_rate is {learning_rate}; it must be positive")
     optimizer = optax.adam(learning_rate)
 
     def init(tasks: int, shared: Tree) -> GradNormState:
