@@ -31,8 +31,7 @@ def step(carry, key):
     result = grad(state, key, *params, x, targets)
     updates, opt_state = optimizer.update((result.shared, result.specific), opt_state, params)
     params = optax.apply_updates(params, updates)
-    after = lambda: loss_fn(*params, x, targets)[0]  # noqa: E731
-    state = balancing.observe(balancer, TASKS, result.state, result.losses, after)
+    state = balancing.observe(balancer, TASKS, result.state, result.losses, lambda: loss_fn(*params, x, targets)[0])
     return (state, params, opt_state), result.losses
 
 

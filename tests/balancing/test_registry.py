@@ -45,8 +45,9 @@ def training(name, num_tasks):
         result = grad(state, key, shared, specific, scale)
         move = lambda old, gradient: old - 0.01 * gradient  # noqa: E731
         shared, specific = jax.tree.map(move, (shared, specific), (result.shared, result.specific))
-        after = lambda: losses(shared, specific, scale)[0]  # noqa: E731
-        state = balancing.observe(balancer, tasks, result.state, result.losses, after)
+        state = balancing.observe(
+            balancer, tasks, result.state, result.losses, lambda: losses(shared, specific, scale)[0]
+        )
         return (state, shared, specific), (result.losses, result.weights)
 
     keys = jax.random.split(KEY, 3)
