@@ -23,33 +23,30 @@ class Model(nnx.Module):
 
 
 balancer = balancing.parse(sys.argv[1] if len(sys.argv) > 1 else "db_mtl")
-graphdef, shared, specific = nnx.split(Model(nnx.Rngs(0)), nnx.PathContains("trunk"), ...)
+graphdef, *params = nnx.split(Model(nnx.Rngs(0)), nnx.PathContains("trunk"), ...)  # shared, specific
 optimizer = optax.adam(1e-2)
 
 
-def loss_fn(shared, specific, x, labels, depth):
+def loss_fn(shared, specific):
     out = nnx.merge(graphdef, shared, specific)(x)
     cross_entropy = optax.softmax_cross_entropy_with_integer_labels(out["class"], labels)
     return {"class": jnp.mean(cross_entropy), "depth": jnp.mean((out["depth"][:, 0] - depth) ** 2)}, None
 
 
 @jax.jit
-def step(carry, key, *batch):
+def step(carry, key):
     state, params, opt_state = carry
-    result = balancing.value_and_grad(loss_fn, balancer, TASKS)(state, key, *params, *batch)
-    updates, opt_state = optimizer.update((result.shared, result.specific), opt_state, params)
+    result = balancing.value_and_grad(loss_fn, balancer, TASKS)(state, key, *params)
+    updates, opt_state = optimizer.update([result.shared, result.specific], opt_state, params)
     params = optax.apply_updates(params, updates)
-    state = balancing.observe(balancer, TASKS, result.state, result.losses, lambda: loss_fn(*params, *batch)[0])
+    state = balancing.observe(balancer, TASKS, result.state, result.losses, lambda: loss_fn(*params)[0])
     return (state, params, opt_state), result.losses
 
 
 x = jax.random.normal(jax.random.key(0), (64, 8))
-batch = (x, jnp.argmax(x[:, :3], axis=1), 10 * x[:, 3] ** 2)
-carry = (balancer.init(len(TASKS), shared), (shared, specific), optimizer.init((shared, specific)))
-history = []
-for i in range(200):
-    carry, losses = step(carry, jax.random.key(i), *batch)
-    history.append(losses)
+labels, depth = jnp.argmax(x[:, :3], axis=1), 10 * x[:, 3] ** 2
+carry = (balancer.init(len(TASKS), params[0]), params, optimizer.init(params))
+carry, losses = jax.lax.scan(step, carry, jax.random.split(jax.random.key(1), 200))
 model = nnx.merge(graphdef, *carry[1])  # the trained model
 for task in TASKS:
-    print(f"{task}: {history[0][task]:.4g} -> {history[-1][task]:.4g}")
+    print(f"{task}: {losses[task][0]:.4g} -> {losses[task][-1]:.4g}")

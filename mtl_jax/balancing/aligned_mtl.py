@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.balancing.core import Balancer, Signals, State, Tree
+from mtl_jax.balancing.core import Balancer, Signals, State, Tree, check_values
 from mtl_jax.balancing.stateless import from_gramian
 
 
@@ -34,8 +34,7 @@ def aligned_mtl(*, preference: Sequence[float] | None = None) -> Balancer:
         raise ValueError(f"preference is {tuple(preference)}; all must be at least 0, and one of them positive")
 
     def init(num_tasks: int, shared: Tree) -> State:
-        if preference is not None and len(preference) != num_tasks:
-            raise ValueError(f"preference is {tuple(preference)} for {num_tasks} tasks; give one value a task")
+        check_values("preference", preference, num_tasks)
         return ()
 
     def weigh(signals: Signals) -> jax.Array:

@@ -88,6 +88,12 @@ class Balanced(NamedTuple):
     aux: Any
 
 
+def check_values(name: str, values: Sequence[float] | None, num_tasks: int) -> None:
+    """Raises ValueError unless `values` of the parameter `name`, where given, are one a task."""
+    if values is not None and len(values) != num_tasks:
+        raise ValueError(f"{name} = {tuple(values)} for {num_tasks} tasks; give one value a task")
+
+
 def value_and_grad(
     loss_fn: Callable[..., tuple[Mapping[str, jax.Array], Any]],
     balancer: Balancer,

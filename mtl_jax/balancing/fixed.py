@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 
-from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
+from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree, check_values
 
 
 def fixed(*, weights: Sequence[float] | None = None) -> Balancer:
@@ -19,8 +19,7 @@ def fixed(*, weights: Sequence[float] | None = None) -> Balancer:
     """
 
     def init(num_tasks: int, shared: Tree) -> State:
-        if weights is not None and len(weights) != num_tasks:
-            raise ValueError(f"weights are {tuple(weights)} for {num_tasks} tasks; give one weight a task")
+        check_values("weights", weights, num_tasks)
         return ()
 
     def update(state: State, signals: Signals) -> tuple[Decision, State]:

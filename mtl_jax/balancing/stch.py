@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 
-from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
+from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree, check_values
 from mtl_jax.balancing.labelled import labelled, softmax
 
 _SMALLEST = 1e-12  # smaller losses count as this before the logarithm
@@ -53,9 +53,8 @@ def stch(
         raise ValueError(f"ideal is {tuple(ideal)} and warm_up {warm_up}; one of them must be left out")
 
     def init(num_tasks: int, shared: Tree) -> State:
-        for name, values in (("preference", preference), ("ideal", ideal)):
-            if values is not None and len(values) != num_tasks:
-                raise ValueError(f"{name} is {tuple(values)} for {num_tasks} tasks; give one value a task")
+        check_values("preference", preference, num_tasks)
+        check_values("ideal", ideal, num_tasks)
         zeros = jnp.zeros(num_tasks)
         return {"sum": zeros, "count": zeros, "step": jnp.zeros((), jnp.int32)} if warm_up else ()
 

@@ -115,7 +115,7 @@ def test_aligned_mtl_by_hand():
     np.testing.assert_allclose(weights, [3 / 4, 1 / 16], rtol=1e-6)
     # Unit gradients at a cosine of 3/5: eigenvalues 8/5 and 2/5, p along the first: scaled by 1/2.
     np.testing.assert_allclose(weigh(aligned_mtl(), np.array([[1, 0], [0.6, 0.8]], np.float32)), [1 / 4] * 2, rtol=1e-5)
-    with pytest.raises(ValueError, match=r"preference is \(1, 1, 1\) for 2 tasks"):
+    with pytest.raises(ValueError, match=r"preference = \(1, 1, 1\) for 2 tasks"):
         aligned_mtl(preference=(1, 1, 1)).init(2, ())
 
 

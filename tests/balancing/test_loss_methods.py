@@ -218,7 +218,7 @@ def test_stch_compares_with_the_losses_of_the_warm_up():
 
 def test_stch_tends_to_the_largest():
     np.testing.assert_allclose(play(balancing.stch(mu=1e-3), [2.0, 1.0])[0], [[0.5, 0]], atol=1e-6)
-    with pytest.raises(ValueError, match=r"ideal is \(0.0,\) for 2 tasks"):
+    with pytest.raises(ValueError, match=r"ideal = \(0.0,\) for 2 tasks"):
         balancing.stch(ideal=(0.0,)).init(2, ())
 
 

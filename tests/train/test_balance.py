@@ -120,9 +120,9 @@ def test_bad_requests_are_refused_before_anything_starts(tmp_path, data_dir):
         fit(config(data_dir, "cagrd"), tmp_path / "run")
     with pytest.raises(ValueError, match="gamma"):
         fit(config(data_dir, "cagrad:gamma=1"), tmp_path / "run")
-    with pytest.raises(ValueError, match=r"weights are \(1.0, 2.0\) for 3 tasks"):
+    with pytest.raises(ValueError, match=r"weights = \(1.0, 2.0\) for 3 tasks"):
         fit(config(data_dir, "fixed:weights=1+2"), tmp_path / "run")
-    with pytest.raises(ValueError, match=r"preference is \(1.0,\) for 3 tasks"):
+    with pytest.raises(ValueError, match=r"preference = \(1.0,\) for 3 tasks"):
         fit(config(data_dir, "aligned_mtl:preference=1"), tmp_path / "run")
     with pytest.raises(ValueError, match=r"balancing is 'cagrad' and train.accumulate 2"):
         validate(config(data_dir, "cagrad", accumulate=2))
