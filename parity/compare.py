@@ -277,7 +277,11 @@ FLOAT32_RESNET50 = {"train": 2e-2, "buffers": 5e-3}
 
 
 def float64_bounds(name: str, *, original: bool) -> dict[str, float]:
-    """The bounds of a Flax network in float64, against the twin or the original (its recorded numbers too)."""
+    """The bounds of a network in float64.
+
+    Args:
+        original: of Flax against the original or its recorded numbers, else between the twin and either of them.
+    """
     bounds = FLOAT64 | (FLOAT64_RESNET18 if "resnet18" in name else FLOAT64_RESNET50 if "resnet50" in name else {})
     return bounds | (FLOAT64_SALIENCY if original and "sal" in golden.info(name)["tasks"] else {})
 

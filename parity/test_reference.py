@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from parity import golden, report
-from parity.compare import FLOAT64, QUANTITIES, Recorded, float32_bounds, keep_latest
+from parity.compare import QUANTITIES, Recorded, float32_bounds, float64_bounds, keep_latest
 from tests.marks import slow
 
 torch = pytest.importorskip("torch", reason="the twin needs torch", exc_type=ModuleNotFoundError)
@@ -47,7 +47,7 @@ def by_name(names, slow=()):
 
 
 PRECISIONS = {
-    "float64": (torch.float64, "_f64", lambda name: FLOAT64),
+    "float64": (torch.float64, "_f64", lambda name: float64_bounds(name, original=False)),
     "float32": (torch.float32, "", float32_bounds),
 }
 
