@@ -38,6 +38,8 @@ class Run:
             "MTL_JAX_CACHE": str(self.cache),
             "JAX_NUM_CPU_DEVICES": str(devices),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            # As in this process: the bits of both are compared.
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": str(jax.config.values["jax_disable_most_optimizations"]),
         }
         config = f"--config={ROOT / 'tests/train/tiny_run.py'}:{self.data_dir}"
         command = [*prefix, sys.executable, str(ROOT / "scripts/train.py"), config, f"--workdir={workdir}", *options]
