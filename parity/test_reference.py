@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from parity import golden, report
-from parity.compare import QUANTITIES, Recorded, float32_bounds, float64_bounds, keep_latest
+from parity.compare import FLOAT64, FLOAT64_RESNET50, QUANTITIES, Recorded, float32_bounds, keep_latest
 from tests.marks import slow
 
 torch = pytest.importorskip("torch", reason="the twin needs torch", exc_type=ModuleNotFoundError)
@@ -46,8 +46,14 @@ def by_name(names, slow=()):
     return pytest.mark.parametrize("name", params, scope="module")
 
 
+def float64_bounds(name):
+    """Of the twin, closer than between PyTorch and Flax but for one loss, which another machine's rounding moves."""
+    third = {"step losses": FLOAT64_RESNET50["step losses"]} if name == "single_resnet50_depth" else {}
+    return FLOAT64 | third
+
+
 PRECISIONS = {
-    "float64": (torch.float64, "_f64", lambda name: float64_bounds(name, original=False)),
+    "float64": (torch.float64, "_f64", float64_bounds),
     "float32": (torch.float32, "", float32_bounds),
 }
 
