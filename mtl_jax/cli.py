@@ -8,7 +8,7 @@ from collections.abc import Callable
 from absl import app, flags
 from absl import logging as absl_logging
 
-from mtl_jax.download import cache_dir
+from mtl_jax.runtime.download import cache_dir
 
 # What bad input raises, with a message that says what to do; anything else is a bug and keeps its traceback.
 USER_ERRORS = (ValueError, OSError, FloatingPointError)

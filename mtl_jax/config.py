@@ -6,7 +6,7 @@ them before all overrides are in. `validate` checks the finished configuration.
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -330,9 +330,16 @@ def from_json(text: str, source: str) -> Config:
         ValueError: no JSON object, or fields this version does not know.
     """
     try:
-        return _build(Config, json.loads(text), "")
+        content = json.loads(text)
+        for upgrade in _UPGRADES:
+            upgrade(content)
+        return _build(Config, content, "")
     except (json.JSONDecodeError, TypeError, ValueError) as error:
         raise ValueError(f"{source} is not a configuration of this version of mtl_jax: {error}") from error
+
+
+# Each rewrites, in place, what older versions stored under other names.
+_UPGRADES: tuple[Callable[[Any], None], ...] = ()
 
 
 def _build(cls: Any, values: Any, prefix: str) -> Any:

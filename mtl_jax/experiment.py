@@ -11,7 +11,7 @@ from pathlib import Path
 import optax
 from tensorflow_datasets.core import DatasetBuilder
 
-from mtl_jax import metrics, models, optim, tasks, whole
+from mtl_jax import metrics, models, optim, tasks
 from mtl_jax import protocol as protocols
 from mtl_jax.config import Config, all_tasks, from_json, main_tasks, num_channels, to_json
 from mtl_jax.data import datasets, description
@@ -20,6 +20,7 @@ from mtl_jax.data.split import Split
 from mtl_jax.data.transforms import Recipe
 from mtl_jax.losses import Objective
 from mtl_jax.protocol import Protocol
+from mtl_jax.runtime import atomic_files
 
 logger = logging.getLogger(__name__)
 
@@ -197,7 +198,7 @@ def claim_workdir(config: Config, workdir: str | Path, *, resumes: bool, allow_c
     )
     path = Path(workdir) / CONFIG
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole.write(path, to_json(stored))
+    atomic_files.write(path, to_json(stored))
 
 
 def differences(config: Config, workdir: str | Path) -> str:

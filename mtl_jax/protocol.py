@@ -32,7 +32,7 @@ class EdgeRule:
     def __str__(self) -> str:
         return f"{self.protocol}, maxDist {self.max_dist:g}, {self.images} images"
 
-    def boundary_protocol(self) -> "boundaries.Protocol":
+    def boundary_protocol(self) -> "boundaries.BoundaryProtocol":
         from mtl_jax import boundaries  # only where edges are scored: the compiler behind it takes a second to load
 
         return boundaries.get(self.protocol, self.max_dist)

@@ -1,7 +1,7 @@
 """The tasks: everything that differs from one task to the next stands in its row here.
 
 Adding a task is adding a row and, if they are new, a loss (`mtl_jax.losses`), a metric (`mtl_jax.metrics`) and an
-activation (`mtl_jax.predictions`).
+activation (`mtl_jax.evaluation.predictions`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -38,7 +38,7 @@ class Task:
         metric: name in `mtl_jax.metrics.METRICS`.
         criterion: what ranks models and enters the multi-task performance.
         streaming_criterion: the same while training, where that is another.
-        activation: name in `mtl_jax.predictions.ACTIVATIONS`: logits to what is saved and scored.
+        activation: name in `mtl_jax.evaluation.predictions.ACTIVATIONS`: logits to what is saved and scored.
         label_interpolation: how training transforms resample the label: "nearest", "linear" or "cubic".
         prediction_interpolation: how a prediction is resized to the original image.
     """

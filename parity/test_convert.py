@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtl_jax import experiment, initial, restore, weights
+from mtl_jax import experiment, weights
+from mtl_jax.train import initial_weights, restore
 from parity import flax_run, golden, report
 from parity.compare import FLOAT32
 
@@ -37,7 +38,7 @@ def _stored(workdir):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["single_resnet18_semseg21", "mti_net_nyud_hrnet18"])
 def test_a_model_goes_to_torch_and_comes_back(tmp_path, name):
-    initial.create_workdir(flax_run.config(name), tmp_path / "run", golden.state_dict(name))
+    initial_weights.create_workdir(flax_run.config(name), tmp_path / "run", golden.state_dict(name))
     _convert(tmp_path / "run", tmp_path / "x.pth")
     stored = _stored(tmp_path / "run")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mtl_jax.data import datasets, transforms
-from mtl_jax.data.rendered import export
+from mtl_jax.data.rendered import release_files
 from parity.reference import input as reference
 from tests.marks import slow
 
@@ -21,8 +21,8 @@ ATOL = {"normals": 1e-5, "image": 1e-6}
 
 def written(case, folder):
     if case == "pascal":
-        return export.write_pascal(folder, IDS, height=60, width=80)
-    return export.write_nyud(folder, case, IDS, height=48, width=64)
+        return release_files.write_pascal(folder, IDS, height=60, width=80)
+    return release_files.write_nyud(folder, case, IDS, height=48, width=64)
 
 
 CASES = {

@@ -8,7 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from mtl_jax import metrics, predictions, protocol
+from mtl_jax import metrics, protocol
+from mtl_jax.evaluation import predictions
 from mtl_jax.tasks import TASKS
 from parity import golden
 

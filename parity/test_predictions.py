@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtl_jax import predictions
+from mtl_jax.evaluation import predictions
 from mtl_jax.tasks import TASKS
 from parity import golden
 

@@ -13,7 +13,7 @@ what share of the device's measured peaks is reached. With --against the PyTorch
 takes the same steps with the same weights and batch: eagerly, with channels_last, or compiled; the results of the first
 step have to agree. `balance` measures training steps whose tasks different methods balance. `compile` starts processes
 that compile with an empty and with a filled cache. `input` measures the input pipeline beside a DataLoader. What it is
-exactly stands in mtl_jax/benchmark/, a file for each.
+exactly stands in benchmarks/, a file for each.
 """
 
 import importlib
@@ -30,12 +30,14 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from mtl_jax import cli, experiment, whole
-from mtl_jax.balancing import BALANCERS
-from mtl_jax.benchmark import balance, comparison, compile, device, eval, infer, input, train
-from mtl_jax.config import Config, validate
+sys.path.insert(0, str(Path(__file__).parents[1]))  # of benchmarks and parity, which no installed package holds
 
-ROOT = Path(__file__).parents[1]
+from benchmarks import balance, comparison, compile, device, eval, infer, input, train
+from mtl_jax import cli, experiment
+from mtl_jax.balancing import BALANCERS
+from mtl_jax.config import Config, validate
+from mtl_jax.runtime import atomic_files
+
 _WAYS = ("eager", "channels_last", "compile", "compile_channels_last")
 _ALL = "of all but input: "
 
@@ -66,11 +68,11 @@ def main(what: str) -> None:
     if _JSON.value:
         path = Path(_JSON.value)
         path.parent.mkdir(parents=True, exist_ok=True)
-        whole.write_json(path, content | {"arguments": sys.argv[1:], "cpus": os.cpu_count()})
+        atomic_files.write_json(path, content | {"arguments": sys.argv[1:], "cpus": os.cpu_count()})
 
 
 def _steps(what: ModuleType) -> dict[str, Any]:
-    """Steps of our programs and PyTorch's; `what` is a module of mtl_jax.benchmark with `programs`."""
+    """Steps of our programs and PyTorch's; `what` is a module of benchmarks with `programs`."""
     config = _config()
     if what is infer:
         config = replace(config, train=replace(config.train, batch_size=_INFER_BATCH.value))
@@ -163,7 +165,6 @@ def _reference(module: str, *needed: str) -> Any:
         if importlib.util.find_spec(name) is None:
             print(f"{name} is not installed: only mtl_jax is measured")
             return None
-    sys.path.insert(0, str(ROOT))  # worker processes get the path, too
     return importlib.import_module(f"parity.reference.{module}")
 
 

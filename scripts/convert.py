@@ -16,8 +16,9 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from mtl_jax import cli, experiment, initial, restore, weights
+from mtl_jax import cli, experiment, weights
 from mtl_jax.config import validate
+from mtl_jax.train import initial_weights, restore
 
 _STEP = flags.DEFINE_string("step", "best", "of a work directory: best, latest or a step number")
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="of a new work directory: FILE.py or FILE.py:key=value")
@@ -37,7 +38,7 @@ def main(source: str, target: str) -> None:
         )
     arrays = _read(Path(source))
     if not is_file:
-        initial.create_workdir(validate(_CONFIG.value), path, arrays)
+        initial_weights.create_workdir(validate(_CONFIG.value), path, arrays)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_torch(path, arrays) if path.suffix in _TORCH else weights.write_arrays(path, arrays)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from absl import flags
 
-from mtl_jax import boundaries, cli, whole
+from mtl_jax import boundaries, cli
 from mtl_jax.boundaries.truth import KINDS
+from mtl_jax.runtime import atomic_files
 
 _PREDICTIONS = flags.DEFINE_string("predictions", None, "folder with ID.png", required=True)
 _TRUTH = flags.DEFINE_string("ground_truth", None, "folder with ID.png or ID.mat", required=True)
@@ -43,7 +44,7 @@ def main() -> None:
         "scores": asdict(scores),
     }
     path = out / "edge_scores.json"
-    whole.write_json(path, content)
+    atomic_files.write_json(path, content)
     print(f"{len(images)} images, protocol {protocol.name}, maxDist {protocol.max_dist:g}; {path}")
     print(
         f"odsF {scores.odsF:.4f} (threshold {scores.ods_threshold:g}, recall {scores.ods_recall:.4f}, precision "

@@ -18,14 +18,15 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
-from mtl_jax import cli, constant, evaluate, experiment, predictions, report
+from mtl_jax import cli, experiment
 from mtl_jax.config import Config, Data, main_tasks, num_channels, validate
 from mtl_jax.data import datasets
 from mtl_jax.data.split import Split
-from mtl_jax.edge_scores import EdgeScores
-from mtl_jax.progress import Progress
+from mtl_jax.evaluation import constant_baseline, predictions, result_files, scoring
+from mtl_jax.evaluation.edge_scores import EdgeScores
+from mtl_jax.evaluation.resume_log import ResumeLog
+from mtl_jax.inference.restored import Restored
 from mtl_jax.protocol import PROTOCOLS
-from mtl_jax.restore import Restored
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of a training run")
 _STEP = flags.DEFINE_string("step", "best", "checkpoint: best, latest or a step number")
@@ -48,7 +49,7 @@ _BOOTSTRAP = flags.DEFINE_integer(
 _CONSTANT = flags.DEFINE_bool("constant_baseline", False, "also score the best constant prediction, for comparison")
 
 _FOR_RUNS, _FOR_FILES = ("step", "batch_size", "save_predictions"), ("dataset", "builder", "tasks", "manual_dir")
-Images = Iterator[tuple[int, evaluate.Predicted]]
+Images = Iterator[tuple[int, scoring.Predicted]]
 
 
 def main() -> None:
@@ -64,9 +65,9 @@ def main() -> None:
     if _PROTOCOL.value is not None:
         config.train.eval_protocol, config.train.depth_protocol = _PROTOCOL.value, ""
     names, rules = main_tasks(config), experiment.describe_protocol(config)
-    path = out / report.file_name(_STEP.value, config.train.eval_protocol if rules != own else "")
+    path = out / result_files.file_name(_STEP.value, config.train.eval_protocol if rules != own else "")
     criteria = experiment.criteria(config, final=True)
-    reference = report.read_single_task(_SINGLE_TASK.value, criteria, rules) if _SINGLE_TASK.value else None
+    reference = result_files.read_single_task(_SINGLE_TASK.value, criteria, rules) if _SINGLE_TASK.value else None
     source = experiment.open_split(config, "val", names)
     run = Restored(config, out, _STEP.value) if _WORKDIR.value else None
     metrics = experiment.build_metrics(config, final=True)
@@ -75,22 +76,24 @@ def main() -> None:
         rule = experiment.protocol(config).edges[config.data.dataset]
         edges = EdgeScores(source, rule, store=out / "edge_counts.jsonl", num_workers=_NUM_WORKERS.value)
     origins = [run.fingerprint if run else predictions.stamp(out, names, name) for name in source.ids()]
-    keys = evaluate.keys(source, metrics, rules, origins)
-    with Progress(path.with_suffix(".partial"), keys) as progress:
+    keys = scoring.keys(source, metrics, rules, origins)
+    with ResumeLog(path.with_suffix(".partial"), keys) as progress:
         images = _predicted(run, source, progress) if run else _read(out, config, source, progress)
         bar = tqdm(images, "scoring", len(source), unit="image", initial=len(progress))
-        scored = evaluate.final(bar, source, metrics, config.data.dataset, edges, progress)
+        scored = scoring.final(bar, source, metrics, config.data.dataset, edges, progress)
         checkpoint, step = (_STEP.value, run.step) if run else (None, None)
-        content = report.make(scored.results, reference, criteria, checkpoint=checkpoint, step=step, protocol=rules)
-        report.write(content, path)
+        content = result_files.make(
+            scored.results, reference, criteria, checkpoint=checkpoint, step=step, protocol=rules
+        )
+        result_files.write(content, path)
         if _BOOTSTRAP.value:
             content["intervals"] = scored.bootstrap(_BOOTSTRAP.value)
         if _CONSTANT.value:
             train = experiment.open_split(config, "train", names)
-            content["constant"] = constant.score(train, source, metrics, config.data.dataset)
-        report.write(content, path)
+            content["constant"] = constant_baseline.score(train, source, metrics, config.data.dataset)
+        result_files.write(content, path)
         progress.delete()
-    print(report.readable(content))
+    print(result_files.readable(content))
 
 
 def _check_flags() -> None:
@@ -117,23 +120,23 @@ def _config_of_files(folder: Path) -> Config:
     return validate(experiment.resolve(Config(data)))
 
 
-def _predicted(run: Restored, source: Split, progress: Progress) -> Images:
+def _predicted(run: Restored, source: Split, progress: ResumeLog) -> Images:
     """What a checkpoint predicts; saved first where that is wanted."""
     if not _SAVE.value:
-        return evaluate.at_size(run.predict_split(source, _BATCH_SIZE.value, skip=progress))
+        return scoring.at_size(run.predict_split(source, _BATCH_SIZE.value, skip=progress))
     folder = Path(_SAVE.value)
     owner = {"model": run.fingerprint, "data": source.fingerprint()}
     predictions.claim(folder, owner, f"{run.workdir.resolve()}, step {run.step}")
     saved = {i for i, name in enumerate(source.ids()) if predictions.saved(folder, run.tasks, name)}
     images = run.predict_split(source, _BATCH_SIZE.value, skip=saved)
     bar = tqdm(images, "predicting", len(source), unit="image", initial=len(saved))
-    evaluate.save_predictions(bar, source, run.config.data.dataset, folder)
+    scoring.save_predictions(bar, source, run.config.data.dataset, folder)
     return _read(folder, run.config, source, progress)
 
 
-def _read(folder: Path, config: Config, source: Split, progress: Progress) -> Images:
+def _read(folder: Path, config: Config, source: Split, progress: ResumeLog) -> Images:
     channels = num_channels(config, main_tasks(config))
-    return evaluate.read_predictions(folder, source, channels, skip=progress)
+    return scoring.read_predictions(folder, source, channels, skip=progress)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ python scripts/export.py --workdir runs/nyud_mtinet --out nyud_mtinet.zip --batc
 
 from absl import flags
 
-from mtl_jax import cli, experiment, export
+from mtl_jax import cli, experiment
+from mtl_jax.inference import export
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of a training run", required=True)
 _STEP = flags.DEFINE_string("step", "best", "checkpoint: best, latest or a step number")

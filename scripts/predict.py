@@ -10,8 +10,9 @@ from pathlib import Path
 
 from absl import flags
 
-from mtl_jax import cli, experiment, predict
-from mtl_jax.restore import Restored
+from mtl_jax import cli, experiment
+from mtl_jax.inference import predict
+from mtl_jax.inference.restored import Restored
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of a training run", required=True)
 _STEP = flags.DEFINE_string("step", "best", "checkpoint: best, latest or a step number")

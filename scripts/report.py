@@ -13,7 +13,9 @@ from pathlib import Path
 
 from absl import flags
 
-from mtl_jax import cli, comparison, whole
+from mtl_jax import cli
+from mtl_jax.reports import run_table
+from mtl_jax.runtime import atomic_files
 
 _JSON = flags.DEFINE_string("json", None, "file that receives the numbers")
 _MARKDOWN = flags.DEFINE_string("markdown", None, "file that receives the tables")
@@ -21,16 +23,16 @@ _PLOTS = flags.DEFINE_string("plots", None, "folder that receives training curve
 
 
 def main(*directories: str) -> None:
-    runs = comparison.find_runs(directories)
-    tables = comparison.tabulate(runs)
-    text = comparison.markdown(tables)
+    runs = run_table.find_runs(directories)
+    tables = run_table.tabulate(runs)
+    text = run_table.markdown(tables)
     print(text)
     if _MARKDOWN.value:
-        whole.write(Path(_MARKDOWN.value), text + "\n")
+        atomic_files.write(Path(_MARKDOWN.value), text + "\n")
     if _JSON.value:
-        whole.write_json(Path(_JSON.value), comparison.as_dict(tables))
+        atomic_files.write_json(Path(_JSON.value), run_table.as_dict(tables))
     if _PLOTS.value:
-        from mtl_jax import plots
+        from mtl_jax.reports import plots
 
         plots.draw(runs, Path(_PLOTS.value))
 

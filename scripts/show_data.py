@@ -16,10 +16,11 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from mtl_jax import cli, contact_sheet, experiment, tasks, visualize
+from mtl_jax import cli, experiment, tasks
 from mtl_jax.config import Config, all_tasks, validate
 from mtl_jax.data import datasets
 from mtl_jax.data.split import Split
+from mtl_jax.drawing import contact_sheet, panels
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configuration, FILE.py or FILE.py:key=value,...")
 _SPLIT = flags.DEFINE_string("split", "train", "train or val")
@@ -39,7 +40,7 @@ def main() -> None:
     out = _writable(Path(_OUT.value))
     source = _open(config)
     positions = _positions(source)
-    names = visualize.CLASS_NAMES.get(config.data.dataset, {}) | config.data.class_names
+    names = panels.CLASS_NAMES.get(config.data.dataset, {}) | config.data.class_names
     picture = contact_sheet.sheet(_samples(config, source, positions), source.tasks, height=_HEIGHT.value, names=names)
     _, encoded = cv2.imencode(out.suffix, picture[..., ::-1])
     out.write_bytes(encoded.tobytes())

@@ -11,6 +11,7 @@ Prints a table and writes WORKDIR/study.json.
 """
 
 import multiprocessing
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -18,10 +19,13 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
-from mtl_jax import balancing, cli, whole
-from mtl_jax.benchmark import study
+sys.path.insert(0, str(Path(__file__).parents[1]))  # of benchmarks and parity, which no installed package holds
+
+from benchmarks import study
+from mtl_jax import balancing, cli
 from mtl_jax.config import PLAIN_BALANCING
 from mtl_jax.data import datasets
+from mtl_jax.runtime import atomic_files
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder that receives the runs", required=True)
 _METHODS = flags.DEFINE_list("methods", list(study.METHODS), "what to compare, beside equal and tuned weights")
@@ -50,7 +54,7 @@ def main() -> None:
     rows = [results.row(study.balanced({name: method}, seeds)) for name, method in methods.items()]
     rows.sort(key=lambda row: row.gain, reverse=True)
     print(f"\n{results.table(rows)}")
-    whole.write_json(
+    atomic_files.write_json(
         root / "study.json",
         {
             "epochs": _EPOCHS.value,

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from absl import flags
 
-from mtl_jax import cli, experiment, summary
+from mtl_jax import cli, experiment
 from mtl_jax.config import Config, validate
+from mtl_jax.reports import cost
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # The shipped experiments. Single-task models differ by a task only in the last layer: one task stands for all.
@@ -59,7 +60,7 @@ def load(spec: str) -> Config:
 
 def main() -> None:
     configs = [load(spec) for spec in _CONFIG.value or [f"{CONFIGS}/{name}" for name in SHIPPED]]
-    print(summary.table([summary.summarize(config) for config in configs], markdown=_MARKDOWN.value))
+    print(cost.table([cost.summarize(config) for config in configs], markdown=_MARKDOWN.value))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,10 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
-from mtl_jax import cli, distributed, experiment, report
+from mtl_jax import cli, experiment
 from mtl_jax.config import validate
+from mtl_jax.evaluation import result_files
+from mtl_jax.runtime import processes
 from mtl_jax.train.loop import fit
 from mtl_jax.train.stop import EXIT_STATUS, StoppedError
 
@@ -41,16 +43,16 @@ flags.mark_flag_as_required("config")
 
 def main() -> None:
     cli.enable_compilation_cache()
-    distributed.initialize(
+    processes.initialize(
         _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, heartbeat_timeout=_HEARTBEAT.value
     )
-    if not distributed.first():
+    if not processes.first():
         logging.getLogger("mtl_jax").setLevel(logging.WARNING)  # the first process tells how the run goes
     config = validate(experiment.resolve(_CONFIG.value))
     reference = None
     if _SINGLE_TASK.value:
         criteria = experiment.criteria(config, final=False)
-        reference = report.read_single_task(_SINGLE_TASK.value, criteria, experiment.describe_protocol(config))
+        reference = result_files.read_single_task(_SINGLE_TASK.value, criteria, experiment.describe_protocol(config))
     try:
         fit(config, _WORKDIR.value, reference, allow_config_change=_ALLOW_CHANGE.value)
     except StoppedError as stopped:

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mtl_jax import backbones, experiment, models, parallel
+from mtl_jax import backbones, experiment, models
 from mtl_jax import config as configs
 from mtl_jax.config import Config, validate
 from mtl_jax.data import loader
 from mtl_jax.data.datasets import DATASETS
 from mtl_jax.heads import DeepLabHead, HRNetHead
+from mtl_jax.runtime import sharding
 from mtl_jax.train import checkpoint
 from mtl_jax.train import state as train_state
 from mtl_jax.train.step import make_train_step
@@ -250,7 +251,7 @@ def _training(row: Experiment, batches, make_state):
     """(step, state, batch) of an experiment, as `train.fit` makes them."""
     config = validate(load(row.spec))
     tx = experiment.build_optimizer(config, steps_per_epoch=1)
-    state = make_state(lambda: models.build(config), tx, parallel.make_mesh())
+    state = make_state(lambda: models.build(config), tx, sharding.make_mesh())
     step = make_train_step(state.graphdef, experiment.build_objective(config))
     batch = {key: value for key, value in batches[row.dataset].items() if key in {"image", "index", *row.aux_tasks}}
     return step, state, batch

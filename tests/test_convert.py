@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mtl_jax import backbones, experiment, initial, models, weights
+from mtl_jax import backbones, experiment, models, weights
+from mtl_jax.train import initial_weights
 from mtl_jax.train.checkpoint import Checkpoints
 from tests import scripts, tiny
 
@@ -31,7 +32,7 @@ def run(tmp_path):
     """(configuration, work directory, the weights in it)"""
     config = tiny.config(tmp_path)
     arrays = weights.to_torch(models.build(config))
-    initial.create_workdir(config, tmp_path / "run", arrays)
+    initial_weights.create_workdir(config, tmp_path / "run", arrays)
     return config, tmp_path / "run", arrays
 
 

@@ -6,11 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
-from mtl_jax import evaluate, experiment, report
+from mtl_jax import experiment
 from mtl_jax.config import Config, Data, Model, Optim, Train, num_channels, validate
-from mtl_jax.edge_scores import EdgeScores
-from mtl_jax.predict import predict, split_samples
-from mtl_jax.restore import Restored
+from mtl_jax.evaluation import result_files, scoring
+from mtl_jax.evaluation.edge_scores import EdgeScores
+from mtl_jax.inference.predict import predict, split_samples
+from mtl_jax.inference.restored import Restored
 from mtl_jax.train.loop import fit
 from tests import tiny
 from tests.data import test_folder
@@ -40,8 +41,8 @@ def test_run(workdir, tmp_path):
     source = experiment.open_split(config, "val", run.tasks)
     rules = experiment.build_metrics(config, final=True)
     edges = EdgeScores(source, experiment.protocol(config).edges["folder"], num_workers=0)
-    results = evaluate.final(evaluate.at_size(run.predict_split(source)), source, rules, "folder", edges).results
-    evaluate.save_predictions(run.predict_split(source), source, "folder", tmp_path / "saved")
+    results = scoring.final(scoring.at_size(run.predict_split(source)), source, rules, "folder", edges).results
+    scoring.save_predictions(run.predict_split(source), source, "folder", tmp_path / "saved")
     assert math.isnan(results["sal"]["mIoU"])  # no image of the split has this label
     assert all(math.isfinite(results[task][name]) for task, name in (("semseg", "mIoU"), ("edge", "odsF")))
     assert all(math.isfinite(results[task][name]) for task, name in (("depth", "rmse"), ("normals", "mean")))
@@ -49,15 +50,15 @@ def test_run(workdir, tmp_path):
         assert len(list((tmp_path / "saved" / task).iterdir())) == 2
     criteria = experiment.criteria(config, final=True)
     described = experiment.describe_protocol(config)
-    content = report.make(results, None, criteria, checkpoint="latest", step=run.step, protocol=described)
+    content = result_files.make(results, None, criteria, checkpoint="latest", step=run.step, protocol=described)
     assert content["protocol"]["data"] == "folder_mt/own"
-    assert "sal" in report.readable(content)
+    assert "sal" in result_files.readable(content)
 
     # The unlabelled image changes nothing: the same numbers from the labelled one alone.
     (index,) = (i for i in range(2) if source.sample(i, (), "folder")["id"] == "e")
-    images = evaluate.at_size((i, maps) for i, maps in run.predict_split(source) if i == index)
+    images = scoring.at_size((i, maps) for i, maps in run.predict_split(source) if i == index)
     edges = EdgeScores(source, experiment.protocol(config).edges["folder"], num_workers=0)
-    alone = evaluate.final(images, source, rules, "folder", edges).results
+    alone = scoring.final(images, source, rules, "folder", edges).results
     for task in ("edge", "depth"):
         np.testing.assert_equal(alone[task], results[task])
 

@@ -10,10 +10,10 @@ Sources: Martin, Fowlkes and Malik (TPAMI 26, 2004) for matching boundaries; Arb
 33, 2011) for the scores; Hopcroft and Karp (SIAM J. Comput. 2, 1973) for largest matchings.
 """
 
-from mtl_jax.boundaries.counts import Counts, count
-from mtl_jax.boundaries.files import Image, count_images, find_images, pascal_context_ids
+from mtl_jax.boundaries.counting import Image, count_images, find_images, pascal_context_ids
+from mtl_jax.boundaries.counts import BoundaryCounts, count
 from mtl_jax.boundaries.labels import label_boundary
-from mtl_jax.boundaries.protocols import PROTOCOLS, Protocol, get
+from mtl_jax.boundaries.protocols import PROTOCOLS, BoundaryProtocol, get
 from mtl_jax.boundaries.scores import Scores, image_scores, score
 from mtl_jax.boundaries.suppression import suppress
 from mtl_jax.boundaries.thinning import thin
@@ -21,9 +21,9 @@ from mtl_jax.boundaries.truth import read_truth
 
 __all__ = [
     "PROTOCOLS",
-    "Counts",
+    "BoundaryCounts",
+    "BoundaryProtocol",
     "Image",
-    "Protocol",
     "Scores",
     "count",
     "count_images",

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtl_jax.boundaries.matching import cheapest_pairs, count_pairs, tolerance
-from mtl_jax.boundaries.protocols import Protocol
+from mtl_jax.boundaries.protocols import BoundaryProtocol
 from mtl_jax.boundaries.thinning import thin
 
 
 @dataclass(frozen=True)
-class Counts:
+class BoundaryCounts:
     """Pixels at each threshold, int64 `[T]`; of a data set with the images in front, `[N, T]`.
 
     Attributes:
@@ -27,7 +27,7 @@ class Counts:
     prediction: np.ndarray
 
     @staticmethod
-    def stack(images: Sequence["Counts"]) -> "Counts":
+    def stack(images: Sequence["BoundaryCounts"]) -> "BoundaryCounts":
         """The counts of several images as those of a data set.
 
         Raises:
@@ -35,13 +35,13 @@ class Counts:
         """
         if not images:
             raise ValueError("there is no image to score")
-        return Counts(*(np.stack([getattr(image, name) for image in images]) for name in FIELDS))
+        return BoundaryCounts(*(np.stack([getattr(image, name) for image in images]) for name in FIELDS))
 
 
-FIELDS = tuple(Counts.__dataclass_fields__)
+FIELDS = tuple(BoundaryCounts.__dataclass_fields__)
 
 
-def count(prediction: np.ndarray, truths: Sequence[np.ndarray], protocol: Protocol) -> Counts:
+def count(prediction: np.ndarray, truths: Sequence[np.ndarray], protocol: BoundaryProtocol) -> BoundaryCounts:
     """Compares one predicted map with the boundaries of one or several annotators.
 
     With a single annotator any largest matching gives the counts; with several it is the cheapest one, see `matching`.
@@ -66,7 +66,7 @@ def count(prediction: np.ndarray, truths: Sequence[np.ndarray], protocol: Protoc
     return count_strength(protocol.prepare(prediction), truths, protocol)
 
 
-def count_strength(strength: np.ndarray, truths: Sequence[np.ndarray], protocol: Protocol) -> Counts:
+def count_strength(strength: np.ndarray, truths: Sequence[np.ndarray], protocol: BoundaryProtocol) -> BoundaryCounts:
     """As `count`, of a prediction that is prepared already: what the thresholds are compared with, `[H, W]`."""
     radius = tolerance(protocol.max_dist, strength.shape)
     rows: list[tuple[int, int, int, int]] = []
@@ -78,11 +78,11 @@ def count_strength(strength: np.ndarray, truths: Sequence[np.ndarray], protocol:
             before = passing
         else:
             rows.append(rows[-1])  # maps with few grey levels often stay the same
-    return Counts(*np.array(rows, np.int64).T)
+    return BoundaryCounts(*np.array(rows, np.int64).T)
 
 
 def _compare(thinned: np.ndarray, truths: Sequence[np.ndarray], radius: float) -> tuple[int, int, int, int]:
-    """The numbers of `Counts` for one thinned map."""
+    """The numbers of `BoundaryCounts` for one thinned map."""
     true, predicted = sum(int(truth.sum()) for truth in truths), int(thinned.sum())
     if len(truths) == 1:
         pairs = count_pairs(thinned, truths[0], radius)

@@ -18,7 +18,7 @@ def equally_spaced(count: int) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class BoundaryProtocol:
     """How a map of boundary strength becomes scores.
 
     Attributes:
@@ -53,19 +53,19 @@ class Protocol:
         return np.array(self.thresholds, np.float64)
 
 
-PROTOCOLS: Mapping[str, Protocol] = {
+PROTOCOLS: Mapping[str, BoundaryProtocol] = {
     protocol.name: protocol
     for protocol in (
-        Protocol("plain", _HUNDREDTHS, suppress=False),  # arXiv 2004.13379, 2001.06902
-        Protocol("nms", _OUTER, suppress=True),  # ATRC, InvPT, TaskPrompter; ASTMT, which scores all images of val
-        Protocol(
-            "bsds_bench", equally_spaced(99), suppress=False, interpolated=True
-        ),  # of predictions suppressed already
+        BoundaryProtocol("plain", _HUNDREDTHS, suppress=False),  # arXiv 2004.13379, 2001.06902
+        # ATRC, InvPT and TaskPrompter; ASTMT, which scores all images of val
+        BoundaryProtocol("nms", _OUTER, suppress=True),
+        # for predictions that are suppressed already
+        BoundaryProtocol("bsds_bench", equally_spaced(99), suppress=False, interpolated=True),
     )
 }
 
 
-def get(name: str, max_dist: float | None = None) -> Protocol:
+def get(name: str, max_dist: float | None = None) -> BoundaryProtocol:
     """The protocol of this name, if wanted with another tolerance: 0.0075 is usual, 0.011 for NYUD.
 
     Raises:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtl_jax.boundaries.counts import Counts
-from mtl_jax.boundaries.protocols import Protocol
+from mtl_jax.boundaries.counts import BoundaryCounts
+from mtl_jax.boundaries.protocols import BoundaryProtocol
 
 _STEPS = 100  # between two thresholds, where a protocol interpolates
 
@@ -40,7 +40,7 @@ def f_measure(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
     return np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
 
 
-def score(counts: Counts, protocol: Protocol) -> Scores:
+def score(counts: BoundaryCounts, protocol: BoundaryProtocol) -> Scores:
     """The scores of a data set's counts `[N, T]`.
 
     odsF takes the best of the protocol's thresholds (the first on ties), oisF the best for each image; with
@@ -53,12 +53,14 @@ def score(counts: Counts, protocol: Protocol) -> Scores:
     shape = counts.truth.shape
     if counts.truth.ndim != 2 or shape[1] != len(protocol.thresholds):
         raise ValueError(f"expected counts [N, {len(protocol.thresholds)}] for {protocol.name!r}, got {shape}")
-    summed = Counts(*(value.sum(axis=0) for value in vars(counts).values()))
+    summed = BoundaryCounts(*(value.sum(axis=0) for value in vars(counts).values()))
     recall, precision = _recall(summed), _precision(summed)
     f = f_measure(precision, recall)
     best_threshold, best_recall, best_precision, best_f = _best(recall, precision, protocol)
     chosen = f_measure(_precision(counts), _recall(counts)).argmax(axis=1)
-    at_best = Counts(*(value[np.arange(shape[0]), chosen].sum(keepdims=True) for value in vars(counts).values()))
+    at_best = BoundaryCounts(
+        *(value[np.arange(shape[0]), chosen].sum(keepdims=True) for value in vars(counts).values())
+    )
     return Scores(
         odsF=best_f,
         ods_threshold=best_threshold,
@@ -73,7 +75,7 @@ def score(counts: Counts, protocol: Protocol) -> Scores:
     )
 
 
-def image_scores(counts: Counts, protocol: Protocol) -> np.ndarray:
+def image_scores(counts: BoundaryCounts, protocol: BoundaryProtocol) -> np.ndarray:
     """(threshold, recall, precision, F) at each image's best threshold, float64 `[N, 4]`."""
     return np.array(
         [_best(*curves, protocol) for curves in zip(_recall(counts), _precision(counts), strict=True)], np.float64
@@ -88,12 +90,12 @@ def average_precision(recall: np.ndarray, precision: np.ndarray) -> float:
     return float(np.interp(positions[measured], recalls, precision[first]).sum() / 100)
 
 
-def _recall(counts: Counts) -> np.ndarray:
+def _recall(counts: BoundaryCounts) -> np.ndarray:
     """Share of the true pixels that is found: 1 where there are none."""
     return _share(counts.matched_truth, counts.truth)
 
 
-def _precision(counts: Counts) -> np.ndarray:
+def _precision(counts: BoundaryCounts) -> np.ndarray:
     """Share of the predicted pixels that is right: 1 where there are none, but 0 where nothing could be right."""
     return np.where(counts.truth > 0, _share(counts.matched_prediction, counts.prediction), 0.0)
 
@@ -102,7 +104,7 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.ones(whole.shape), where=whole > 0)
 
 
-def _best(recall: np.ndarray, precision: np.ndarray, protocol: Protocol) -> tuple[float, float, float, float]:
+def _best(recall: np.ndarray, precision: np.ndarray, protocol: BoundaryProtocol) -> tuple[float, float, float, float]:
     """(threshold, recall, precision, F) where F is best, the first on ties."""
     thresholds = protocol.values
     if protocol.interpolated and len(thresholds) > 1:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mtl_jax.boundaries.labels import label_boundary
-from mtl_jax.data import files, records
+from mtl_jax.codecs import matlab, pictures
 
 KINDS = ("labels", "boundaries")
 _LABEL_MAP, _ANNOTATORS = "LabelMap", "groundTruth"
@@ -24,7 +24,7 @@ def read_truth(data: bytes, kind: str = "labels") -> list[np.ndarray]:
         image = decode_grey(data)
         return [label_boundary(image) if kind == "labels" else image > 0]
     try:
-        name, value = files.mat_variable(data, (_LABEL_MAP, _ANNOTATORS))
+        name, value = matlab.variable(data, (_LABEL_MAP, _ANNOTATORS))
     except ValueError as error:
         raise ValueError(f"neither a PNG nor a .mat file with ground truth: {error}") from error
     if name == _LABEL_MAP:
@@ -42,10 +42,10 @@ def decode_grey(data: bytes) -> np.ndarray:
     Raises:
         ValueError: no readable image, or one with more channels.
     """
-    if records.has_palette(data):
+    if pictures.has_palette(data):
         raise ValueError("a palette of colours, expected 1 channel")
     try:
-        return records.decode_image(data, 1)[..., 0]
+        return pictures.decode(data, 1)[..., 0]
     except ValueError as error:
         raise ValueError(f"no readable image of 1 channel: {error}") from error
 

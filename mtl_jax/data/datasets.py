@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from mtl_jax import tasks as task_table
 from mtl_jax.data import transforms
-from mtl_jax.data.building import LABELLED
+from mtl_jax.data.file_builder import LABELLED
 from mtl_jax.data.split import Split
 
 

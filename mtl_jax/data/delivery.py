@@ -10,10 +10,10 @@ import grain
 import numpy as np
 from absl import flags
 
-from mtl_jax import workers
-from mtl_jax.data import shared
+from mtl_jax.data import shared_memory
 from mtl_jax.data.samples import Augment, Evaluate, describe
-from mtl_jax.data.shared import Batch
+from mtl_jax.data.shared_memory import Batch
+from mtl_jax.runtime import workers
 
 _DIED = (
     "{where}: a worker process died ({what}). Exit code -9 means that memory was short, -7 that shared memory was: use "
@@ -37,7 +37,7 @@ class Delivery:
     prefetch: int
 
     @property
-    def form(self) -> shared.Form:
+    def form(self) -> shared_memory.Form:
         """{name: (shape, dtype)} of a batch."""
         return {name: ((self.batch_size, *shape), dtype) for name, (shape, dtype) in self.make.form.items()}
 
@@ -68,7 +68,7 @@ class Batches(Iterator[Batch]):
     def __init__(self, jobs: grain.MapDataset, delivery: Delivery):
         num_workers, prefetch = delivery.num_workers, delivery.prefetch
         self._source = delivery.make.load.source
-        self._slots: shared.Slots | None = None
+        self._slots: shared_memory.Slots | None = None
         self._open = True
         if not num_workers:
             read = grain.ReadOptions(num_threads=prefetch, prefetch_buffer_size=prefetch)
@@ -77,7 +77,7 @@ class Batches(Iterator[Batch]):
         if not flags.FLAGS.is_parsed():  # Grain reads flags before it starts processes
             flags.FLAGS.mark_as_parsed()
         waiting = max(1, prefetch)
-        self._slots = shared.Slots(delivery.form, waiting + 2, num_workers)  # one is being filled, one taken
+        self._slots = shared_memory.Slots(delivery.form, waiting + 2, num_workers)  # one is being filled, one taken
         options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=waiting)
         read = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)  # the process is busy without
         batches = jobs.to_iter_dataset(read).map(self._slots.filler(delivery.fill))
@@ -125,4 +125,4 @@ def _without_sigterm() -> Iterator[None]:
 
 def _init_worker(index: int, count: int) -> None:
     workers.init_worker()
-    shared.init_worker(index)
+    shared_memory.init_worker(index)

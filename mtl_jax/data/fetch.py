@@ -11,8 +11,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from mtl_jax import whole
-from mtl_jax.download import DownloadError, retrieve, sha256
+from mtl_jax.runtime import atomic_files
+from mtl_jax.runtime.download import DownloadError, retrieve, sha256
 
 ARCHIVES = (".tgz", ".tar.gz", ".tar", ".zip")
 # What damaged, encrypted or unsupported archives raise, besides a full disk.
@@ -26,7 +26,7 @@ _REMEDY = (
 
 
 @dataclass(frozen=True)
-class Source:
+class Download:
     """A file that can be downloaded.
 
     Attributes:
@@ -42,7 +42,7 @@ class Source:
     sha256: str = ""
 
     @classmethod
-    def on_drive(cls, file: str, drive_id: str) -> "Source":
+    def on_drive(cls, file: str, drive_id: str) -> "Download":
         """A file on Google Drive."""
         return cls(file, f"https://drive.google.com/file/d/{drive_id}/view", drive_id)
 
@@ -68,7 +68,7 @@ def given_manual_dir(dl_manager: Any, folder: str) -> Path | None:
     )
 
 
-def locate(folder: str, source: Source, *, marker: str, manual_dir: Path | None, download_dir: Path) -> Path:
+def locate(folder: str, source: Download, *, marker: str, manual_dir: Path | None, download_dir: Path) -> Path:
     """The folder with the data set's files.
 
     Looked for in `manual_dir` (the folder itself, the folder inside it, an archive inside it, or itself an archive);
@@ -142,7 +142,7 @@ def extract(archive: Path, into: Path) -> Path:
     return target
 
 
-def download(source: Source, folder: Path) -> Path:
+def download(source: Download, folder: Path) -> Path:
     """Downloads a file once and verifies it ever after.
 
     Where no checksum is published, the SHA-256 of the first download is recorded in `<file>.json` beside it.
@@ -167,7 +167,7 @@ def download(source: Source, folder: Path) -> Path:
         )
     if not note.is_file():
         content = {"url": source.url, "bytes": path.stat().st_size, "sha256": found}
-        whole.write_json(note, content)  # cut short by a crash, it would condemn the file
+        atomic_files.write_json(note, content)  # cut short by a crash, it would condemn the file
     recorded = json.loads(note.read_text())["sha256"]
     if found != recorded:
         raise ValueError(
@@ -177,7 +177,7 @@ def download(source: Source, folder: Path) -> Path:
     return path
 
 
-def _from_drive(source: Source, path: Path) -> None:
+def _from_drive(source: Download, path: Path) -> None:
     """Google Drive answers plain requests for large files with a page of warnings, which gdown knows to pass."""
     try:
         import gdown

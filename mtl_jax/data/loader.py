@@ -13,8 +13,8 @@ import grain
 from mtl_jax import tasks as task_table
 from mtl_jax.data import transforms
 from mtl_jax.data.delivery import Batches, Delivery
-from mtl_jax.data.samples import Augment, Evaluate, Load, Source, describe
-from mtl_jax.data.shared import Batch
+from mtl_jax.data.samples import Augment, Evaluate, Load, RecordSource, describe
+from mtl_jax.data.shared_memory import Batch
 
 
 def steps_per_epoch(length: int, batch_size: int) -> int:
@@ -33,7 +33,7 @@ def steps_per_epoch(length: int, batch_size: int) -> int:
 
 
 def train_batches(
-    source: Source,
+    source: RecordSource,
     *,
     family: str,
     tasks: Sequence[str],
@@ -179,7 +179,7 @@ class TrainBatches(Iterator[Batch]):
 
 
 def val_batches(
-    source: Source,
+    source: RecordSource,
     *,
     family: str,
     tasks: Sequence[str],

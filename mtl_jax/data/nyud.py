@@ -20,33 +20,34 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from mtl_jax.data import building, fetch, files
+from mtl_jax.codecs import pictures
+from mtl_jax.data import fetch, file_builder, label_files
 
 COUNTS = {"train": 795, "val": 654}
 SIZE = (480, 640)
 CLASSES = 40
 DEEPEST = 254.0  # metres; 255 is the ignored value
 
-_ETH = fetch.Source("NYUD_MT.tgz", "https://data.vision.ee.ethz.ch/kmaninis/share/MTL/NYUD_MT.tgz")
-_DRIVE = fetch.Source.on_drive("NYUD_MT.tgz", "14EAEMXmd3zs2hIMY63UhHPSFPDAkiTzw")
+_ETH = fetch.Download("NYUD_MT.tgz", "https://data.vision.ee.ethz.ch/kmaninis/share/MTL/NYUD_MT.tgz")
+_DRIVE = fetch.Download.on_drive("NYUD_MT.tgz", "14EAEMXmd3zs2hIMY63UhHPSFPDAkiTzw")
 
 _IDS = {0: 255} | {raw: raw - 1 for raw in range(1, CLASSES + 1)}
-_segmentation = partial(files.class_ids, ids=_IDS, expected=f"whole numbers from 0 (void) to {CLASSES}")
-_READERS: dict[tuple[str, str], files.Reader] = {
-    ("image", ".jpg"): files.encoded(3),
-    ("semseg", ".mat"): _segmentation(files.mat("segmentation")),
-    ("semseg", ".png"): _segmentation(files.picture),
-    ("depth", ".mat"): files.floats(files.mat("depth"), 1, 0, DEEPEST),
-    ("depth", ".npy"): files.floats(files.npy, 1, 0, DEEPEST),
-    ("normals", ".jpg"): files.encoded(3),
-    ("normals", ".npy"): files.floats(files.npy, 3, -1.01, 1.01),
-    ("edge", ".png"): files.grey,
-    ("edge", ".npy"): files.probabilities(files.npy),
+_segmentation = partial(label_files.class_ids, ids=_IDS, expected=f"whole numbers from 0 (void) to {CLASSES}")
+_READERS: dict[tuple[str, str], label_files.Reader] = {
+    ("image", ".jpg"): label_files.encoded(3),
+    ("semseg", ".mat"): _segmentation(label_files.mat("segmentation")),
+    ("semseg", ".png"): _segmentation(pictures.decode_values),
+    ("depth", ".mat"): label_files.floats(label_files.mat("depth"), 1, 0, DEEPEST),
+    ("depth", ".npy"): label_files.floats(label_files.npy, 1, 0, DEEPEST),
+    ("normals", ".jpg"): label_files.encoded(3),
+    ("normals", ".npy"): label_files.floats(label_files.npy, 3, -1.01, 1.01),
+    ("edge", ".png"): label_files.grey,
+    ("edge", ".npy"): label_files.probabilities(label_files.npy),
 }
 
 
 @dataclass(kw_only=True)
-class NyudConfig(building.FilesConfig):
+class NyudConfig(file_builder.FilesConfig):
     """A release of the data set.
 
     Attributes:
@@ -77,7 +78,7 @@ def _configs() -> Iterator[NyudConfig]:
             )
 
 
-class NyudMt(building.FilesBuilder):
+class NyudMt(file_builder.FilesBuilder):
     """tfds builder `nyud_mt`, see the module's docstring."""
 
     name = "nyud_mt"
@@ -100,13 +101,13 @@ class NyudMt(building.FilesBuilder):
     def labels(self) -> Mapping[str, tfds.features.FeatureConnector]:
         coded = self.builder_config.files["normals"][1] == ".jpg"
         return {
-            "semseg": building.png_feature(),
-            "depth": building.float_feature(1),
-            "normals": tfds.features.Image(shape=(None, None, 3)) if coded else building.float_feature(3),
-            "edge": building.png_feature(),
+            "semseg": file_builder.png_feature(),
+            "depth": file_builder.float_feature(1),
+            "normals": tfds.features.Image(shape=(None, None, 3)) if coded else file_builder.float_feature(3),
+            "edge": file_builder.png_feature(),
         }
 
-    def read_record(self, root: Path) -> Callable[[str], files.Reading]:
+    def read_record(self, root: Path) -> Callable[[str], label_files.Reading]:
         return partial(_read_record, root, self.builder_config)
 
     def candidates(self, root: Path) -> Callable[[str], Sequence[Path]]:
@@ -114,18 +115,18 @@ class NyudMt(building.FilesBuilder):
         return lambda key: [root / folder / f"{key}{suffix}" for folder, suffix in paths]
 
 
-def _read_record(root: Path, config: NyudConfig, key: str) -> files.Reading:
+def _read_record(root: Path, config: NyudConfig, key: str) -> label_files.Reading:
     record: dict[str, Any] = {"id": key}
-    sizes: dict[str, files.Size] = {}
+    sizes: dict[str, label_files.Size] = {}
     problems: list[str] = []
     for feature, (folder, suffix) in config.files.items():
         name = f"{folder}/{key}{suffix}"
-        if (found := files.read(root, name, _READERS[feature, suffix], problems)) is not None:
+        if (found := label_files.read(root, name, _READERS[feature, suffix], problems)) is not None:
             record[feature], sizes[name] = found
     image = sizes.get(f"images/{key}.jpg")
     for name, size in sizes.items():
         if config.size:
-            files.check_size(name, size, config.size, "expected", problems)
+            label_files.check_size(name, size, config.size, "expected", problems)
         elif image:
-            files.check_size(name, size, image, "the image is", problems)
+            label_files.check_size(name, size, image, "the image is", problems)
     return record, problems

@@ -24,12 +24,14 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mtl_jax.data import building, fetch, files, pascal_labels, records
+from mtl_jax.codecs import pictures
+from mtl_jax.data import fetch, file_builder, label_files, pascal_labels, records
+from mtl_jax.runtime import messages
 
 COUNTS = {"train": 4998, "val": 5105}
 CLASSES = 21  # with the background
 
-_ETH = fetch.Source("PASCAL_MT.tgz", "https://data.vision.ee.ethz.ch/kmaninis/share/MTL/PASCAL_MT.tgz")
+_ETH = fetch.Download("PASCAL_MT.tgz", "https://data.vision.ee.ethz.ch/kmaninis/share/MTL/PASCAL_MT.tgz")
 _LABELS = ("semseg", "human_parts", "sal", "normals", "edge")
 _FILES = {
     "image": "JPEGImages/{}.jpg",
@@ -40,12 +42,14 @@ _FILES = {
     "normals": "normals_distill/{}.png",
     "sal": "sal_distill/{}.png",
 }
-_semseg = files.class_ids(
-    files.picture, {255: 255} | {i: i for i in range(CLASSES)}, f"0 (background) to {CLASSES - 1}, and 255 (void)"
+_semseg = label_files.class_ids(
+    pictures.decode_values,
+    {255: 255} | {i: i for i in range(CLASSES)},
+    f"0 (background) to {CLASSES - 1}, and 255 (void)",
 )
 
 
-class PascalMt(building.FilesBuilder):
+class PascalMt(file_builder.FilesBuilder):
     """tfds builder `pascal_mt`, see the module's docstring.
 
     Labels may have another size than their image; `records.decode` resizes them. Normals are coded 2x/255 - 1, with
@@ -59,8 +63,8 @@ class PascalMt(building.FilesBuilder):
         "1.1.0": "The boundaries that edges are scored against.",
     }
     BUILDER_CONFIGS = [  # noqa: RUF012
-        building.FilesConfig(name="context", description="the whole data set", counts=COUNTS, source=_ETH),
-        building.FilesConfig(name="context_subset", description="any number of its images", source=_ETH),
+        file_builder.FilesConfig(name="context", description="the whole data set", counts=COUNTS, source=_ETH),
+        file_builder.FilesConfig(name="context_subset", description="any number of its images", source=_ETH),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "manual_dir holds the folder PASCAL_MT or an archive of it (PASCAL_MT.tgz, .tar, .tar.gz or .zip)."
@@ -77,37 +81,37 @@ class PascalMt(building.FilesBuilder):
     def labels(self) -> Mapping[str, tfds.features.FeatureConnector]:
         coded = tfds.features.Image(shape=(None, None, 3), encoding_format="png")
         return {
-            **{task: coded if task == "normals" else building.png_feature() for task in _LABELS},
-            building.LABELLED: tfds.features.Text(),
+            **{task: coded if task == "normals" else file_builder.png_feature() for task in _LABELS},
+            file_builder.LABELLED: tfds.features.Text(),
         }
 
     def extra(self) -> Mapping[str, tfds.features.FeatureConnector]:
-        return {records.BOUNDARY: building.png_feature()}
+        return {records.BOUNDARY: file_builder.png_feature()}
 
-    def read_record(self, root: Path) -> Callable[[str], files.Reading]:
+    def read_record(self, root: Path) -> Callable[[str], label_files.Reading]:
         return partial(_read_record, root)
 
     def candidates(self, root: Path) -> Callable[[str], Sequence[Path]]:
         return lambda key: [root / name.format(key) for name in _FILES.values()]
 
 
-def _read_record(root: Path, key: str) -> files.Reading:
+def _read_record(root: Path, key: str) -> label_files.Reading:
     names = {kind: name.format(key) for kind, name in _FILES.items()}
     names["semseg"] = names["voc"] if (root / names["voc"]).is_file() else names["semseg"]
     problems: list[str] = []
-    sizes: dict[str, files.Size] = {}
+    sizes: dict[str, label_files.Size] = {}
 
-    def read(kind: str, reader: files.Reader) -> Any:
+    def read(kind: str, reader: label_files.Reader) -> Any:
         """What the reader makes of the file, or None."""
-        found = files.read(root, names[kind], reader, problems)
+        found = label_files.read(root, names[kind], reader, problems)
         if found is None:
             return None
         sizes[names[kind]] = found[1]
         return found[0]
 
-    record = {"id": key, "image": read("image", files.encoded(3))}
+    record = {"id": key, "image": read("image", label_files.encoded(3))}
     record["semseg"] = read("semseg", _semseg)
-    record["sal"] = read("sal", files.grey)
+    record["sal"] = read("sal", label_files.grey)
     size = sizes.get(names["image"], (1, 1))  # a faulty image is a problem already
     parts = read("parts", partial(_human_parts, size))
     context = read("context", _label_map)
@@ -116,42 +120,43 @@ def _read_record(root: Path, key: str) -> files.Reading:
     for name, found in sizes.items():
         if image and not _same_shape(found, image):
             problems.append(
-                f"{name}: size {files.size_text(found)}, the image is {files.size_text(image)}: not of the same shape"
+                f"{name}: size {messages.size_text(found)}, the image is {messages.size_text(image)}: "
+                "not of the same shape"
             )
     if normals is not None and context is not None:
         try:
-            record["normals"] = files.png(_trusted(normals, context))
+            record["normals"] = pictures.encode_png(_trusted(normals, context))
         except ValueError as error:
             problems.append(f"{names['normals']}: {error}")
     if not problems:
         from mtl_jax.boundaries.labels import label_boundary  # loads a compiler that training does not need
 
-        record["human_parts"] = files.png(parts[..., None])
-        record["edge"] = files.png(255 * pascal_labels.edges(context)[..., None])
-        record[records.BOUNDARY] = files.png(255 * label_boundary(context)[..., None].astype(np.uint8))
+        record["human_parts"] = pictures.encode_png(parts[..., None])
+        record["edge"] = pictures.encode_png(255 * pascal_labels.edges(context)[..., None])
+        record[records.BOUNDARY] = pictures.encode_png(255 * label_boundary(context)[..., None].astype(np.uint8))
         labelled = [task for task in _LABELS if task != "human_parts" or parts.any()]
-        record[building.LABELLED] = " ".join(labelled)
+        record[file_builder.LABELLED] = " ".join(labelled)
     return record, problems
 
 
-def _human_parts(size: files.Size, data: bytes) -> tuple[np.ndarray, files.Size]:
-    parts = pascal_labels.human_parts(files.mat("anno")(data), size)
+def _human_parts(size: label_files.Size, data: bytes) -> tuple[np.ndarray, label_files.Size]:
+    parts = pascal_labels.human_parts(label_files.mat("anno")(data), size)
     return parts, parts.shape[:2]
 
 
-def _label_map(data: bytes) -> tuple[np.ndarray, files.Size]:
-    labels = pascal_labels.label_map(files.mat("LabelMap")(data))
+def _label_map(data: bytes) -> tuple[np.ndarray, label_files.Size]:
+    labels = pascal_labels.label_map(label_files.mat("LabelMap")(data))
     return labels, labels.shape[:2]
 
 
-def _colours(data: bytes) -> tuple[np.ndarray, files.Size]:
-    colours = records.decode_image(data, 3)
+def _colours(data: bytes) -> tuple[np.ndarray, label_files.Size]:
+    colours = pictures.decode(data, 3)
     if (colours == colours[..., :1]).all():
         raise ValueError("a grey picture, expected 3 channels")
     return colours, colours.shape[:2]
 
 
-def _same_shape(size: files.Size, other: files.Size) -> bool:
+def _same_shape(size: label_files.Size, other: label_files.Size) -> bool:
     """Whether the sizes have the same aspect ratio, but for the rounding of a resize."""
     (height, width), (other_height, other_width) = size, other
     expected = height * other_width / other_height
@@ -167,5 +172,5 @@ def _trusted(normals: np.ndarray, context: np.ndarray) -> np.ndarray:
     height, width = normals.shape[:2]
     labels = cv2.resize(context, (width, height), interpolation=cv2.INTER_NEAREST)
     keep = pascal_labels.normals_mask(labels)
-    files.check_unit_length(normals[keep].astype(np.float32) * (2 / 255) - 1)
+    label_files.check_unit_length(normals[keep].astype(np.float32) * (2 / 255) - 1)
     return normals * keep[..., None].astype(np.uint8)

@@ -15,7 +15,6 @@ Where an image may lack labels, the record's text `labelled` names the tasks it 
 others mean nothing.
 """
 
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -25,11 +24,9 @@ import cv2
 import numpy as np
 
 from mtl_jax import tasks as task_table
+from mtl_jax.codecs import pictures
 
-PNG = b"\x89PNG\r\n\x1a\n"
-_GREY_STEPS = {1: 255, 2: 85, 4: 17}  # {bits: ...}
 BOUNDARY = "boundary"  # a record's map of the boundaries that edges are scored against, where those are others
-_RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # labels do not follow the camera's orientation tag
 REBUILD = "Delete the prepared data set and build it again from intact files"
 
 
@@ -130,7 +127,7 @@ def array(record: Mapping[str, Any], name: str, channels: int, where: str) -> np
     value = record[name]
     if isinstance(value, bytes | bytearray | memoryview | np.bytes_):
         try:
-            value = decode_image(bytes(value), channels)
+            value = pictures.decode(bytes(value), channels)
         except ValueError as error:
             raise CorruptRecordError(f"{where}: {name!r} is corrupt: {error}. {REBUILD}") from error
     value = np.asarray(value)
@@ -138,42 +135,6 @@ def array(record: Mapping[str, Any], name: str, channels: int, where: str) -> np
         shape = f"has shape {value.shape}, expected [H, W, {channels}]"
         raise CorruptRecordError(f"{where}: {name!r} {shape}. {REBUILD}")
     return value
-
-
-def decode_image(data: bytes, channels: int) -> np.ndarray:
-    """JPEG or PNG bytes to `[H, W, channels]`, RGB for three channels; for one, a palette PNG gives its indices.
-
-    Raises:
-        ValueError: not a whole JPEG or PNG, or another number of channels.
-    """
-    if not data:
-        raise ValueError("it is empty")
-    if reason := _truncated(data):
-        raise ValueError(reason)
-    palette = channels == 1 and has_palette(data)
-    if palette:
-        data = _without_palette(data)
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _RGB if channels == 3 else cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise ValueError(f"OpenCV cannot decode it: {error}") from error
-    if image is None:
-        raise ValueError(f"it is no image that OpenCV can decode (first bytes {data[:8]!r}, {len(data)} bytes)")
-    if channels == 3:
-        return image
-    if image.ndim != 2:
-        raise ValueError(f"it has {image.shape[2]} channels, expected {channels}")
-    return (image // grey_step(data) if palette else image)[..., None]
-
-
-def has_palette(data: bytes) -> bool:
-    """Whether the bytes are a PNG of indices into a palette."""
-    return data[:8] == PNG and data[25:26] == b"\x03"
-
-
-def grey_step(data: bytes) -> int:
-    """By how much neighbouring values of a PNG differ when decoded: those of fewer than 8 bits are stretched to 255."""
-    return _GREY_STEPS.get(data[24], 1) if data[:8] == PNG and len(data) > 24 else 1
 
 
 def _labelled(record: Mapping[str, Any], tasks: Iterable[str], where: str) -> list[str]:
@@ -217,30 +178,6 @@ def _fit(name: str, label: np.ndarray, image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     mode = cv2.INTER_CUBIC if name == "normals" else cv2.INTER_NEAREST
     return cv2.resize(label, (width, height), interpolation=mode).reshape(height, width, label.shape[2])
-
-
-def _truncated(data: bytes) -> str:
-    """Why a JPEG or PNG is incomplete, or "": OpenCV fills what is missing with grey and only writes to stderr."""
-    if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda"):
-        return f"the JPEG ends early ({len(data)} bytes)"
-    if data[:8] == PNG and b"IEND" not in data[-64:]:
-        return f"the PNG ends early ({len(data)} bytes)"
-    return ""
-
-
-def _without_palette(png: bytes) -> bytes:
-    """A palette PNG as the grey PNG of its indices: OpenCV would deliver the palette's colours."""
-    out, start = [PNG], len(PNG)
-    while start < len(png):
-        end = start + 12 + int.from_bytes(png[start : start + 4], "big")  # length, kind, content, checksum
-        kind, content = png[start + 4 : start + 8], png[start + 8 : end - 4]
-        if kind == b"IHDR":
-            chunk = kind + content[:9] + b"\x00" + content[10:]
-            out.append(png[start : start + 4] + chunk + zlib.crc32(chunk).to_bytes(4, "big"))
-        elif kind not in (b"PLTE", b"tRNS"):
-            out.append(png[start:end])
-        start = end
-    return b"".join(out)
 
 
 def _size(x: np.ndarray) -> str:

@@ -7,15 +7,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from mtl_jax import tasks as task_table
-from mtl_jax.data import records, shared, transforms
-from mtl_jax.data.shared import Batch
+from mtl_jax.data import records, shared_memory, transforms
+from mtl_jax.data.shared_memory import Batch
 
 logger = logging.getLogger(__name__)
 
 _MOST_CORRUPT = 10  # in a row: then the data set as a whole is unusable, rather than a record of it
 
 
-class Source(Protocol):
+class RecordSource(Protocol):
     """Random access to stored records.
 
     Where there are `name` and `split` attributes, they appear in errors, and so does what a method `where(index)` says.
@@ -31,7 +31,7 @@ class Source(Protocol):
 class Load:
     """(index) -> the decoded record, before any transform; the arguments are those of `loader.train_batches`."""
 
-    source: Source
+    source: RecordSource
     family: str
     tasks: tuple[str, ...]
     recipe: transforms.Recipe
@@ -42,7 +42,7 @@ class Load:
         return records.decode(record, self.tasks, family=self.family, where=_record(self.source, index))
 
     @property
-    def form(self) -> shared.Form:
+    def form(self) -> shared_memory.Form:
         """{name: (shape, dtype)} of the image and labels of a sample."""
         rows = [task_table.get(name) for name in self.tasks]
         labels = {row.name: ((*self.size, row.label_channels), row.label_dtype) for row in rows}
@@ -65,7 +65,7 @@ class Augment:
     skip_corrupt: bool = False
 
     @property
-    def form(self) -> shared.Form:
+    def form(self) -> shared_memory.Form:
         """{name: (shape, dtype)} of a sample."""
         names = ("index", "skipped") if self.skip_corrupt else ("index",)
         return {**self.load.form, **dict.fromkeys(names, ((), "int32"))}
@@ -108,7 +108,7 @@ class Evaluate:
     load: Load
 
     @property
-    def form(self) -> shared.Form:
+    def form(self) -> shared_memory.Form:
         """{name: (shape, dtype)} of a sample."""
         return {**self.load.form, "index": ((), "int32"), "valid": ((), "bool")}
 
@@ -121,12 +121,12 @@ class Evaluate:
         return {**load.completed(sample), "index": index, "valid": np.array(valid)}
 
 
-def describe(source: Source) -> str:
+def describe(source: RecordSource) -> str:
     """Names it for errors: data set and split, where it knows them."""
     split = getattr(source, "split", None)
     return getattr(source, "name", type(source).__name__) + (f", split {split}" if split else "")
 
 
-def _record(source: Source, index: int) -> str:
+def _record(source: RecordSource, index: int) -> str:
     where = getattr(source, "where", None)
     return where(index) if where is not None else f"{describe(source)}, record {index}"

@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError
 
 from mtl_jax.data import records
-from mtl_jax.data.building import LABELLED
+from mtl_jax.data.file_builder import LABELLED
 
 # What reading a record raises where its bytes are damaged: array_record a RuntimeError (a wrong checksum, a shard cut
 # short), tfds the others, depending on what it stumbles over.

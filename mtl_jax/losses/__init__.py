@@ -8,14 +8,14 @@ add up to its own.
 """
 
 from mtl_jax.losses.cross_entropy import balanced_cross_entropy, softmax_cross_entropy
-from mtl_jax.losses.masked import Counts, count, count_labels
+from mtl_jax.losses.masked import LabelCounts, count, count_labels
 from mtl_jax.losses.objectives import Objective
 from mtl_jax.losses.registry import LOSSES
 from mtl_jax.losses.regression import depth_l1, normals_l1
 
 __all__ = [
     "LOSSES",
-    "Counts",
+    "LabelCounts",
     "Objective",
     "balanced_cross_entropy",
     "count",

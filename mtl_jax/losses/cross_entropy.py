@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.losses.masked import Counts, count, masked_mean
+from mtl_jax.losses.masked import LabelCounts, count, masked_mean
 from mtl_jax.tasks import IGNORE
 
 
-def softmax_cross_entropy(logits: jax.Array, label: jax.Array, *, counts: Counts | None = None) -> jax.Array:
+def softmax_cross_entropy(logits: jax.Array, label: jax.Array, *, counts: LabelCounts | None = None) -> jax.Array:
     """Mean of -log softmax(logits)[label] over the pixels of the batch that are not ignored.
 
     Args:
@@ -23,7 +23,7 @@ def softmax_cross_entropy(logits: jax.Array, label: jax.Array, *, counts: Counts
 
 
 def balanced_cross_entropy(
-    logits: jax.Array, label: jax.Array, positive_weight: float | None = None, *, counts: Counts | None = None
+    logits: jax.Array, label: jax.Array, positive_weight: float | None = None, *, counts: LabelCounts | None = None
 ) -> jax.Array:
     """Sigmoid cross-entropy, weight w on positives and 1 - w on negatives, divided by the number of valid elements.
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from mtl_jax.tasks import IGNORE, TASKS
 
 
-class Counts(NamedTuple):
+class LabelCounts(NamedTuple):
     """What a loss has to know of a batch whose parts it is given one by one: theirs then add up to the batch's.
 
     Attributes:
@@ -21,18 +21,18 @@ class Counts(NamedTuple):
     positive: jax.Array
 
 
-def count(label: jax.Array) -> Counts:
+def count(label: jax.Array) -> LabelCounts:
     """The counts of a label `[B, H, W, C]`."""
     valid = label != IGNORE
-    return Counts(valid.sum(), (valid & (label >= 0.5)).sum())
+    return LabelCounts(valid.sum(), (valid & (label >= 0.5)).sum())
 
 
-def count_labels(batch: Mapping[str, jax.Array]) -> dict[str, Counts]:
+def count_labels(batch: Mapping[str, jax.Array]) -> dict[str, LabelCounts]:
     """{task: counts of its label} for every task in a batch."""
     return {task: count(batch[task]) for task in TASKS if task in batch}
 
 
-def masked_mean(values: jax.Array, valid: jax.Array, counts: Counts | None = None) -> jax.Array:
+def masked_mean(values: jax.Array, valid: jax.Array, counts: LabelCounts | None = None) -> jax.Array:
     """Mean of `values` where `valid`; 0 where nothing is. Both have the same shape.
 
     Args:

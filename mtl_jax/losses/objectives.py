@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax import tasks as task_table
-from mtl_jax.losses.masked import Counts
+from mtl_jax.losses.masked import LabelCounts
 from mtl_jax.losses.registry import LOSSES
 from mtl_jax.nn.resize import resize_like
 
@@ -30,7 +30,7 @@ class Objective:
         self.weights = defaults | dict(weights or {})
 
     def __call__(
-        self, outputs: Mapping, batch: Mapping[str, jax.Array], counts: Mapping[str, Counts] | None = None
+        self, outputs: Mapping, batch: Mapping[str, jax.Array], counts: Mapping[str, LabelCounts] | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Total and unweighted components: `<task>`, `deepsup_<task>` (PAD-Net), `scale_<k>_<task>` (MTI-Net), `total`.
 
@@ -59,7 +59,7 @@ class Objective:
         return sums, components | {"total": total}
 
     def _losses(
-        self, outputs: Mapping, batch: Mapping[str, jax.Array], counts: Mapping[str, Counts] | None
+        self, outputs: Mapping, batch: Mapping[str, jax.Array], counts: Mapping[str, LabelCounts] | None
     ) -> Iterator[tuple[str, str, jax.Array]]:
         """(component name, task, loss) of every prediction in the outputs."""
         for name, task, prediction in self._predictions(outputs):

@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.losses.masked import Counts, masked_mean
+from mtl_jax.losses.masked import LabelCounts, masked_mean
 from mtl_jax.tasks import IGNORE
 
 
-def depth_l1(prediction: jax.Array, label: jax.Array, *, counts: Counts | None = None) -> jax.Array:
+def depth_l1(prediction: jax.Array, label: jax.Array, *, counts: LabelCounts | None = None) -> jax.Array:
     """Mean absolute difference in metres over the valid pixels.
 
     Args:
@@ -18,7 +18,7 @@ def depth_l1(prediction: jax.Array, label: jax.Array, *, counts: Counts | None =
     return masked_mean(jnp.abs(prediction - label), label != IGNORE, counts)
 
 
-def normals_l1(prediction: jax.Array, label: jax.Array, *, counts: Counts | None = None) -> jax.Array:
+def normals_l1(prediction: jax.Array, label: jax.Array, *, counts: LabelCounts | None = None) -> jax.Array:
     """Mean absolute difference to the normalised prediction, over valid elements (three per pixel).
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from mtl_jax import distributed
+from mtl_jax.runtime import processes
 from mtl_jax.train import integrity
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Checkpoints:
         if read_only:
             self._refuse_damaged_scores()
         else:
-            distributed.on_first(self._set_damaged_scores_aside)
+            processes.on_first(self._set_damaged_scores_aside)
 
         def score(metrics: Any) -> float:
             return metrics[SCORE]
@@ -149,7 +149,7 @@ class Checkpoints:
             ValueError: as in `restore`.
         """
         # One process decides for all: others may see another state of a network's file system.
-        step, damaged = json.loads(distributed.first_says(self._newest_whole))
+        step, damaged = json.loads(processes.first_says(self._newest_whole))
         if step is None:
             listed = "".join(f"\n  step {number}: {found}" for number, found in damaged)
             raise DamagedError(
@@ -159,7 +159,7 @@ class Checkpoints:
         for number, found in damaged:  # else their steps could not be saved again
             aside = self._aside(number)
             logger.warning("checkpoint %d is damaged and passed over: %s. It lies in %s now", number, found, aside)
-            distributed.on_first(partial(_move, self.directory / str(number), aside))
+            processes.on_first(partial(_move, self.directory / str(number), aside))
         if damaged:
             self._manager.reload()
         return step, *self._restore(step, abstract)

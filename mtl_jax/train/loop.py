@@ -12,10 +12,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from mtl_jax import distributed, evaluate, experiment, initial, models, parallel, whole
+from mtl_jax import experiment, models
 from mtl_jax.config import Config, all_tasks, main_tasks, validate
 from mtl_jax.data import loader, prefetch, records
-from mtl_jax.train import balance, checkpoint
+from mtl_jax.evaluation import scoring
+from mtl_jax.runtime import atomic_files, processes, sharding
+from mtl_jax.train import checkpoint, initial_weights, task_balancing
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints
 from mtl_jax.train.step import SKIPPED, Scalars, make_eval_step, make_train_step
@@ -34,10 +36,10 @@ class NonFiniteLossError(FloatingPointError):
 def fit(
     config: Config,
     workdir: str | Path,
-    single_task: evaluate.Results | None = None,
+    single_task: scoring.Results | None = None,
     *,
     allow_config_change: bool = False,
-) -> evaluate.Results:
+) -> scoring.Results:
     """Trains in `workdir`, from its newest whole checkpoint if there is one, to the last epoch.
 
     Writes config.json, checkpoints/, log.jsonl and tensorboard/. The result is the same, bit for bit on CPU, whether or
@@ -65,17 +67,17 @@ def fit(
 class _Run:
     """One process's part in a run."""
 
-    def __init__(self, config: Config, workdir: Path, single_task: evaluate.Results | None, allow_config_change: bool):
+    def __init__(self, config: Config, workdir: Path, single_task: scoring.Results | None, allow_config_change: bool):
         self.config, self.workdir = config, workdir
         self.tasks = main_tasks(config)
-        self.mesh = parallel.make_mesh()
-        self.balancing = balance.from_config(config)
+        self.mesh = sharding.make_mesh()
+        self.balancing = task_balancing.from_config(config)
         self.eval_batch_size = config.train.eval_batch_size or config.train.batch_size
         accumulate = config.train.accumulate
-        parallel.check_batch_size(config.train.batch_size, self.mesh, "train.batch_size", accumulate)
-        parallel.check_batch_size(self.eval_batch_size, self.mesh, "train.eval_batch_size")
+        sharding.check_batch_size(config.train.batch_size, self.mesh, "train.batch_size", accumulate)
+        sharding.check_batch_size(self.eval_batch_size, self.mesh, "train.eval_batch_size")
         if not checkpoint.exist(workdir):
-            initial.check(config)  # an impossible model or missing weights fail before any data is fetched
+            initial_weights.check(config)  # an impossible model or missing weights fail before any data is fetched
         self.source = experiment.open_split(config, "train", all_tasks(config))
         self.val_source = experiment.open_split(config, "val", self.tasks)
         self.steps_per_epoch = loader.steps_per_epoch(len(self.source), config.train.batch_size)
@@ -94,7 +96,7 @@ class _Run:
                     config, workdir, resumes=checkpoint.exist(workdir), allow_change=allow_config_change
                 )
 
-            distributed.on_first(claim)
+            processes.on_first(claim)
             self.checkpoints = Checkpoints(workdir)
             exits.callback(self.checkpoints.close)
             self.state, self.progress = self._initial_state()
@@ -122,7 +124,7 @@ class _Run:
             self.position = self.batches.get_state()  # after the last batch trained on
             self.placed = prefetch.ahead(self._place_batch)
             exits.callback(self.placed.close)
-            self.writer = Writer(workdir, resume_step=self.step, active=distributed.first())
+            self.writer = Writer(workdir, resume_step=self.step, active=processes.first())
             exits.callback(self.writer.close)
             self.exits = exits.pop_all()  # closed in reverse order, each even if another fails to
 
@@ -132,9 +134,9 @@ class _Run:
         split = self.config.train.split_state
         if not self.checkpoints.steps():
             state = train_state.create(
-                lambda: initial.build_model(self.config), tx, self.mesh, split=split, balancing=self.balancing
+                lambda: initial_weights.build_model(self.config), tx, self.mesh, split=split, balancing=self.balancing
             )
-            return state, dict(initial.PROGRESS)
+            return state, dict(initial_weights.PROGRESS)
         abstract = train_state.abstract(
             lambda: models.build(self.config), tx, self.mesh, split=split, balancing=self.balancing
         )
@@ -142,7 +144,7 @@ class _Run:
         logger.info("continuing from step %d of %d", step, self.total_steps)
         return train_state.TrainState(abstract.graphdef, arrays), progress
 
-    def _choose_reference(self, single_task: evaluate.Results | None) -> evaluate.Results | None:
+    def _choose_reference(self, single_task: scoring.Results | None) -> scoring.Results | None:
         """What the multi-task performance refers to: one and the same over the whole run."""
         stored = self.progress["reference"]
         if stored is not None and single_task is not None and single_task != stored:
@@ -152,13 +154,13 @@ class _Run:
             )
         return stored or single_task
 
-    def fit(self) -> evaluate.Results:
+    def fit(self) -> scoring.Results:
         train = self.config.train
-        results: evaluate.Results = {}
+        results: scoring.Results = {}
         pending: list[tuple[int, Scalars]] = []
         # Whatever ends the loop, what was saved so far reaches the disk.
         with StopRequests() as stop, self.exits:
-            bar = tqdm(total=self.total_steps, initial=self.step, unit="step", disable=not distributed.first())
+            bar = tqdm(total=self.total_steps, initial=self.step, unit="step", disable=not processes.first())
             self.exits.callback(bar.close)
             started, arrays, seed = time.perf_counter(), self.state.arrays, np.uint32(train.seed)
             while self.step < self.total_steps:
@@ -178,7 +180,7 @@ class _Run:
                 score = None
                 if epoch_ends and self._evaluates(self.step // self.steps_per_epoch):
                     results = self._evaluate(arrays)
-                    score = evaluate.score(results, self.reference, self.criteria)
+                    score = scoring.score(results, self.reference, self.criteria)
                     started = time.perf_counter()
                 if saves:
                     self._save(arrays, score)
@@ -211,7 +213,7 @@ class _Run:
 
     def _place_batch(self) -> tuple[dict[str, jax.Array], dict[str, int]]:
         """The next batch, on its way to the devices, and the position in the data after it."""
-        return parallel.shard_batch(next(self.batches), self.mesh), self.batches.get_state()
+        return sharding.shard_batch(next(self.batches), self.mesh), self.batches.get_state()
 
     def _flush(self, pending: list[tuple[int, Scalars]], started: float) -> dict[str, float]:
         """Fetches what was logged since the last line, checks it and writes the means."""
@@ -236,10 +238,10 @@ class _Run:
         if not bad:
             return
         dump = self.workdir / f"not_finite_{step}.json"
-        if distributed.first():
+        if processes.first():
             drawn = [self._name_record(index) for index in self.batches.records(step - 1)]
             # As text, since JSON has no word for them.
-            whole.write_json(dump, {"step": step, "values": jax.tree.map(str, scalars), "records": drawn})
+            atomic_files.write_json(dump, {"step": step, "values": jax.tree.map(str, scalars), "records": drawn})
         raise NonFiniteLossError(
             f"step {step}: {', '.join(f'{name} is {value}' for name, value in bad.items())}. {dump} names the step's "
             "images and all losses. Lower optim.lr or check the labels; the newest checkpoint is from before this step"
@@ -255,7 +257,7 @@ class _Run:
         last = self.config.train.eval_final_epochs
         return last == 0 or epoch > self.config.train.epochs - last
 
-    def _evaluate(self, arrays: Any) -> evaluate.Results:
+    def _evaluate(self, arrays: Any) -> scoring.Results:
         batches = loader.val_batches(
             self.val_source,
             family=self.config.data.dataset,
@@ -267,13 +269,13 @@ class _Run:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        results = evaluate.streaming(self.eval_step, arrays, batches, self.metrics, self.mesh)
-        if self.reference is None and len(self.tasks) > 1 and evaluate.can_serve_as_reference(results, self.criteria):
+        results = scoring.streaming(self.eval_step, arrays, batches, self.metrics, self.mesh)
+        if self.reference is None and len(self.tasks) > 1 and scoring.can_serve_as_reference(results, self.criteria):
             self.reference = results
             logger.info("no single-task results: checkpoints are ranked by their gain over this first evaluation")
         scalars = {f"{t}/{k}": v for t, result in results.items() for k, v in result.items() if isinstance(v, float)}
         self.writer.write(self.step, "eval", scalars)
-        logger.info("step %d\n%s", self.step, evaluate.table(results))
+        logger.info("step %d\n%s", self.step, scoring.table(results))
         return results
 
     def _save(self, arrays: Any, score: float | None) -> None:

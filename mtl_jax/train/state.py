@@ -8,8 +8,8 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from mtl_jax import parallel
-from mtl_jax.train.balance import Balancing
+from mtl_jax.runtime import sharding
+from mtl_jax.train.task_balancing import Balancing
 
 
 class TrainState(NamedTuple):
@@ -40,12 +40,12 @@ def create(
 
     Args:
         build: returns the model with its initial, perhaps pretrained, weights.
-        split: large arrays are split over the devices, see `parallel.state_sharding`.
+        split: large arrays are split over the devices, see `sharding.state_sharding`.
         balancing: the method that balances tasks.
     """
     parts = _parts(build, tx, balancing)
     arrays = nnx.as_pure(nnx.state(parts))
-    return TrainState(nnx.graphdef(parts), parallel.place(arrays, _shardings(arrays, mesh, split)))
+    return TrainState(nnx.graphdef(parts), sharding.place(arrays, _shardings(arrays, mesh, split)))
 
 
 def abstract(
@@ -60,7 +60,7 @@ def abstract(
     parts = nnx.eval_shape(lambda: _parts(build, tx, balancing))
     arrays = nnx.as_pure(nnx.state(parts))
     arrays = jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        lambda leaf, placed: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed),
         arrays,
         _shardings(arrays, mesh, split),
     )
@@ -68,7 +68,7 @@ def abstract(
 
 
 def _shardings(arrays: Any, mesh: Mesh, split: bool) -> Any:
-    return jax.tree.map(lambda leaf: parallel.state_sharding(leaf.shape, mesh, split=split), arrays)
+    return jax.tree.map(lambda leaf: sharding.state_sharding(leaf.shape, mesh, split=split), arrays)
 
 
 def _parts(build: Callable[[], Any], tx: optax.GradientTransformation, balancing: Balancing | None) -> tuple[Any, ...]:

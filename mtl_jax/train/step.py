@@ -10,13 +10,13 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
-from mtl_jax import parallel
+from mtl_jax.evaluation.predictions import postprocess
 from mtl_jax.images import normalise
-from mtl_jax.losses import Counts, Objective, count_labels
+from mtl_jax.losses import LabelCounts, Objective, count_labels
 from mtl_jax.metrics import Metric
 from mtl_jax.models import evaluation_view, training_view
-from mtl_jax.predictions import postprocess
-from mtl_jax.train.balance import Balancing
+from mtl_jax.runtime import sharding
+from mtl_jax.train.task_balancing import Balancing
 
 Batch = Mapping[str, jax.Array]
 Scalars = dict[str, jax.Array]
@@ -79,8 +79,8 @@ def make_train_step(
 def _gathered(arrays: Any, shardings: Any) -> Any:
     """The arrays of (model, optimiser) with the model's whole on every device."""
 
-    def gather(path: tuple, leaf: jax.Array, sharding: NamedSharding) -> jax.Array:
-        whole = parallel.replicated(sharding.mesh)
+    def gather(path: tuple, leaf: jax.Array, placed: NamedSharding) -> jax.Array:
+        whole = sharding.replicated(placed.mesh)
         return jax.lax.with_sharding_constraint(leaf, whole) if path[0].key == 0 else leaf
 
     return jax.tree_util.tree_map_with_path(gather, arrays, shardings)
@@ -92,7 +92,7 @@ def _gradients(
     batch: Batch,
     key: jax.Array,
     groups: int,
-    counts: Mapping[str, Counts] | None = None,
+    counts: Mapping[str, LabelCounts] | None = None,
 ) -> tuple[Scalars, Any]:
     """Losses and the gradient of their total; updates the model's running statistics.
 
@@ -141,7 +141,7 @@ def make_predict_step(
     The batch holds "image" `[B, H, W, 3]`, "index" and "valid" `[B]`: what comes back in one order went in in one.
     """
 
-    @partial(jax.jit, out_shardings=parallel.replicated(mesh))
+    @partial(jax.jit, out_shardings=sharding.replicated(mesh))
     def step(arrays: Any, batch: Batch) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
         model, *_ = nnx.merge(graphdef, arrays)
         outputs = evaluation_view(model)(normalise(batch["image"]))
@@ -155,7 +155,7 @@ def make_eval_step(
 ) -> Callable[[Any, Batch], tuple[jax.Array, dict[str, dict[str, jax.Array]]]]:
     """step(arrays, batch) -> (valid, {task: statistics of each image}), on every device whole."""
 
-    @partial(jax.jit, out_shardings=parallel.replicated(mesh))
+    @partial(jax.jit, out_shardings=sharding.replicated(mesh))
     def step(arrays: Any, batch: Batch) -> tuple[jax.Array, dict[str, dict[str, jax.Array]]]:
         model, *_ = nnx.merge(graphdef, arrays)
         predictions = postprocess(evaluation_view(model)(normalise(batch["image"])), tuple(metrics))

@@ -8,7 +8,7 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from mtl_jax import whole
+from mtl_jax.runtime import atomic_files
 
 LOG = "log.jsonl"
 
@@ -40,7 +40,7 @@ class Writer:
         if not self._active:
             return
         line = json.dumps({"step": step, "kind": kind, **values}) + "\n"
-        whole.append(self._file, line.encode())
+        atomic_files.append(self._file, line.encode())
         for name, value in values.items():
             self._events.add_scalar(f"{kind}/{name}", value, step)
 
@@ -54,7 +54,7 @@ class Writer:
 def _truncate(path: Path, step: int) -> None:
     """Keeps the whole lines of steps up to `step`; a line that a crash cut short goes too."""
     if path.exists():
-        whole.write(path, "".join(f"{line}\n" for line, content in whole_lines(path) if content["step"] <= step))
+        atomic_files.write(path, "".join(f"{line}\n" for line, content in whole_lines(path) if content["step"] <= step))
 
 
 def whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,6 +1,6 @@
 """Weights under torch's names: the way in for pretrained files and the way out for models trained here."""
 
-from mtl_jax.weights.files import WRITABLE, read_arrays, write_arrays
+from mtl_jax.weights.array_files import WRITABLE, read_arrays, write_arrays
 from mtl_jax.weights.pretrained import read_pretrained
 from mtl_jax.weights.torch_names import check_torch, load_torch, to_torch
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mtl_jax.download import DownloadError, cache_dir, retrieve, sha256
-from mtl_jax.weights.files import read_arrays
+from mtl_jax.runtime.download import DownloadError, cache_dir, retrieve, sha256
+from mtl_jax.weights.array_files import read_arrays
 
 logger = logging.getLogger(__name__)
 

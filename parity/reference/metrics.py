@@ -1,8 +1,8 @@
 """The scores of every task, written once more: image by image, threshold by threshold, all in float64.
 
 Each function takes a data set as a sequence of (prediction, label) of single images, without a batch axis and of any
-size, in the forms that `mtl_jax.predictions.postprocess` and the input pipeline deliver. 255 marks pixels without a
-label; a score of nothing is NaN.
+size, in the forms that `mtl_jax.evaluation.predictions.postprocess` and the input pipeline deliver. 255 marks pixels
+without a label; a score of nothing is NaN.
 """
 
 import math
@@ -38,7 +38,7 @@ def _median(values: Tensor) -> float:
 def segmentation(images: Images, num_classes: int, skip_empty: bool = False) -> dict:
     """Class maps `[H, W]` against `[H, W, 1]`.
 
-    Counts are those of the whole data set. `mIoU` averages over all classes, with 0 for those that never occur;
+    LabelCounts are those of the whole data set. `mIoU` averages over all classes, with 0 for those that never occur;
     `mean_accuracy` over the classes that occur in the labels.
 
     Args:

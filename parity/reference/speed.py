@@ -74,7 +74,7 @@ class _Program:
 
 
 class TrainStep(_Program):
-    """The counterpart of `mtl_jax.benchmark.train.TrainStep`. The optimiser is fused, not compiled."""
+    """The counterpart of `benchmarks.train.TrainStep`. The optimiser is fused, not compiled."""
 
     def __init__(self, config: Config, weights: Arrays, batch: Arrays, way: str):
         super().__init__(config, weights, way)
@@ -99,7 +99,7 @@ class TrainStep(_Program):
 
 
 class PredictStep(_Program):
-    """The counterpart of `mtl_jax.benchmark.infer.PredictStep`; compiled from the bytes to the predictions."""
+    """The counterpart of `benchmarks.infer.PredictStep`; compiled from the bytes to the predictions."""
 
     def __init__(self, config: Config, weights: Arrays, batch: Arrays, way: str):
         super().__init__(config, weights, way)
@@ -123,7 +123,7 @@ class PredictStep(_Program):
 
 
 class EvalStep(PredictStep):
-    """The counterpart of `mtl_jax.benchmark.eval.EvalStep`, with the scores of parity/reference/metrics.py."""
+    """The counterpart of `benchmarks.eval.EvalStep`, with the scores of parity/reference/metrics.py."""
 
     def __init__(self, config: Config, weights: Arrays, batch: Arrays, way: str):
         super().__init__(config, weights, batch, way)
@@ -141,7 +141,7 @@ class EvalStep(PredictStep):
 
 
 class Predictor(nn.Module):
-    """Bytes `[B, 3, H, W]` -> {task: prediction}: `mtl_jax.predictions.postprocess` of the network's outputs."""
+    """Bytes `[B, 3, H, W]` -> {task: prediction}: `evaluation.predictions.postprocess` of the network's outputs."""
 
     def __init__(self, network: nn.Module, tasks: tuple[str, ...]):
         super().__init__()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import boundaries
-from mtl_jax.boundaries import Counts, labels
+from mtl_jax.boundaries import BoundaryCounts, labels
 from mtl_jax.boundaries.counts import count_strength
 from mtl_jax.boundaries.matching import cheapest_pairs, count_pairs, tolerance
 from mtl_jax.boundaries.protocols import equally_spaced
@@ -51,7 +51,7 @@ def truth(name):
 
 @cache
 def counted(name):
-    """Counts of a case; with suppression from the recorded survivors, whose choice hangs on roundings."""
+    """BoundaryCounts of a case; with suppression from the recorded survivors, whose choice hangs on roundings."""
     case = CASES[name]
     prediction = image(case["pred"])
     if not case["nms"]:
@@ -143,7 +143,7 @@ def test_scores(group):
     cases = [CASES[name] for name in expected["images"]]
     for source in ("max_cardinality", "min_cost"):
         recorded = [
-            Counts(
+            BoundaryCounts(
                 *(
                     np.array(np.broadcast_to(x, len(case["thresholds"])), np.int64)
                     for x in (case[f"cnt_{source}"], case["sumR"], case[f"cnt_{source}"], case["sumP"])
@@ -151,12 +151,12 @@ def test_scores(group):
             )
             for case in cases
         ]
-        scores = boundaries.score(Counts.stack(recorded), protocol(cases[0]))
+        scores = boundaries.score(BoundaryCounts.stack(recorded), protocol(cases[0]))
         assert scores.ods_threshold == float(expected[source]["ods_threshold"])
         got = [scores.odsF, scores.oisF, scores.AP, scores.ods_recall, scores.ods_precision]
         want = [expected[source][key] for key in (*SCORES, "odsR", "odsP")]
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
-    scores = boundaries.score(Counts.stack([counted(case["name"]) for case in cases]), protocol(cases[0]))
+    scores = boundaries.score(BoundaryCounts.stack([counted(case["name"]) for case in cases]), protocol(cases[0]))
     np.testing.assert_allclose(
         [getattr(scores, key) for key in SCORES], [expected["max_cardinality"][key] for key in SCORES], atol=1e-6
     )
@@ -171,7 +171,7 @@ def test_scores_with_own_suppression(group):
     expected = AGGREGATES[group]
     cases = [CASES[name] for name in expected["images"]]
     counts = [boundaries.count(image(case["pred"]), [truth(case["name"])], protocol(case)) for case in cases]
-    scores = boundaries.score(Counts.stack(counts), protocol(cases[0]))
+    scores = boundaries.score(BoundaryCounts.stack(counts), protocol(cases[0]))
     np.testing.assert_allclose(
         [getattr(scores, key) for key in SCORES], [expected["max_cardinality"][key] for key in SCORES], atol=5e-4
     )
@@ -182,7 +182,7 @@ def test_published_scores_follow_from_the_stored_counts():
     shape = stored["cnt"].shape
     true = np.broadcast_to(stored["sumR"].astype(np.int64)[:, None], shape)
     pairs = stored["cnt"].astype(np.int64)
-    counts = Counts(pairs, true, pairs, stored["sumP"].astype(np.int64))
+    counts = BoundaryCounts(pairs, true, pairs, stored["sumP"].astype(np.int64))
     thresholds = tuple(str(threshold) for threshold in stored["thresholds"])
     scores = boundaries.score(counts, replace(boundaries.get("nms"), thresholds=thresholds))
     expected = AGGREGATES["seism_HED"]
@@ -221,7 +221,7 @@ def test_benchmark_of_bsds500():
         shape = tuple(truths[f"{name}_shape"])
         true = np.unpackbits(truths[f"{name}_gt"])[: np.prod(shape)].reshape(shape).astype(bool)
         counts.append(boundaries.count(image(f"bsds_bench/{name}_pred.png"), list(true), bench))
-    stacked = Counts.stack(counts)
+    stacked = BoundaryCounts.stack(counts)
     scores = boundaries.score(stacked, bench)
     curve = np.array(expected["eval_bdry_thr_T_R_P_F"])
     np.testing.assert_allclose(np.array([scores.recall, scores.precision, scores.F]).T, curve[:, 1:], atol=6e-4)

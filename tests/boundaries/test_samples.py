@@ -9,7 +9,7 @@ import pytest
 import scipy.io
 
 from mtl_jax import boundaries
-from mtl_jax.boundaries import Counts
+from mtl_jax.boundaries import BoundaryCounts
 from mtl_jax.boundaries.counts import count_strength
 from mtl_jax.boundaries.protocols import equally_spaced
 
@@ -52,7 +52,7 @@ def test_benchmark(kind, noise):
         else:
             strength = cv2.imread(str(BENCH / f"png/{name}.png"), cv2.IMREAD_UNCHANGED) / 255
         counts.append(count_strength(np.asarray(strength, np.float64), annotators(name), bench))
-    stacked = Counts.stack(counts)
+    stacked = BoundaryCounts.stack(counts)
     scores = boundaries.score(stacked, bench)
     results = BENCH / {"ucm2": "test_1", "png": "test_2"}[kind]
     curve = np.loadtxt(results / "eval_bdry_thr.txt")
@@ -70,6 +70,6 @@ def test_scores_of_two_hundred_images():
     thresholds = boundaries.get("plain").thresholds
     tables = [np.loadtxt(next(folder.glob(f"BSDS500/*/test_fb_{threshold}.txt"))) for threshold in thresholds]
     stored = np.stack(tables, axis=1)[..., 3:].astype(np.int64)  # [image, threshold, count]
-    scores = boundaries.score(Counts(*np.moveaxis(stored, -1, 0)), boundaries.get("plain"))
+    scores = boundaries.score(BoundaryCounts(*np.moveaxis(stored, -1, 0)), boundaries.get("plain"))
     assert stored.shape[:2] == (200, 99)
     assert [round(x, 3) for x in (scores.odsF, scores.oisF, scores.AP)] == [0.726, 0.760, 0.727]

@@ -92,7 +92,7 @@ def test_download(tmp_path, server, monkeypatch):
     with tarfile.open(tmp_path / "www" / "NYUD_MT.tgz", "w:gz") as archive:
         archive.add(folder, "NYUD_MT")
     config = next(c for c in nyud.NyudMt.BUILDER_CONFIGS if c.name == "survey_subset")
-    monkeypatch.setattr(config, "source", fetch.Source("NYUD_MT.tgz", f"{server}/NYUD_MT.tgz"))
+    monkeypatch.setattr(config, "source", fetch.Download("NYUD_MT.tgz", f"{server}/NYUD_MT.tgz"))
     builder = build("survey", tmp_path / "tfds", None)
     assert len(datasets.open_split(builder, "train")) == 3
     (note,) = (tmp_path / "tfds" / "downloads").rglob("NYUD_MT.tgz.json")
@@ -112,19 +112,19 @@ def test_default_manual_folder_of_others_is_no_matter(tmp_path, server, monkeypa
     with tarfile.open(tmp_path / "www" / "NYUD_MT.tgz", "w:gz") as archive:
         archive.add(folder, "NYUD_MT")
     config = next(c for c in nyud.NyudMt.BUILDER_CONFIGS if c.name == "survey_subset")
-    monkeypatch.setattr(config, "source", fetch.Source("NYUD_MT.tgz", f"{server}/NYUD_MT.tgz"))
+    monkeypatch.setattr(config, "source", fetch.Download("NYUD_MT.tgz", f"{server}/NYUD_MT.tgz"))
     assert len(datasets.open_split(build("survey", tmp_path / "tfds", None), "train")) == 3
 
 
 def test_published_checksum(tmp_path, server):
     (tmp_path / "www" / "file.tgz").write_bytes(b"content")
-    source = fetch.Source("file.tgz", f"{server}/file.tgz", sha256="0" * 64)
+    source = fetch.Download("file.tgz", f"{server}/file.tgz", sha256="0" * 64)
     with pytest.raises(ValueError, match=r"file.tgz has SHA-256 ed7002.*, published is 0000"):
         fetch.download(source, tmp_path / "dl")
 
 
 def test_drive(tmp_path, monkeypatch):
-    source = fetch.Source.on_drive("NYUD_MT.tgz", "abc")
+    source = fetch.Download.on_drive("NYUD_MT.tgz", "abc")
     monkeypatch.setitem(sys.modules, "gdown", None)  # as if it were not installed
     with pytest.raises(OSError, match=r"(?s)drive.google.com/file/d/abc.*'mtl-jax\[drive\]'.*--manual_dir=DIR"):
         fetch.download(source, tmp_path / "dl")
@@ -144,6 +144,6 @@ def test_failed_download(tmp_path, server):
     (tmp_path / "www" / "page.html").write_text("<html>quota exceeded</html>")
     for name, reason in [("absent.tgz", "404"), ("page.html", "web page")]:
         with pytest.raises(OSError, match=f"(?s){reason}") as error:
-            fetch.download(fetch.Source("NYUD_MT.tgz", f"{server}/{name}"), tmp_path / "dl")
+            fetch.download(fetch.Download("NYUD_MT.tgz", f"{server}/{name}"), tmp_path / "dl")
         error.match(remedy)
     assert list((tmp_path / "dl").iterdir()) == []

@@ -9,8 +9,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from mtl_jax import experiment
+from mtl_jax.codecs import pictures
 from mtl_jax.config import Config, Data, from_json, num_channels, to_json, validate
-from mtl_jax.data import datasets, files
+from mtl_jax.data import datasets
 from mtl_jax.data.loader import train_batches, val_batches
 from mtl_jax.tasks import IGNORE
 
@@ -63,7 +64,7 @@ def write(root, normals=".png", ids=IDS, text=TOML):
                     value = np.rint((value + 1) * 127.5).astype(np.uint8)
                     value[:2] = 127  # no vector
                 folder = "images" if name == "image" else name
-                (root / folder / f"{key}.png").write_bytes(files.png(value))
+                (root / folder / f"{key}.png").write_bytes(pictures.encode_png(value))
     return root
 
 
@@ -146,22 +147,25 @@ FAULTS = {
     "truncated": (replace("images/a.png", b"\x89PNG\r\n\x1a\n123"), "images/a.png: the PNG ends early"),
     "no label": (no_label, "id 'c' has no label of any task"),
     "class": (
-        replace("semseg/b.png", files.png(np.full((H, W, 1), 7, np.uint8))),
+        replace("semseg/b.png", pictures.encode_png(np.full((H, W, 1), 7, np.uint8))),
         r"semseg/b.png: class ids 7, expected 1 to 3 \(3 classes\), 0 \(ignored\)",
     ),
     "size": (
-        replace("depth/b.png", files.png(np.ones((H, W + 1, 1), np.uint16))),
+        replace("depth/b.png", pictures.encode_png(np.ones((H, W + 1, 1), np.uint16))),
         "depth/b.png: size 40x57, the image images/b.png is 40x56",
     ),
     "depth": (
-        replace("depth/b.png", files.png(np.full((H, W, 1), 60000, np.uint16))),
+        replace("depth/b.png", pictures.encode_png(np.full((H, W, 1), 60000, np.uint16))),
         "values from 600 to 600, expected 0 to 254",
     ),
     "normals": (
-        replace("normals/b.png", files.png(np.full((H, W, 3), 230, np.uint8))),
+        replace("normals/b.png", pictures.encode_png(np.full((H, W, 3), 230, np.uint8))),
         "normals/b.png: only 0% of the vectors have length 1",
     ),
-    "foreground": (replace("sal/b.png", files.png(np.eye(H, W, dtype=np.uint8))), "sal/b.png: its values are 0 and 1"),
+    "foreground": (
+        replace("sal/b.png", pictures.encode_png(np.eye(H, W, dtype=np.uint8))),
+        "sal/b.png: its values are 0 and 1",
+    ),
     "archive": (replace("normals/b.png", b"PK\x03\x04"), "normals/b.png: it is no image"),
 }
 
@@ -186,7 +190,7 @@ def test_changed_folder_is_noticed(tmp_path):
     root = write(tmp_path / "raw")
     builder = build(root, tmp_path / "tfds")
     build(root, tmp_path / "tfds")
-    (root / "depth" / "a.png").write_bytes(files.png(np.ones((H, W, 1), np.uint16)))
+    (root / "depth" / "a.png").write_bytes(pictures.encode_png(np.ones((H, W, 1), np.uint16)))
     with pytest.raises(ValueError, match="has changed since it was built in"):
         build(root, tmp_path / "tfds")
     shutil.rmtree(builder.data_path)
@@ -234,7 +238,7 @@ def test_corrected_description_is_used(tmp_path):
     with pytest.raises(ValueError, match=r"class ids 3, expected 0 to 2"):
         build(root, tmp_path / "tfds")
     for key in ids["train"]:  # these are read and kept
-        (root / "semseg" / f"{key}.png").write_bytes(files.png(np.minimum(maps(key)["semseg"], 2)))
+        (root / "semseg" / f"{key}.png").write_bytes(pictures.encode_png(np.minimum(maps(key)["semseg"], 2)))
     with pytest.raises(ValueError, match=r"1 problem"):
         build(root, tmp_path / "tfds")
     (root / "dataset.toml").write_text(TOML.replace("NORMALS", ".png"))

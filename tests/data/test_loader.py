@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from mtl_jax import tasks
-from mtl_jax.data import loader, records, samples, shared, transforms
+from mtl_jax.data import loader, records, samples, transforms
+from mtl_jax.data import shared_memory as slots
 from tests.processes import ROOT, alive, needs_proc, shared_memory
 
 H, W = 24, 32
@@ -266,7 +267,7 @@ def test_too_little_shared_memory(monkeypatch):
     def fallocate(file, offset, size):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(shared.os, "posix_fallocate", fallocate)
+    monkeypatch.setattr(slots.os, "posix_fallocate", fallocate)
     with pytest.raises(OSError, match=r"need 0 MB of shared memory, /dev/shm has \d+ MB; use fewer worker processes"):
         next(train(num_workers=1))
     assert shared_memory(os.getpid()) == before

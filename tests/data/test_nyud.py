@@ -9,6 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from mtl_jax.boundaries import label_boundary
+from mtl_jax.codecs import pictures
 from mtl_jax.data import datasets, nyud, records
 from tests.nyud_release import IDS, H, W, build, files_of, frame, mat, npy, write
 
@@ -29,7 +30,7 @@ def test_values(tmp_path, release):
             seen.add(got["id"])
             jpeg = files_of(release, want)["images.jpg"]
             assert bytes(source[i]["image"]) == jpeg
-            np.testing.assert_array_equal(got["image"], records.decode_image(jpeg, 3))
+            np.testing.assert_array_equal(got["image"], pictures.decode(jpeg, 3))
             semseg = np.where(want["semseg"] == 0, 255, want["semseg"].astype(int) - 1)
             np.testing.assert_array_equal(got["semseg"][..., 0], semseg)
             np.testing.assert_array_equal(got["depth"][..., 0], want["depth"])
@@ -37,7 +38,7 @@ def test_values(tmp_path, release):
             if release == "survey":
                 np.testing.assert_array_equal(got["normals"], want["normals"])
             else:
-                coded = records.decode_image(files_of(release, want)["normals.jpg"], 3)
+                coded = pictures.decode(files_of(release, want)["normals.jpg"], 3)
                 np.testing.assert_allclose(got["normals"], coded * (2 / 255) - 1, atol=1e-6)
             both_sides = label_boundary(want["edge"])
             np.testing.assert_array_equal(source.boundary(i, source.sample(i, ("edge",), "nyud")["edge"]), both_sides)

@@ -12,8 +12,10 @@ import scipy.io
 import tensorflow_datasets as tfds
 
 from mtl_jax.boundaries import label_boundary
-from mtl_jax.data import datasets, files, pascal, pascal_labels, records
-from mtl_jax.data.rendered import export, people
+from mtl_jax.codecs import pictures
+from mtl_jax.data import datasets, pascal, pascal_labels, records
+from mtl_jax.data.rendered import people, release_files
+from mtl_jax.runtime import messages
 
 H, W = 60, 80
 IDS = {"train": ["2008_3", "2008_5", "2008_9", "2008_11"], "val": ["2010_0", "2010_1"]}
@@ -23,7 +25,7 @@ SAMPLES = Path(__file__).parents[2].parent / "shared" / "data" / "pascal_samples
 
 
 def truth(key):
-    """What `export.write_pascal` draws."""
+    """What `release_files.write_pascal` draws."""
     rng = np.random.default_rng([0, *key.encode()])
     height, width = (side + rng.integers(-(side // 8), side // 8 + 1) for side in (H, W))
     return people.sample(rng, int(height), int(width))
@@ -35,7 +37,7 @@ def build(root, data_dir, config="context_subset"):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    return export.write_pascal(tmp_path_factory.mktemp("raw"), IDS, height=H, width=W)
+    return release_files.write_pascal(tmp_path_factory.mktemp("raw"), IDS, height=H, width=W)
 
 
 @pytest.fixture
@@ -67,17 +69,17 @@ def test_values(built, written):
         assert np.abs(got["image"].astype(int) - want["image"]).mean() < 6  # JPEG
         np.testing.assert_array_equal(got["semseg"], want["semseg"])
         people_seen.add("human_parts" in got)
-        np.testing.assert_array_equal(records.decode_image(record["human_parts"], 1), want["human_parts"])
+        np.testing.assert_array_equal(pictures.decode(record["human_parts"], 1), want["human_parts"])
         assert ("human_parts" in got) == want["human_parts"].any()
         plain = cv2.imdecode(np.frombuffer(record["semseg"], np.uint8), cv2.IMREAD_UNCHANGED)
         np.testing.assert_array_equal(plain, want["semseg"][..., 0])  # no palette: any reader gets the class ids
         data = (written / f"sal_distill/{key}.png").read_bytes()
         assert record["sal"] == data
-        np.testing.assert_array_equal(got["sal"], records.decode_image(data, 1) > 127)
+        np.testing.assert_array_equal(got["sal"], pictures.decode(data, 1) > 127)
         assert np.mean(got["sal"] != want["sal"] / 255) < 0.02  # blurred and thresholded
-        labels = export.label_map(want)
+        labels = release_files.label_map(want)
         np.testing.assert_array_equal(got["edge"][..., 0], pascal_labels.edges(labels))
-        stored = records.decode_image(record["normals"], 3)
+        stored = pictures.decode(record["normals"], 3)
         keep = pascal_labels.normals_mask(labels)
         assert not stored[~keep].any()
         np.testing.assert_allclose(stored[keep] / 127.5 - 1, want["normals"][keep], atol=0.004)
@@ -93,7 +95,7 @@ def test_boundaries_to_score_edges_against(built):
         source = datasets.open_split(built, split, ("edge",))
         for i, key in enumerate(names):
             boundary = source.boundary(i, source.sample(i, ("edge",), "pascal")["edge"])
-            np.testing.assert_array_equal(boundary, label_boundary(export.label_map(truth(key))))
+            np.testing.assert_array_equal(boundary, label_boundary(release_files.label_map(truth(key))))
             assert (boundary != source.sample(i, ("edge",), "pascal")["edge"][..., 0]).any()
 
 
@@ -114,10 +116,10 @@ def test_images_with_people(built):
 def test_voc_labels_come_first(root):
     want = np.full((*truth(KEY)["semseg"].shape[:2], 1), 7, np.uint8)
     assert (root / f"semseg/pascal-context/{KEY}.png").is_file()
-    (root / f"semseg/VOC12/{KEY}.png").write_bytes(files.png(want))
+    (root / f"semseg/VOC12/{KEY}.png").write_bytes(pictures.encode_png(want))
     record, problems = pascal._read_record(root, KEY)
     assert problems == []
-    np.testing.assert_array_equal(records.decode_image(record["semseg"], 1), want)
+    np.testing.assert_array_equal(pictures.decode(record["semseg"], 1), want)
 
 
 def test_features_and_names():
@@ -139,12 +141,12 @@ def test_labels_of_another_size(root):
         cv2.imwrite(path, cv2.resize(image, (2 * width, 2 * height), interpolation=cv2.INTER_NEAREST))
     record, problems = pascal._read_record(root, KEY)
     assert problems == []
-    labels = cv2.resize(export.label_map(truth(KEY)), (2 * width, 2 * height), interpolation=cv2.INTER_NEAREST)
-    stored = records.decode_image(record["normals"], 3)
+    labels = cv2.resize(release_files.label_map(truth(KEY)), (2 * width, 2 * height), interpolation=cv2.INTER_NEAREST)
+    stored = pictures.decode(record["normals"], 3)
     np.testing.assert_array_equal(stored.any(axis=2), pascal_labels.normals_mask(labels))
     got = records.decode(record, TASKS, family="pascal")
     assert {got[task].shape[:2] for task in TASKS} == {(height, width)}
-    (root / f"sal_distill/{KEY}.png").write_bytes(files.png(np.zeros((height, width + 2, 1), np.uint8)))
+    (root / f"sal_distill/{KEY}.png").write_bytes(pictures.encode_png(np.zeros((height, width + 2, 1), np.uint8)))
     assert pascal._read_record(root, KEY)[1] == []  # the rounding of some resize
 
 
@@ -184,7 +186,7 @@ def rename_part(root):
     scipy.io.savemat(path, {"anno": anno})
 
 
-LABELS = export.label_map(truth(KEY))
+LABELS = release_files.label_map(truth(KEY))
 NOISE = np.random.default_rng(0).integers(0, 256, (*LABELS.shape, 3), dtype=np.uint8)
 CONTEXT, PARTS = "pascal-context/trainval/{}.mat", "human_parts/{}.mat"
 SEMSEG, NORMALS, SAL = "semseg/pascal-context/{}.png", "normals_distill/{}.png", "sal_distill/{}.png"
@@ -194,23 +196,29 @@ FAULTS = {
     "truncated label": (cut(NORMALS), NORMALS + ": the PNG ends early (500 bytes"),
     **{f"no {name}": (replace(name, None), f"{name} is missing") for name in MISSING},
     "no mat": (replace(PARTS, b"nonsense"), PARTS + ": not a readable .mat file"),
-    "LabelMap": (replace(CONTEXT, export._mat(Labels=LABELS)), CONTEXT + ": no key 'LabelMap'; the file has: Labels"),
-    "anno": (replace(PARTS, export._mat(objects=LABELS)), PARTS + ": no key 'anno'; the file has: objects"),
-    "anno content": (replace(PARTS, export._mat(anno=LABELS)), PARTS + ": anno is no struct but"),
+    "LabelMap": (
+        replace(CONTEXT, release_files._mat(Labels=LABELS)),
+        CONTEXT + ": no key 'LabelMap'; the file has: Labels",
+    ),
+    "anno": (replace(PARTS, release_files._mat(objects=LABELS)), PARTS + ": no key 'anno'; the file has: objects"),
+    "anno content": (replace(PARTS, release_files._mat(anno=LABELS)), PARTS + ": anno is no struct but"),
     "part": (rename_part, PARTS + ": unknown parts of a person: 'wings'; the parts are hair, head"),
-    "context id": (replace(CONTEXT, export._mat(LabelMap=LABELS + 400)), "expected 0 to 459"),
-    "fractions": (replace(CONTEXT, export._mat(LabelMap=LABELS + 0.25)), f"{LABELS.size} values are no whole numbers"),
-    "text": (replace(CONTEXT, export._mat(LabelMap=np.full((2, 2), "ab"))), "values of type <U"),
+    "context id": (replace(CONTEXT, release_files._mat(LabelMap=LABELS + 400)), "expected 0 to 459"),
+    "fractions": (
+        replace(CONTEXT, release_files._mat(LabelMap=LABELS + 0.25)),
+        f"{LABELS.size} values are no whole numbers",
+    ),
+    "text": (replace(CONTEXT, release_files._mat(LabelMap=np.full((2, 2), "ab"))), "values of type <U"),
     "class id": (
-        replace(SEMSEG, files.png(np.full((*LABELS.shape, 1), 33, np.uint8))),
+        replace(SEMSEG, pictures.encode_png(np.full((*LABELS.shape, 1), 33, np.uint8))),
         SEMSEG + ": class ids 33, expected 0 (background) to 20, and 255 (void)",
     ),
-    "colours": (replace(SEMSEG, files.png(NOISE)), SEMSEG + ": it has 3 channels, expected 1"),
-    "grey": (replace(NORMALS, files.png(NOISE[..., :1])), NORMALS + ": a grey picture, expected 3 channels"),
-    "noise": (replace(NORMALS, files.png(NOISE)), "of the vectors have length 1: are these surface normals"),
+    "colours": (replace(SEMSEG, pictures.encode_png(NOISE)), SEMSEG + ": it has 3 channels, expected 1"),
+    "grey": (replace(NORMALS, pictures.encode_png(NOISE[..., :1])), NORMALS + ": a grey picture, expected 3 channels"),
+    "noise": (replace(NORMALS, pictures.encode_png(NOISE)), "of the vectors have length 1: are these surface normals"),
     "shape": (
-        replace(SAL, files.png(np.zeros((50, 50, 1), np.uint8))),
-        f"{SAL}: size 50x50, the image is {files.size_text(LABELS.shape)}: not of the same shape",
+        replace(SAL, pictures.encode_png(np.zeros((50, 50, 1), np.uint8))),
+        f"{SAL}: size 50x50, the image is {messages.size_text(LABELS.shape)}: not of the same shape",
     ),
     "duplicate": (
         replace("ImageSets/Context/val.txt", b"2010_0\n2008_3\n"),
@@ -272,7 +280,7 @@ def test_real_pictures(tmp_path):
     if not SAMPLES.is_dir():
         pytest.skip("no real samples beside the checkout (shared/data/pascal_samples)")
     ids = {"train": ["2008_000652", "2010_000145", "2010_005243"], "val": ["2008_003228", "2010_005275"]}
-    context = {0: 440, **export.CONTEXT_IDS, 8: 65}
+    context = {0: 440, **release_files.CONTEXT_IDS, 8: 65}
     root, labels = tmp_path / "PASCAL_MT", {}
     for key in ids["train"] + ids["val"]:
         objects = scipy.io.loadmat(SAMPLES / f"{key}.mat")["anno"][0, 0]["objects"].ravel()
@@ -284,10 +292,10 @@ def test_real_pictures(tmp_path):
         content = {
             f"JPEGImages/{key}.jpg": (SAMPLES / f"{key}.jpg").read_bytes(),
             f"human_parts/{key}.mat": (SAMPLES / f"{key}.mat").read_bytes(),
-            f"semseg/VOC12/{key}.png": files.png(semseg),
-            f"pascal-context/trainval/{key}.mat": export._mat(LabelMap=labels[key]),
-            f"normals_distill/{key}.png": files.png(upright),
-            f"sal_distill/{key}.png": files.png(np.where(semseg > 0, 200, 20).astype(np.uint8)),
+            f"semseg/VOC12/{key}.png": pictures.encode_png(semseg),
+            f"pascal-context/trainval/{key}.mat": release_files._mat(LabelMap=labels[key]),
+            f"normals_distill/{key}.png": pictures.encode_png(upright),
+            f"sal_distill/{key}.png": pictures.encode_png(np.where(semseg > 0, 200, 20).astype(np.uint8)),
         }
         for split, names in ids.items():
             content[f"ImageSets/Context/{split}.txt"] = "\n".join(names).encode()
@@ -302,6 +310,6 @@ def test_real_pictures(tmp_path):
         if key in ("2008_000652", "2008_003228"):
             assert np.mean((got["human_parts"][..., 0] > 0) == person) > 0.97
         np.testing.assert_array_equal(got["sal"][..., 0] > 0, got["semseg"][..., 0] > 0)
-        stored = records.decode_image(record["normals"], 3).any(axis=2)
+        stored = pictures.decode(record["normals"], 3).any(axis=2)
         np.testing.assert_array_equal(stored, ~np.isin(labels[key], [31, 207]))  # boat and horse: not indoors
         assert 0 < got["edge"].mean() < 0.1

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import data
+from mtl_jax.codecs import pictures
 from mtl_jax.data import datasets, loader, records
 from tests import nyud_release as files
 
@@ -58,7 +59,7 @@ def test_decode():
 
 def test_arrays_pass():
     record = stored()
-    record["image"] = records.decode_image(record["image"], 3)
+    record["image"] = pictures.decode(record["image"], 3)
     record["normals"] = records.decode(record, ("normals",))["normals"]
     again = records.decode(record, ("normals",))
     np.testing.assert_array_equal(again["image"], record["image"])
@@ -83,7 +84,7 @@ def test_camera_orientation_is_not_applied():
     app1 = b"Exif\x00\x00" + tiff
     turned = jpeg[:2] + b"\xff\xe1" + (len(app1) + 2).to_bytes(2, "big") + app1 + jpeg[2:]
     assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (W, H, 3)
-    np.testing.assert_array_equal(records.decode_image(turned, 3), records.decode_image(jpeg, 3))
+    np.testing.assert_array_equal(pictures.decode(turned, 3), pictures.decode(jpeg, 3))
 
 
 def test_palette_png_gives_indices():
@@ -97,7 +98,7 @@ def test_palette_png_gives_indices():
     colours = np.random.default_rng(1).integers(0, 256, 768, dtype=np.uint8).tobytes()
     palette = grey[:8] + chunk(grey[12:25] + b"\x03" + grey[26:29]) + chunk(b"PLTE" + colours) + grey[33:]
     assert cv2.imdecode(np.frombuffer(palette, np.uint8), cv2.IMREAD_UNCHANGED).shape == (H, W, 3)
-    np.testing.assert_array_equal(records.decode_image(palette, 1)[..., 0], ids)
+    np.testing.assert_array_equal(pictures.decode(palette, 1)[..., 0], ids)
 
 
 @pytest.mark.parametrize(

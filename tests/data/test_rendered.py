@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from mtl_jax import workers
 from mtl_jax.data.rendered import RenderedConfig, RenderedScenes, builder, draw, people, rooms
 from mtl_jax.data.rendered.raycast import MISS, Camera, Scene, Shape, along, boundaries, render, yaw
 from mtl_jax.data.rendered.textures import PATTERNS, Material, albedo
+from mtl_jax.runtime import workers
 
 KINDS = {"nyud": (96, 128), "pascal": (96, 96)}
 CHANNELS = {

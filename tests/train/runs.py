@@ -12,7 +12,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mtl_jax import experiment, models, parallel
+from mtl_jax import experiment, models
+from mtl_jax.runtime import sharding
 from mtl_jax.train import loop
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints
@@ -85,7 +86,7 @@ def arrays(workdir, step="latest"):
     """(step, {name: array}, progress) of a checkpoint."""
     config = experiment.load_config(workdir)
     tx = experiment.build_optimizer(config, steps_per_epoch=3)
-    abstract = train_state.abstract(lambda: models.build(config), tx, parallel.make_mesh())
+    abstract = train_state.abstract(lambda: models.build(config), tx, sharding.make_mesh())
     checkpoints = Checkpoints(workdir, read_only=True)
     found = checkpoints.resolve(step)
     restored, progress = checkpoints.restore(found, abstract.arrays)

@@ -12,9 +12,9 @@ import optax
 import pytest
 from flax import nnx
 
-from mtl_jax import parallel
 from mtl_jax.losses import LOSSES, Objective
 from mtl_jax.nn import BatchNorm, Conv, Dropout
+from mtl_jax.runtime import sharding
 from mtl_jax.tasks import IGNORE, TASKS
 from mtl_jax.train import state as train_state
 from mtl_jax.train.step import make_train_step
@@ -76,7 +76,7 @@ def random_batch(dtype=np.float32):
 
 def train(build, batch, accumulate=1, arrays=None, lr=1.0):
     """(model after a step of sgd, what was logged, arrays)"""
-    state = train_state.create(build, optax.sgd(lr), parallel.make_mesh())
+    state = train_state.create(build, optax.sgd(lr), sharding.make_mesh())
     objective = Objective([task for task in TASKS if task in batch])
     step = make_train_step(state.graphdef, objective, accumulate=accumulate)
     arrays, logged = step(state.arrays if arrays is None else arrays, batch)
@@ -128,7 +128,7 @@ def test_dropout_draws_another_mask_for_every_micro_batch():
 @pytest.mark.slow
 def test_micro_batches_take_less_memory():
     def temporary(accumulate):
-        state = train_state.create(Predictor, optax.sgd(1.0), parallel.make_mesh())
+        state = train_state.create(Predictor, optax.sgd(1.0), sharding.make_mesh())
         step = make_train_step(state.graphdef, Objective(list(CHANNELS)), accumulate=accumulate)
         batch = {key: np.repeat(x, 8, axis=0) for key, x in random_batch().items()}
         return step.lower(state.arrays, batch).compile().memory_analysis().temp_size_in_bytes
@@ -141,20 +141,20 @@ import re
 import jax
 jax.config.update("jax_num_cpu_devices", 4)
 import numpy as np
-from mtl_jax import parallel
+from mtl_jax.runtime import sharding
 from tests.train.test_accumulate import *
 
 batch = random_batch()
-mesh = parallel.make_mesh()
-model, logged, _ = train(Predictor, parallel.shard_batch(batch, mesh), accumulate=2)
+mesh = sharding.make_mesh()
+model, logged, _ = train(Predictor, sharding.shard_batch(batch, mesh), accumulate=2)
 # One device's numbers, on a mesh of one.
-parallel.make_mesh = lambda: jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+sharding.make_mesh = lambda: jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 one, one_logged, _ = train(Predictor, batch, accumulate=2)
 jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), logged, one_logged)
 
 state = train_state.create(Predictor, optax.sgd(1.0), mesh)
 step = make_train_step(state.graphdef, Objective(list(CHANNELS)), accumulate=2)
-text = step.lower(state.arrays, parallel.shard_batch(batch, mesh)).compile().as_text()
+text = step.lower(state.arrays, sharding.shard_batch(batch, mesh)).compile().as_text()
 print(sorted(set(re.findall(r" (all-\\w+|collective-\\w+|reduce-scatter)(?:-start)?\\(", text))))
 """
 

@@ -14,11 +14,12 @@ import optax
 import pytest
 from flax import nnx
 
-from mtl_jax import initial, models, parallel
+from mtl_jax import models
 from mtl_jax.heads import DeepLabHead
 from mtl_jax.losses import Objective
 from mtl_jax.nn import BatchNorm, Conv, Sequential
-from mtl_jax.train import loop
+from mtl_jax.runtime import sharding
+from mtl_jax.train import initial_weights, loop
 from mtl_jax.train import state as train_state
 from mtl_jax.train.step import make_train_step
 from tests import tiny
@@ -59,7 +60,7 @@ def prepare(build, mesh, **options):
 
 def train(build, batch, mesh=None, **options):
     """(model after a step, what was logged)"""
-    state, step = prepare(build, mesh or parallel.make_mesh(), **options)
+    state, step = prepare(build, mesh or sharding.make_mesh(), **options)
     arrays, logged = step(state.arrays, batch)
     assert jax.tree.structure(arrays) == jax.tree.structure(state.arrays)
     return nnx.merge(state.graphdef, arrays)[0], logged
@@ -134,12 +135,12 @@ def test_groups_of_one_image_are_too_little_for_deeplab(monkeypatch):
         models.training_view(head, nnx.Rngs(dropout=0), batch_norm_groups=4)(maps)
 
     config = tiny.config("", batch_size=8, accumulate=2, batch_norm_groups=4)
-    initial.check(config)
+    initial_weights.check(config)
     config.model.head = "deeplab"
     with pytest.raises(ValueError, match=message):
-        initial.check(config)
+        initial_weights.check(config)
     config.train.batch_norm_groups = 2
-    initial.check(config)
+    initial_weights.check(config)
 
 
 def test_a_run_takes_the_number_from_its_configuration(tmp_path, data_dir, monkeypatch):
@@ -162,12 +163,12 @@ import jax
 jax.config.update("jax_num_cpu_devices", 4)
 from tests.train.test_batch_norm_groups import *
 
-batch, mesh = random_batch(), parallel.make_mesh()
+batch, mesh = random_batch(), sharding.make_mesh()
 one = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 found = {}
 for groups in (1, 2, 4, 8):
     results = [train(Predictor, batch, one, batch_norm_groups=groups)]
-    sharded = parallel.shard_batch(batch, mesh)
+    sharded = sharding.shard_batch(batch, mesh)
     results.append(train(Predictor, sharded, mesh, batch_norm_groups=groups))
     # float32 sums in another order
     arrays = [(nnx.as_pure(nnx.state(model)), logged) for model, logged in results]

@@ -14,12 +14,13 @@ import optax
 import pytest
 from flax import nnx
 
-from mtl_jax import experiment, models, parallel
+from mtl_jax import experiment, models
 from mtl_jax.config import PLAIN_BALANCING, Config, Data, Model
 from mtl_jax.losses import LOSSES
+from mtl_jax.runtime import sharding
 from mtl_jax.tasks import IGNORE, TASKS
-from mtl_jax.train import balance
 from mtl_jax.train import state as train_state
+from mtl_jax.train import task_balancing
 from mtl_jax.train.step import make_train_step
 
 ROOT = Path(__file__).parents[2]
@@ -86,12 +87,12 @@ def train(name: str, model: models.MultiTaskModel, devices: int) -> dict[str, np
 
     The learning rate leaves the gradient in the parameters, the momentum in the optimiser's state.
     """
-    mesh = parallel.make_mesh(jax.devices()[:devices])
-    batch = parallel.shard_batch(random_batch(), mesh)
+    mesh = sharding.make_mesh(jax.devices()[:devices])
+    batch = sharding.shard_batch(random_batch(), mesh)
     shares = [len(shard.data) for shard in batch["image"].addressable_shards]
-    balancing = balance.from_config(config(name))
+    balancing = task_balancing.from_config(config(name))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallel, "LEAST_SIZE", 64)  # the tiny model's arrays are small
+        patch.setattr(sharding, "LEAST_SIZE", 64)  # the tiny model's arrays are small
         tx, split = optax.sgd(0.1, momentum=0.9), name == SPLIT
         state = train_state.create(lambda: model, tx, mesh, split=split, balancing=balancing)
     shardings = jax.tree.map(lambda x: x.sharding, state.arrays) if split else None

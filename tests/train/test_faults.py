@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from mtl_jax import backbones, experiment
 from mtl_jax.data import loader
-from mtl_jax.restore import Restored
+from mtl_jax.inference.restored import Restored
 from mtl_jax.train import integrity, loop
 from mtl_jax.train.checkpoint import Checkpoints, DamagedError
 from mtl_jax.train.loop import NonFiniteLossError, fit

@@ -5,10 +5,11 @@ import jax
 import numpy as np
 import pytest
 
-from mtl_jax import evaluate, experiment
+from mtl_jax import experiment
 from mtl_jax.data import loader
+from mtl_jax.evaluation import scoring
+from mtl_jax.inference.restored import Restored
 from mtl_jax.metrics import Accumulator
-from mtl_jax.restore import Restored
 from mtl_jax.train import loop
 from mtl_jax.train.checkpoint import Checkpoints
 from mtl_jax.train.loop import fit
@@ -102,7 +103,7 @@ def test_images_per_second_are_of_finished_steps(tmp_path, data_dir, monkeypatch
 def test_best_and_latest_are_kept(tmp_path, data_dir, monkeypatch):
     config = tiny.config(data_dir, epochs=4, eval_final_epochs=0, checkpoint_every=2)
     scores = iter([0.1, 0.9, 0.3, 0.2])
-    monkeypatch.setattr(evaluate, "score", lambda *args: next(scores))
+    monkeypatch.setattr(scoring, "score", lambda *args: next(scores))
     fit(config, tmp_path)
     checkpoints = Checkpoints(tmp_path, read_only=True)
     assert checkpoints.steps() == [6, 10, 12]

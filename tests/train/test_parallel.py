@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtl_jax import initial, parallel
+from mtl_jax.runtime import sharding
+from mtl_jax.train import initial_weights
 from mtl_jax.train.loop import fit
 from tests import tiny
 from tests.train import runs
@@ -19,23 +20,24 @@ _EVALUATION = """
 import json, sys
 import jax
 jax.config.update("jax_num_cpu_devices", int(sys.argv[3]))
-from mtl_jax import backbones, evaluate, experiment
+from mtl_jax import backbones, experiment
 from mtl_jax.data import loader
-from mtl_jax.restore import Restored
+from mtl_jax.evaluation import scoring
+from mtl_jax.inference.restored import Restored
 from mtl_jax.train.step import make_eval_step
 from tests import tiny
 backbones.BACKBONES["tiny"] = tiny.build_backbone
 config = experiment.load_config(sys.argv[2])
 run = Restored(config, sys.argv[2], "latest")
 source = experiment.open_split(config, "val", run.tasks)
-images = evaluate.at_size(run.predict_split(source, int(sys.argv[3])))
-final = evaluate.final(images, source, experiment.build_metrics(config, final=True), "nyud").results
+images = scoring.at_size(run.predict_split(source, int(sys.argv[3])))
+final = scoring.final(images, source, experiment.build_metrics(config, final=True), "nyud").results
 metrics = experiment.build_metrics(config, final=False)
 step = make_eval_step(run.state.graphdef, metrics, run.mesh)
 batches = loader.val_batches(
     source, family="nyud", tasks=run.tasks, size=experiment.image_size(config), batch_size=int(sys.argv[3])
 )
-streaming = evaluate.streaming(step, run.state.arrays, batches, metrics, run.mesh)
+streaming = scoring.streaming(step, run.state.arrays, batches, metrics, run.mesh)
 print(json.dumps({"devices": jax.device_count(), "final": final, "streaming": streaming}))
 """
 
@@ -60,15 +62,16 @@ import shutil, sys
 from pathlib import Path
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
-from mtl_jax import backbones, parallel
+from mtl_jax import backbones
+from mtl_jax.runtime import sharding
 from mtl_jax.train import loop
 from tests import tiny
 from tests.train import runs
 backbones.BACKBONES["tiny"] = tiny.build_backbone
 parallel.LEAST_SIZE = 64  # the tiny model's arrays are small
-workdir, make_mesh = Path(sys.argv[2]), parallel.make_mesh
+workdir, make_mesh = Path(sys.argv[2]), sharding.make_mesh
 for devices in (8, 1, 2, 4):
-    parallel.make_mesh = lambda: make_mesh(jax.devices()[:devices])
+    sharding.make_mesh = lambda: make_mesh(jax.devices()[:devices])
     if devices < 8:
         shutil.copytree(workdir / "8", workdir / str(devices))
         shutil.rmtree(workdir / str(devices) / "checkpoints/3")
@@ -115,8 +118,8 @@ def test_fewer_devices_go_on_from_a_checkpoint_of_eight(tmp_path, data_dir):
 )
 def test_which_axis_is_split(shape, split):
     mesh = jax.sharding.AbstractMesh((8,), ("data",))
-    assert parallel.state_sharding(shape, mesh, split=True).spec == jax.sharding.PartitionSpec(*split)
-    assert parallel.state_sharding(shape, mesh, split=False).spec == jax.sharding.PartitionSpec()
+    assert sharding.state_sharding(shape, mesh, split=True).spec == jax.sharding.PartitionSpec(*split)
+    assert sharding.state_sharding(shape, mesh, split=False).spec == jax.sharding.PartitionSpec()
 
 
 @pytest.mark.slow
@@ -124,7 +127,7 @@ def test_bfloat16_trains_with_float32_parameters(tmp_path, data_dir):
     config = tiny.config(data_dir, epochs=1)
     config.model.dtype = "bfloat16"
     assert np.isfinite(fit(config, tmp_path)["depth"]["rmse"])
-    model = initial.build_model(config)
+    model = initial_weights.build_model(config)
     assert model.decoder.last_layer[0].kernel.dtype == model.decoder.last_layer[1].var.dtype == jnp.float32
 
 
@@ -133,7 +136,7 @@ def test_uneven_batches_are_refused():
         size = 3
 
     with pytest.raises(ValueError, match=r"train\.batch_size is 4, which 3 devices cannot share evenly"):
-        parallel.check_batch_size(4, Mesh(), "train.batch_size")
+        sharding.check_batch_size(4, Mesh(), "train.batch_size")
     with pytest.raises(ValueError, match=r"is 9, .* evenly in 2 micro-batches; make it a multiple of 6"):
-        parallel.check_batch_size(9, Mesh(), "train.batch_size", 2)
-    parallel.check_batch_size(12, Mesh(), "train.batch_size", 2)
+        sharding.check_batch_size(9, Mesh(), "train.batch_size", 2)
+    sharding.check_batch_size(12, Mesh(), "train.batch_size", 2)

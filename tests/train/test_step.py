@@ -5,7 +5,8 @@ import optax
 import pytest
 from flax import nnx
 
-from mtl_jax import experiment, models, parallel
+from mtl_jax import experiment, models
+from mtl_jax.runtime import sharding
 from mtl_jax.train import state as train_state
 from mtl_jax.train.step import make_train_step
 from tests import tiny
@@ -18,7 +19,7 @@ def losses():
         tiny.register_backbones(patch)
         config = tiny.config("")
         config.model.head = "deeplab"
-        initial = train_state.create(lambda: models.build(config), optax.sgd(0.0), parallel.make_mesh())
+        initial = train_state.create(lambda: models.build(config), optax.sgd(0.0), sharding.make_mesh())
     rng = np.random.default_rng(0)
     batch = {
         "image": jnp.asarray(rng.standard_normal((4, 32, 32, 3)), jnp.float32),

@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from mtl_jax import workers
-from mtl_jax.data import files
+from mtl_jax.codecs import pictures
 from mtl_jax.data.rendered import people, rooms
+from mtl_jax.runtime import workers
 
 _SAMPLERS = {"nyud": rooms.sample, "pascal": people.sample}
 _SPLITS = ("train", "val")
@@ -66,7 +66,7 @@ def _encoded(kind: str, height: int, width: int, seed: int, split: str, index: i
     """What tfds writes: images and class maps as compressed bytes (so that tfds leaves TensorFlow alone)."""
     example: dict[str, Any] = {}
     for key, value in draw(kind, height, width, seed, split, index).items():
-        encode = _jpeg if key == "image" else files.png if value.dtype == np.uint8 else np.ascontiguousarray
+        encode = _jpeg if key == "image" else pictures.encode_png if value.dtype == np.uint8 else np.ascontiguousarray
         example[key] = encode(value)
     return {"id": f"{split}_{index:05d}", **example}
 

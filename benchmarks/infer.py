@@ -1,0 +1,101 @@
+"""Predicting a batch of images: bytes in, class maps, probabilities, directions and metres out, all on the device."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from benchmarks import batches
+from benchmarks.comparison import OURS, Program, Step
+from benchmarks.compiled import compile_step
+from mtl_jax import models, weights
+from mtl_jax.config import Config, main_tasks
+from mtl_jax.models import MultiTaskModel
+from mtl_jax.nn.fold import fold_batch_norm
+from mtl_jax.reports import cost
+from mtl_jax.runtime import sharding
+from mtl_jax.train import state as train_state
+from mtl_jax.train.step import make_predict_step
+
+# See `deviation`: class maps of random weights have many near ties.
+TOLERANCE = {"float32": 2e-4, "tf32": 1e-2, "bfloat16": 5e-2}
+
+
+class ForwardStep(Step):
+    """A network that does not learn.
+
+    Args:
+        config: sizes and tasks.
+        model: with its weights.
+        batch: `{name: [B, ...]}`.
+        make_step: (graphdef, mesh) -> jitted step(arrays, batch).
+        size_option: where the batch size comes from, for errors.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        model: MultiTaskModel,
+        batch: Mapping[str, np.ndarray],
+        make_step: Callable[[nnx.GraphDef, Mesh], Callable[..., Any]],
+        size_option: str,
+    ):
+        mesh = sharding.make_mesh()
+        sharding.check_batch_size(config.train.batch_size, mesh, size_option)
+        state = train_state.create(lambda: model, optax.identity(), mesh)
+        self.flops = 2 * config.train.batch_size * cost.summarize(config).multiply_adds
+        self._arrays, self._batch = state.arrays, sharding.shard_batch(batch, mesh)
+        self._step, self.costs = compile_step(make_step(state.graphdef, mesh), self._arrays, self._batch)
+
+
+class PredictStep(ForwardStep):
+    """Normalises images, runs the network and turns its logits into predictions, which are the result of a call."""
+
+    def __init__(self, config: Config, model: MultiTaskModel, batch: Mapping[str, np.ndarray]):
+        named = {name: batch[name] for name in ("image", "index", "valid")}
+        tasks = main_tasks(config)
+        super().__init__(
+            config, model, named, lambda graphdef, mesh: make_predict_step(graphdef, tasks, mesh), "--infer_batch"
+        )
+
+    def __call__(self, steps: int = 1) -> dict[str, jax.Array]:
+        for _ in range(steps):
+            _, _, predictions = self._step(self._arrays, self._batch)
+        return jax.block_until_ready(predictions)
+
+
+def programs(config: Config, ways: Sequence[str], reference: Any) -> dict[str, Program]:
+    """{name: program}: ours with batch norms folded into convolutions and without, and PyTorch's in these ways.
+
+    Args:
+        reference: the module parity.reference.speed; not needed without ways.
+    """
+    batch = batches.eval_batch(config)
+    model = models.build(config)
+    ours: dict[str, Program] = {
+        f"{OURS} folded": PredictStep(config, fold_batch_norm(model), batch),
+        OURS: PredictStep(config, model, batch),
+    }
+    arrays = weights.to_torch(model)
+    return ours | {f"torch {way}": reference.PredictStep(config, arrays, batch, way) for way in ways}
+
+
+def deviation(ours: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """Of the worst task: share of pixels with another class, or root mean square of the difference by that of ours."""
+    worst = []
+    for task, value in ours.items():
+        a, b = _on_host(value), _on_host(other[task])
+        if np.issubdtype(a.dtype, np.integer):
+            worst.append(np.mean(a != b))
+        else:
+            worst.append(np.sqrt(np.mean(np.square(a - b)) / np.mean(np.square(a))))
+    return float(max(worst))
+
+
+def _on_host(value: Any) -> np.ndarray:
+    """An array of jax, or a tensor of PyTorch."""
+    return np.asarray(value.cpu() if hasattr(value, "cpu") else value)

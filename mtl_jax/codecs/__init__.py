@@ -1,0 +1,1 @@
+"""Bytes of files to arrays and back: images and MATLAB variables."""

@@ -1,0 +1,161 @@
+"""Reading the original files of a data set: bytes to arrays, with errors that say what is wrong with the file.
+
+A reader takes the bytes of a file and returns (what the record stores, (height, width)); it raises ValueError on a
+faulty file. `read` runs the readers of one image and collects what is wrong instead.
+"""
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mtl_jax.codecs import matlab, pictures
+from mtl_jax.runtime import messages
+
+Size = tuple[int, int]
+Reader = Callable[[bytes], tuple[Any, Size]]
+Load = Callable[[bytes], np.ndarray]
+Reading = tuple[dict[str, Any], list[str]]  # a record, and what is wrong with its files
+
+
+def read(root: Path, name: str, reader: Reader, problems: list[str]) -> tuple[Any, Size] | None:
+    """What a reader makes of the file `name` below `root`; None after adding to `problems` why it cannot be read."""
+    try:
+        return reader((root / name).read_bytes())
+    except FileNotFoundError:
+        problems.append(f"{name} is missing")
+    except (ValueError, OSError) as error:
+        problems.append(f"{name}: {error}")
+    return None
+
+
+def check_size(name: str, size: Size, expected: Size, reason: str, problems: list[str]) -> None:
+    """Adds a problem unless the size is the expected one."""
+    if size != expected:
+        problems.append(f"{name}: size {messages.size_text(size)}, {reason} {messages.size_text(expected)}")
+
+
+# Readers
+
+
+def encoded(channels: int) -> Reader:
+    """A JPEG or PNG, kept as it came once it has been decoded to `channels` channels."""
+
+    def reader(data: bytes) -> tuple[bytes, Size]:
+        height, width = pictures.decode(data, channels).shape[:2]
+        return data, (height, width)
+
+    return reader
+
+
+def grey(data: bytes) -> tuple[bytes, Size]:
+    """A picture of grey levels in 8 bits; one with colours or a palette becomes grey first."""
+    try:
+        value = None if pictures.has_palette(data) else pictures.decode(data, 1)
+    except ValueError:
+        value = None  # read as a coloured one, it raises again unless only the number of channels was wrong
+    if value is None:
+        value = cv2.cvtColor(pictures.decode(data, 3), cv2.COLOR_RGB2GRAY)
+    if value.dtype != np.uint8:
+        raise ValueError(f"values of type {value.dtype}, expected grey levels in 8 bits")
+    return pictures.encode_png(value), (value.shape[0], value.shape[1])
+
+
+def class_ids(load: Load, ids: Mapping[int, int], expected: str) -> Reader:
+    """A map of raw class ids, stored as PNG.
+
+    Args:
+        load: bytes -> array.
+        ids: {raw id: stored id}; other raw ids are errors.
+        expected: says which raw ids there may be.
+    """
+
+    def reader(data: bytes) -> tuple[bytes, Size]:
+        raw = as_map(load(data), 1)
+        found, inverse = np.unique(raw, return_inverse=True)
+        if wrong := [f"{value:g}" for value in found.tolist() if value not in ids]:
+            raise ValueError(
+                f"class ids {', '.join(wrong[:5])}{', ...' if len(wrong) > 5 else ''}, expected {expected}"
+            )
+        stored = np.array([ids[int(value)] for value in found], np.uint8)[inverse].reshape(raw.shape)
+        return pictures.encode_png(stored), (raw.shape[0], raw.shape[1])
+
+    return reader
+
+
+def floats(load: Load, channels: int, low: float, high: float) -> Reader:
+    """A map of finite numbers from `low` to `high`, stored as float32.
+
+    Args:
+        load: bytes -> array.
+        channels: last dimension of the map.
+        low: least value.
+        high: greatest value.
+    """
+
+    def reader(data: bytes) -> tuple[np.ndarray, Size]:
+        value = as_map(load(data), channels).astype(np.float32)
+        if bad := int(np.sum(~np.isfinite(value))):
+            raise ValueError(f"{bad} values are NaN or infinite")
+        if value.min() < low or value.max() > high:
+            raise ValueError(f"values from {value.min():g} to {value.max():g}, expected {low:g} to {high:g}")
+        return value, (value.shape[0], value.shape[1])
+
+    return reader
+
+
+def probabilities(load: Load) -> Reader:
+    """A map of numbers from 0 to 1, stored as PNG in 255 steps."""
+
+    def reader(data: bytes) -> tuple[bytes, Size]:
+        value, size = floats(load, 1, 0, 1)(data)
+        return pictures.encode_png(np.rint(value * 255).astype(np.uint8)), size
+
+    return reader
+
+
+def check_unit_length(vectors: np.ndarray) -> None:
+    """Raises ValueError unless most of the vectors [..., 3] are unit vectors.
+
+    Those near zero, and coded ones from black, are ways to say that there is none.
+    """
+    lengths = np.linalg.norm(vectors.reshape(-1, 3), axis=1)
+    lengths = lengths[(lengths > 0.1) & (lengths < 1.6)]
+    if lengths.size and (share := float(np.mean(np.abs(lengths - 1) < 0.1))) < 0.5:
+        raise ValueError(f"only {share:.0%} of the vectors have length 1: are these surface normals, coded 2x/255 - 1?")
+
+
+# Loaders: bytes -> array
+
+
+def mat(key: str) -> Load:
+    """The variable `key` of a MATLAB file."""
+
+    return lambda data: matlab.variable(data, (key,))[1]
+
+
+def npy(data: bytes) -> np.ndarray:
+    """The array of a NumPy file."""
+    try:
+        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # whatever the bytes lead NumPy to
+        raise ValueError(f"not a readable .npy file ({error})") from error
+
+
+def as_map(value: np.ndarray, channels: int) -> np.ndarray:
+    """[H, W] or [H, W, channels] -> [H, W, channels]
+
+    Raises:
+        ValueError: another shape, or no numbers.
+    """
+    shape = value.shape
+    if channels == 1 and value.ndim == 2:
+        value = value[..., None]
+    if value.ndim != 3 or value.shape[2] != channels or 0 in value.shape:
+        raise ValueError(f"shape {shape}, expected [H, W{'' if channels == 1 else f', {channels}'}]")
+    if value.dtype.kind not in "biuf":
+        raise ValueError(f"values of type {value.dtype}, expected numbers")
+    return value

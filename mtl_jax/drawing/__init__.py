@@ -1,0 +1,1 @@
+"""Pictures for people: panels of predictions and contact sheets of data sets."""

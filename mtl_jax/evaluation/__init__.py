@@ -1,0 +1,1 @@
+"""From predictions to numbers: predictions and their files, scoring, edges, the constant baseline, result files."""

@@ -1,0 +1,83 @@
+"""Edges by the final protocol: odsF, oisF and AP of a data set's predictions, collected image by image."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtl_jax import boundaries
+from mtl_jax.codecs import pictures
+from mtl_jax.data.split import Split
+from mtl_jax.metrics import Result, Stats
+from mtl_jax.metrics.core import intervals
+from mtl_jax.protocol import EdgeRule
+
+_SCORES = ("odsF", "oisF", "AP")
+
+
+class EdgeScores:
+    """Collects predicted edge maps with the boundaries they are scored against.
+
+    Both are kept as PNGs, about 50 KB an image, because matching is left to worker processes at the end.
+
+    Args:
+        source: the split the images are from.
+        rule: how, and which images.
+        store: file for each image's counts, from which an interrupted evaluation continues; see
+            `boundaries.count_images`.
+        num_workers: processes; None = one for each core.
+    """
+
+    def __init__(self, source: Split, rule: EdgeRule, *, store: Path | None = None, num_workers: int | None = None):
+        self._source, self._rule = source, rule
+        self._store, self._num_workers = store, num_workers
+        self._images: list[boundaries.Image] = []
+
+    def encode(self, index: int, record: Mapping[str, Any], prediction: np.ndarray) -> Stats:
+        """What `add` takes for an image, two PNGs; nothing for one that is not scored.
+
+        Args:
+            index: its position in the split.
+            record: decoded, with the label of its edges.
+            prediction: as it is stored, uint8 `[H, W, 1]` at the image's size.
+        """
+        if not self._rule.scored(record["id"]):
+            return {}
+        boundary = self._source.boundary(index, record["edge"])
+        pngs = {"prediction": prediction, "truth": boundary[..., None].astype(np.uint8)}
+        return {"id": np.array(record["id"])} | {
+            name: np.frombuffer(pictures.encode_png(value), np.uint8) for name, value in pngs.items()
+        }
+
+    def add(self, encoded: Stats) -> None:
+        """Adds an image."""
+        if encoded:
+            prediction, truth = (encoded[name].tobytes() for name in ("prediction", "truth"))
+            self._images.append(boundaries.Image(str(encoded["id"]), prediction, truth, kind="boundaries"))
+
+    def compute(self) -> Result:
+        """The scores of all images added, see `boundaries.Scores`; NaN where there are none."""
+        if not self._images:
+            return dict.fromkeys(_SCORES, float("nan"))
+        return asdict(boundaries.score(self._counts, self._rule.boundary_protocol()))
+
+    def bootstrap(self, resamples: int, seed: int) -> dict[str, tuple[float, float]]:
+        """Confidence intervals of odsF, oisF and AP, see `metrics.core.intervals`."""
+        if not self._images:
+            return {}
+        counts, protocol = self._counts, self._rule.boundary_protocol()
+
+        def scores(images: np.ndarray) -> Result:
+            drawn = boundaries.BoundaryCounts(*(value[images] for value in vars(counts).values()))
+            found = boundaries.score(drawn, protocol)
+            return {name: getattr(found, name) for name in _SCORES}
+
+        return intervals(scores, len(self._images), resamples, seed)
+
+    @cached_property
+    def _counts(self) -> boundaries.BoundaryCounts:
+        protocol = self._rule.boundary_protocol()
+        return boundaries.count_images(self._images, protocol, store=self._store, num_workers=self._num_workers)

@@ -1,0 +1,165 @@
+"""What the evaluation of one checkpoint, or of files, leaves behind: scores and how they were obtained."""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtl_jax.evaluation.scoring import Results, can_serve_as_reference, table
+from mtl_jax.metrics import delta_m
+from mtl_jax.protocol import PROTOCOLS
+from mtl_jax.runtime import atomic_files
+from mtl_jax.tasks import Criterion
+
+RESULTS = "results.json"
+BEST = "best"
+_NAMES = re.compile(rf"results(_latest|_\d+)?(_({'|'.join(PROTOCOLS)}))?\.json")
+
+Report = dict[str, Any]  # see `make`
+
+
+def make(
+    results: Results,
+    reference: Results | None,
+    criteria: Mapping[str, Criterion],
+    *,
+    checkpoint: str | None,
+    step: int | None,
+    protocol: Mapping[str, str],
+) -> Report:
+    """Scores, the multi-task performance where it can be told, and how they were obtained.
+
+    Args:
+        checkpoint: which was asked for: "best", "latest" or a number; None for predictions that come from files.
+        step: of the checkpoint; None as well.
+        protocol: what numbers have to share to be compared, `Protocol.describe`.
+    """
+    gain = None if reference is None else delta_m(results, reference, criteria)
+    if gain is not None and not math.isfinite(gain):  # a task without a labelled image
+        gain = None
+    how = {"checkpoint": checkpoint, "step": step, "protocol": dict(protocol)}
+    return {**how, "results": results, "delta_m": gain, "single_task": reference}
+
+
+def file_name(checkpoint: str = BEST, protocol: str = "") -> str:
+    """The file with the report on a checkpoint: results[_CHECKPOINT][_PROTOCOL].json.
+
+    Args:
+        checkpoint: "best", which goes without saying, "latest" or a number.
+        protocol: key of `PROTOCOLS`; none for the run's own.
+    """
+    return "_".join(("results", *(part for part in (checkpoint, protocol) if part not in ("", BEST)))) + ".json"
+
+
+def find(directories: Iterable[str | Path]) -> list[Path]:
+    """The reports below the directories, each once."""
+    paths = {path.resolve() for directory in directories for path in Path(directory).rglob("results*.json")}
+    return sorted(path for path in paths if _NAMES.fullmatch(path.name))
+
+
+def write(content: Report, path: Path) -> Path:
+    """Writes a report, whole or not at all; undefined scores become null."""
+    return atomic_files.write_json(path, content)
+
+
+def read(path: Path) -> Report:
+    """What `write` wrote.
+
+    Raises:
+        ValueError: it is none; the message names the file.
+    """
+    try:
+        content: Report = json.loads(path.read_text(encoding="utf-8"))
+        content["results"], content["protocol"], content["step"], content["checkpoint"]
+        for name in ("results", "constant", "intervals"):
+            if name in content:
+                content[name] = _defined(content[name])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a report of scripts/evaluate.py ({error!r}); evaluate again") from error
+    return content
+
+
+def _defined(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _defined(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_defined(item) for item in value]
+    return math.nan if value is None else value
+
+
+def read_single_task(
+    directories: Sequence[str | Path], criteria: Mapping[str, Criterion], protocol: Mapping[str, str]
+) -> Results:
+    """The results of single-task runs at their best checkpoints, found below the directories.
+
+    Scores of files are only taken from a directory that is named itself: below a folder of runs they may be of
+    anything.
+
+    Args:
+        directories: work directories, or folders of such.
+        criteria: {task: what decides}; these tasks are looked for.
+        protocol: what the results must have been obtained under.
+
+    Raises:
+        FileNotFoundError: no results for one of the tasks; the message names the command that makes them.
+        ValueError: results that cannot be read, that occur twice, that were obtained under another protocol, or that no
+            relative gain can refer to; the message names the file.
+    """
+    named = {Path(directory).resolve() for directory in directories}
+    found: dict[str, Path] = {}
+    foreign: dict[str, str] = {}
+    results: Results = {}
+    for path in find(directories):
+        content = read(path)
+        scores, obtained, checkpoint = content["results"], content["protocol"], content["checkpoint"]
+        names = tuple(scores)
+        if len(names) != 1 or names[0] not in criteria:
+            continue
+        if checkpoint != BEST and not (checkpoint is None and path.parent in named):
+            continue
+        if obtained != dict(protocol):
+            foreign[names[0]] = f"{path} was obtained under the protocol {obtained}"
+            continue
+        if names[0] in found:
+            raise ValueError(
+                f"both {found[names[0]]} and {path} are results of {names[0]}; name one with --single_task"
+            )
+        criterion = criteria[names[0]]
+        if criterion.name not in scores[names[0]]:
+            raise ValueError(f"{path} has no {criterion.name} of {names[0]}; evaluate the single-task run again")
+        if not can_serve_as_reference(scores, {names[0]: criterion}):
+            raise ValueError(f"{path}: {criterion.name} is 0 or undefined, so no relative gain exists")
+        found[names[0]] = path
+        results |= scores
+    if missing := [task for task in criteria if task not in found]:
+        if others := [foreign[task] for task in missing if task in foreign]:
+            raise ValueError(
+                f"{others[0]}, this run under {dict(protocol)}; numbers of different protocols are not comparable. "
+                "Evaluate the single-task run again"
+            )
+        raise FileNotFoundError(
+            f"no single-task {RESULTS} for {', '.join(missing)} below {', '.join(map(str, directories))}; train the "
+            "single-task models and run scripts/evaluate.py on each of their workdirs, or leave out --single_task"
+        )
+    return {task: results[task] for task in criteria}
+
+
+def readable(content: Report) -> str:
+    """A report for people."""
+    gain = content["delta_m"]
+    if gain is not None:
+        comparison = f"multi-task performance relative to single-task models: {100 * gain:+.2f} %"
+    elif content["single_task"] is not None:
+        comparison = "multi-task performance: not computed, as a task's deciding metric is undefined"
+    else:
+        comparison = "multi-task performance: not computed, as no single-task results were given (--single_task DIR)"
+    protocol = ", ".join(f"{name} {value}" for name, value in content["protocol"].items())
+    step = "predictions from files" if content["step"] is None else f"step {content['step']}"
+    text = f"{step}; protocol: {protocol}\n{table(content['results'])}\n{comparison}"
+    for task, found in content.get("intervals", {}).items():
+        text += f"\n95 % intervals of {task}: " + ", ".join(f"{k} {a:.4f} to {b:.4f}" for k, (a, b) in found.items())
+    if "constant" in content:
+        text += f"\nbest constant prediction:\n{table(content['constant'])}"
+    return text

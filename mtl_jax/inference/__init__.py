@@ -1,0 +1,1 @@
+"""A trained run at work: restored from its work directory, predicting, exported."""

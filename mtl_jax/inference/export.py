@@ -1,0 +1,131 @@
+"""A run's model as one file that predicts without this package.
+
+The file is a zip archive of
+
+* `program.jaxexport`: a program of `jax.export` with the weights in it, batch norms folded into convolutions, from
+  uint8 RGB images `[B, H, W, 3]` of the network's size to {task: prediction}, as `predictions.postprocess` gives them;
+* `description.json`: what goes in, what comes out and where it is from.
+
+Reading it takes jax with `flatbuffers` and nothing of this package; the README shows how.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import export as jax_export
+
+import mtl_jax
+from mtl_jax import experiment
+from mtl_jax import tasks as task_table
+from mtl_jax.config import Config, main_tasks, num_channels, validate
+from mtl_jax.evaluation.predictions import postprocess
+from mtl_jax.images import normalise
+from mtl_jax.models import evaluation_view
+from mtl_jax.nn import fold_batch_norm, isolate
+from mtl_jax.runtime import atomic_files
+from mtl_jax.train import restore
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+# What the numbers of a prediction are, by the activation of its task.
+MEANINGS = {
+    "argmax": "id of the class, from 0",
+    "sigmoid": "probability p as 255 p",
+    "unit_vector": "unit vector v as 255 (v + 1) / 2",
+    "identity": "value in the unit of the labels, metres for depth",
+}
+
+
+def export_run(
+    config: Config,
+    workdir: str | Path,
+    step: str,
+    out: str | Path,
+    *,
+    batch_size: int = 0,
+    platforms: Sequence[str] = ("cpu", "cuda"),
+) -> dict[str, Any]:
+    """Writes the model of a run at one of its checkpoints, and returns the file's description.
+
+    Args:
+        config: the run's own, `experiment.load_config(workdir)`.
+        workdir: of the run.
+        step: "best", "latest" or a number.
+        out: the file; missing folders are made.
+        batch_size: the only one that the program takes; 0 = it takes any.
+        platforms: what the program can be compiled for, of `PLATFORMS`.
+
+    Raises:
+        FileExistsError: `out` exists.
+        FileNotFoundError: no checkpoint, or not that one.
+        ValueError: an unknown platform, or a checkpoint that does not fit the configuration.
+    """
+    out = Path(out)
+    if out.exists():
+        raise FileExistsError(f"{out} exists already; remove it, or give another file to write")
+    if not platforms or not set(platforms) <= set(PLATFORMS):
+        raise ValueError(f"cannot export for {', '.join(platforms) or 'no platform'}; there are {', '.join(PLATFORMS)}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    number, state = restore.load(validate(config), workdir, step)
+    program = make_program(
+        state.model(), main_tasks(config), experiment.image_size(config), batch_size=batch_size, platforms=platforms
+    )
+    description = describe(config, number, program)
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("description.json", json.dumps(description, indent=1) + "\n")
+        archive.writestr("program.jaxexport", program.serialize())
+    atomic_files.write(out, content.getvalue())
+    return description
+
+
+def make_program(
+    model: nnx.Module, tasks: Sequence[str], size: tuple[int, int], *, batch_size: int, platforms: Sequence[str]
+) -> jax_export.Exported:
+    """uint8 images `[B, *size, 3]` -> {task: prediction}; the arguments are `export_run`'s."""
+    graphdef, state = nnx.split(evaluation_view(fold_batch_norm(model)))
+    # Arrays of NumPy belong to no device. Constants let the compiler lay the kernels out once, not in every call.
+    arrays = jax.tree.map(np.asarray, nnx.as_pure(state))
+
+    @jax.jit
+    def predict(images: jax.Array) -> dict[str, jax.Array]:
+        return postprocess(nnx.merge(graphdef, arrays)(normalise(images)), tasks)
+
+    shape = jax_export.symbolic_shape(f"{batch_size or 'batch'}, {size[0]}, {size[1]}, 3")
+    with isolate.fused():
+        return jax_export.export(predict, platforms=platforms)(jax.ShapeDtypeStruct(shape, jnp.uint8))
+
+
+def describe(config: Config, step: int, program: jax_export.Exported) -> dict[str, Any]:
+    """What a user of the program has to know, ready for JSON."""
+    (images,) = program.in_avals
+    outputs = jax.tree.unflatten(program.out_tree, program.out_avals)
+    described = {task: _form(outputs[task]) for task in main_tasks(config)}
+    for task, classes in num_channels(config, main_tasks(config)).items():
+        activation = task_table.get(task).activation
+        described[task]["meaning"] = MEANINGS[activation]
+        if activation == "argmax":
+            described[task] |= {"classes": classes, "class_names": config.data.class_names.get(task)}
+    return {
+        "input": _form(images) | {"meaning": "RGB images, resized to this height and width"},
+        "outputs": described,
+        "platforms": list(program.platforms),
+        "model": config.model.name,
+        "backbone": config.model.backbone,
+        "dtype": config.model.dtype,
+        "step": step,
+        "versions": {"mtl_jax": mtl_jax.__version__, "jax": jax.__version__},
+    }
+
+
+def _form(array: jax.core.ShapedArray) -> dict[str, Any]:
+    """Shape, with a name for a side that may be any, and type."""
+    shape = [side if isinstance(side, int) else str(side) for side in array.shape]
+    return {"shape": shape, "dtype": array.dtype.name}

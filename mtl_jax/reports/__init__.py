@@ -1,0 +1,1 @@
+"""Many runs compared: tables, plots, and what a model costs."""

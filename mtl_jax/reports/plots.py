@@ -1,0 +1,91 @@
+"""Pictures of runs: training curves and the IoU of each class. Needs matplotlib, which nothing else here does."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # files only, also where there is no screen
+
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+
+from mtl_jax import experiment
+from mtl_jax.evaluation import result_files
+from mtl_jax.reports.run_table import EvaluatedRun
+
+_SIZE = (8.0, 4.5)  # inches
+_IOU = "per_class_IoU"
+
+
+def draw(runs: Sequence[EvaluatedRun], folder: Path) -> list[Path]:
+    """Writes PNGs into the folder and returns them.
+
+    `loss.png` and `TASK_METRIC.png`: training loss, and what decides a task while training, over the steps of all
+    runs.
+    `DATA_TASK_IoU.png`, DATA the data set: the IoU of each class at the best checkpoints, by the run's own protocol.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    labels = _labels(runs)
+    written = [_curves(runs, labels, "train", "loss/total", folder / "loss.png")]
+    names = {
+        f"{task}/{criterion.name}"
+        for run in runs
+        for task, criterion in experiment.criteria(run.config, final=False).items()
+    }
+    written += [_curves(runs, labels, "eval", name, folder / f"{name.replace('/', '_')}.png") for name in sorted(names)]
+    shown: dict[tuple[str, str], list[EvaluatedRun]] = {}
+    for run in runs:
+        for task in _class_scores(run):
+            shown.setdefault((experiment.builder_name(run.config), task), []).append(run)
+    for (data, task), those in sorted(shown.items()):
+        written.append(_bars(those, labels, task, folder / f"{data.replace('/', '_')}_{task}_IoU.png"))
+    return written
+
+
+def _labels(runs: Sequence[EvaluatedRun]) -> dict[Path, str]:
+    """{work directory: a name no other has}"""
+    common = os.path.commonpath([run.workdir.parent for run in runs])
+    return {run.workdir: os.path.relpath(run.workdir, common) for run in runs}
+
+
+def _class_scores(run: EvaluatedRun) -> dict[str, list[float]]:
+    own = experiment.describe_protocol(run.config)
+    best = [found for found in run.reports if found["checkpoint"] == result_files.BEST and found["protocol"] == own]
+    return {task: scores[_IOU] for found in best for task, scores in found["results"].items() if _IOU in scores}
+
+
+def _curves(runs: Sequence[EvaluatedRun], labels: Mapping[Path, str], kind: str, name: str, path: Path) -> Path:
+    figure, axes = pyplot.subplots(figsize=_SIZE)
+    for run in runs:
+        points = [(line["step"], line[name]) for line in run.log if line["kind"] == kind and name in line]
+        if points:
+            steps, values = zip(*points, strict=True)
+            axes.plot(steps, values, label=labels[run.workdir], marker="." if len(points) < 30 else None)
+    axes.set(xlabel="step", ylabel=name)
+    return _save(figure, path)
+
+
+def _bars(runs: Sequence[EvaluatedRun], labels: Mapping[Path, str], task: str, path: Path) -> Path:
+    figure, axes = pyplot.subplots(figsize=_SIZE)
+    width = 0.8 / len(runs)
+    for i, run in enumerate(runs):
+        values = _class_scores(run)[task]
+        positions = [j + (i - (len(runs) - 1) / 2) * width for j in range(len(values))]
+        axes.bar(positions, values, width, label=labels[run.workdir])
+    axes.set(xlabel=f"class of {task}", ylabel="IoU", ylim=(0, 1))
+    names = runs[0].config.data.class_names.get(task)
+    if names:
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    return _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    axes = figure.axes[0]
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize="small")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+    return path

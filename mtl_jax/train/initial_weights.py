@@ -1,0 +1,170 @@
+"""The weights a model starts from: random, pretrained backbones, or trained single-task models."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from flax import nnx
+
+from mtl_jax import experiment, models, weights
+from mtl_jax.config import Config, Data, main_tasks
+from mtl_jax.heads.deeplab import ASPP
+from mtl_jax.models.base import MultiTaskModel
+from mtl_jax.runtime import sharding
+from mtl_jax.train import checkpoint, restore, task_balancing
+from mtl_jax.train import state as train_state
+
+Arrays = dict[str, np.ndarray]
+PROGRESS = {"step": 0, "input": None, "reference": None}  # of a run that has not begun
+_PLACE = "{task}"
+
+
+def check(config: Config) -> None:
+    """Reads every file that `build_model` will, downloads what is missing, and compares it with the model.
+
+    Where single-task models are work directories, their best checkpoint counts, or the latest where none was evaluated.
+
+    Raises:
+        FileNotFoundError: weights that are not there; the message says how to get them.
+        OSError: a download failed.
+        ValueError: an impossible model, or weights or a balancing method that do not fit it.
+    """
+    model = nnx.eval_shape(lambda: models.build(config))
+    if (balancing := task_balancing.from_config(config)) is not None:
+        balancing.check(model)
+    train = config.train
+    one_image = train.batch_size == train.accumulate * train.batch_norm_groups
+    if one_image and any(isinstance(node, ASPP) for _, node in nnx.iter_graph(model)):
+        raise ValueError(ASPP.ONE_IMAGE)
+    _fill(model, config, weights.check_torch)
+
+
+def build_model(config: Config) -> MultiTaskModel:
+    """The model with the initial weights that a configuration asks for; the errors are those of `check`.
+
+    With `model.init_single_task`, models that consist of single-task models start from trained ones. Otherwise
+    `model.pretrained` fills every backbone. The rest keeps its random, or prescribed, values.
+    """
+    model = models.build(config)
+    _fill(model, config, weights.load_torch)
+    return model
+
+
+def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a work directory at step 0, which can be evaluated, and from which training starts.
+
+    Args:
+        arrays: {torch key: array} for every parameter and statistic of the model.
+
+    Raises:
+        FileExistsError: the work directory exists already.
+        ValueError: an impossible model, or arrays that do not fit it; nothing has been written then.
+    """
+    if Path(workdir).exists():
+        raise FileExistsError(f"{workdir} exists already; give the path of a new work directory")
+
+    def build() -> MultiTaskModel:
+        model = models.build(config)
+        weights.load_torch(model, arrays)
+        return model
+
+    tx = experiment.build_optimizer(config, steps_per_epoch=1)
+    state = train_state.create(build, tx, sharding.make_mesh(), balancing=task_balancing.from_config(config))
+    experiment.claim_workdir(config, workdir, resumes=False)
+    checkpoints = checkpoint.Checkpoints(workdir)
+    checkpoints.save(0, state.arrays, PROGRESS, score=None)
+    checkpoints.close()
+
+
+def _fill(model: MultiTaskModel, config: Config, fill: Callable[[nnx.Module, Arrays], None]) -> None:
+    """Calls `fill(part of the model, its weights)` for every part that does not start at random."""
+    for part, arrays, source in _parts(model, config):
+        try:
+            fill(part, arrays)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from error
+
+
+def _parts(model: MultiTaskModel, config: Config) -> Iterator[tuple[nnx.Module, Arrays, str]]:
+    """(part of the model, {torch key: array}, where they are from)"""
+    if model.starts_from_single_task and config.model.init_single_task:
+        for task, path in _single_task_paths(config).items():
+            arrays = _single_task_arrays(config, task, path)
+            yield model.backbone[task], _below(arrays, "backbone."), f"{path}, backbone"
+            yield model.heads[task], _below(arrays, "decoder."), f"{path}, decoder"
+    elif config.model.pretrained:
+        arrays = weights.read_pretrained(config.model.pretrained, config.model.backbone)
+        if all(key.startswith(("backbone.", "decoder.", "decoders.", "heads.")) for key in arrays):
+            raise ValueError(
+                f"model.pretrained={config.model.pretrained} holds a whole model, not a backbone. To train on with all "
+                "of it, make a work directory: python scripts/convert.py FILE WORKDIR --config CONFIG"
+            )
+        for backbone in model.backbones():
+            yield backbone, arrays, f"model.pretrained={config.model.pretrained}"
+
+
+def _single_task_paths(config: Config) -> dict[str, Path]:
+    """{main task: where its single-task model is}."""
+    pattern, tasks = config.model.single_task, main_tasks(config)
+    alternative = "start from model.pretrained with --config.model.init_single_task=False"
+    if _PLACE not in pattern:
+        raise ValueError(
+            f"model.single_task is {pattern!r}; give the place of the single-task models with {_PLACE} where they "
+            f"differ, as in runs/single_{_PLACE}, or {alternative}"
+        )
+    paths = {task: Path(pattern.replace(_PLACE, task)) for task in tasks}
+    missing = {task: path for task, path in paths.items() if not (path.is_file() or checkpoint.exist(path))}
+    if missing:
+        listed = "".join(f"\n  {path}: {_command(config, task, path)}" for task, path in missing.items())
+        raise FileNotFoundError(
+            f"model {config.model.name} starts from trained single-task models, and these places have none. Train each "
+            "with the command beside it, name other places with --config.model.single_task=PATTERN, or "
+            f"{alternative}.{listed}"
+        )
+    return paths
+
+
+def _command(config: Config, task: str, path: Path) -> str:
+    """What trains the single-task model that this configuration starts from."""
+    arguments = f"task={task},backbone={config.model.backbone}"
+    if config.data.protocol != Data().protocol:
+        arguments += f",protocol={config.data.protocol}"
+    options = {"data.builder": config.data.builder, "model.head": config.model.head}
+    overrides = "".join(f" --config.{name}={value}" for name, value in options.items() if value)
+    command = f"python scripts/train.py --config configs/{config.data.dataset}_single.py:{arguments}"
+    return f"{command} --workdir {path}{overrides}"
+
+
+def _single_task_arrays(config: Config, task: str, path: Path) -> Arrays:
+    """The weights of a single-task model under torch's names, from a file or from the best checkpoint of a run."""
+    if path.is_file():
+        arrays = weights.read_arrays(path)
+    else:
+        run = experiment.load_config(path)
+        _check_run(run, config, task, path)
+        arrays = weights.to_torch(restore.load(run, path, "best")[1].model())
+    if other := [key for key in arrays if not key.startswith(("backbone.", "decoder."))]:
+        shown = ", ".join(other[:5])
+        raise ValueError(f"{path} is no single-task model: beside backbone.* and decoder.* it holds {shown}")
+    return arrays
+
+
+def _check_run(run: Config, config: Config, task: str, path: Path) -> None:
+    """Raises ValueError unless a run is that of a part of this configuration's model."""
+    needed = {
+        "model.name": ("single_task", run.model.name),
+        "data.dataset": (config.data.dataset, run.data.dataset),
+        "data.tasks": ((task,), main_tasks(run)),
+        "model.backbone": (config.model.backbone, run.model.backbone),
+        "data.protocol": (config.data.protocol, run.data.protocol),
+        "the tfds builder": (experiment.builder_name(config), experiment.builder_name(run)),
+    }
+    if wrong := [f"{name} is {got!r}, not {want!r}" for name, (want, got) in needed.items() if got != want]:
+        raise ValueError(
+            f"{path} is no run of the single-task model that {task} starts from: there {'; '.join(wrong)}. "
+            "Correct model.single_task, or what differs in the configuration"
+        )
+
+
+def _below(arrays: Arrays, prefix: str) -> Arrays:
+    return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}

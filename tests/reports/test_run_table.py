@@ -1,0 +1,179 @@
+"""Runs in one table."""
+
+import json
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mtl_jax import experiment
+from mtl_jax.config import Config, Data, Model, validate
+from mtl_jax.evaluation import result_files
+from mtl_jax.reports import cost, plots, run_table
+from tests.processes import ROOT
+
+SINGLE = {"semseg": {"mIoU": 0.4, "per_class_IoU": [0.2, 0.6]}, "depth": {"rmse": 0.8}}
+
+
+def write(
+    folder, tasks, results, *, seed=0, step=30, protocol="survey", latest=None, model=None, lr=1e-4, balancing="fixed"
+):
+    """A work directory as training and evaluation leave it."""
+    config = Config(Data("nyud", tasks), Model(model or ("single_task" if len(tasks) == 1 else "mti_net")))
+    config.train.seed, config.train.eval_protocol, config.optim.lr = seed, protocol, lr
+    config.balancing = balancing
+    experiment.claim_workdir(validate(config), folder, resumes=False)
+    rules, criteria = experiment.describe_protocol(config), experiment.criteria(config, final=True)
+    for checkpoint, at, scores in (("best", step, results), ("latest", 40, latest)):
+        if scores:
+            content = result_files.make(scores, None, criteria, checkpoint=checkpoint, step=at, protocol=rules)
+            result_files.write(content, folder / result_files.file_name(checkpoint))
+    lines = [{"step": i, "kind": "train", "loss/total": 3.0 / i} for i in range(1, 6)]
+    lines += [{"step": 5, "kind": "eval", **{f"{task}/{c.name}": 0.5 for task, c in criteria.items()}}]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 6, "ki')
+
+
+@pytest.fixture(scope="module", autouse=True)
+def counted_once():
+    """Counting traces a whole model, and the tests have few."""
+    known = {}
+
+    def summarize(config):
+        key = repr((config.model, config.data))
+        if key not in known:
+            known[key] = cost.summarize(config)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_table, "summary", SimpleNamespace(summarize=summarize))
+        yield
+
+
+@pytest.fixture
+def runs(tmp_path):
+    for task, scores in SINGLE.items():
+        write(tmp_path / f"single_{task}", (task,), {task: scores})
+    for seed, (miou, rmse) in enumerate([(0.44, 0.8), (0.48, 0.72)]):
+        several = {"semseg": {"mIoU": miou, "per_class_IoU": [0.3, 0.6]}, "depth": {"rmse": rmse}}
+        last = {"semseg": {"mIoU": 0.4}, "depth": {"rmse": 0.8}}
+        write(tmp_path / f"mti_{seed}", ("semseg", "depth"), several, seed=seed, step=20 + seed, latest=last)
+    write(tmp_path / "pixel", ("semseg", "depth"), {"semseg": {"mIoU": 0.5}, "depth": {"rmse": 0.9}}, protocol="astmt")
+    return tmp_path
+
+
+def test_table(runs):
+    tables = run_table.tabulate(run_table.find_runs([runs]))
+    assert len(tables) == 2  # of different protocols, never one beside the other
+    survey, astmt = (
+        next(rows for key, rows in tables.items() if f"depth {depth}" in key) for depth in ("image", "pixel")
+    )
+    rows = {(row.config.model.name, row.checkpoint, len(row.scores)): row for row in survey}
+    best = rows["mti_net", "best", 2]
+    assert best.scores == {"semseg": [0.44, 0.48], "depth": [0.8, 0.72]}
+    np.testing.assert_allclose(best.gains, [(0.1 + 0) / 2, (0.2 + 0.1) / 2])
+    assert rows["mti_net", "latest", 2].gains == [0, 0]
+    assert best.parameters > 1e6
+    assert best.multiply_adds > 1e9
+    assert [row.gains for row in astmt] == [[]]  # its single-task results are of another protocol
+
+    text = run_table.markdown(tables)
+    lines = [line for line in text.splitlines() if "best (step 20, 21)" in line]
+    assert len(lines) == 1
+    assert "| 0.4600 ± 0.0283 | 0.7600 ± 0.0566 | +10.00 ± 7.07 |" in lines[0]
+    assert "latest (step 40)" in text
+    assert "semseg mIoU ↑ | depth rmse ↓" in text
+
+
+def test_methods_of_balancing_have_lines_of_their_own(runs):
+    head = "| model | backbone | checkpoint |"
+    assert head in run_table.markdown(run_table.tabulate(run_table.find_runs([runs])))
+    better = {"semseg": {"mIoU": 0.48}, "depth": {"rmse": 0.72}}
+    write(runs / "dwa", ("semseg", "depth"), better, balancing="dwa")
+    tables = run_table.tabulate(run_table.find_runs([runs]))
+    text = run_table.markdown(tables)
+    assert head.replace("checkpoint", "balancing | checkpoint") in text
+    assert "| mti_net | hrnet_w18 | fixed | best" in text
+    (line,) = (line for line in text.splitlines() if "| dwa |" in line)
+    assert "| +15.00 |" in line
+    assert sorted({row["balancing"] for row in run_table.as_dict(tables)}) == ["dwa", "fixed"]
+
+
+def test_a_checkpoint_under_another_protocol_has_its_own_table(runs):
+    path = runs / "mti_0" / "results_latest.json"
+    content = json.loads(path.read_text())
+    content["protocol"]["depth"] = "pixel"
+    path.write_text(json.dumps(content))
+    tables = run_table.tabulate(run_table.find_runs([runs / "mti_0"]))
+    assert [[row.checkpoint for row in rows] for rows in tables.values()] == [["best"], ["latest"]]
+
+
+def test_undefined_scores(tmp_path):
+    for seed, miou in enumerate([float("nan"), 0.5]):
+        write(tmp_path / f"run_{seed}", ("semseg",), {"semseg": {"mIoU": miou}}, seed=seed)
+    tables = run_table.tabulate(
+        run_table.find_runs([tmp_path, tmp_path.resolve() / "run_0"])
+    )  # once, though named twice
+    assert "| nan |" in run_table.markdown(tables)
+    (row,) = next(iter(tables.values()))
+    assert len(row.members) == 2
+
+
+def test_a_run_with_an_undefined_score_has_an_undefined_gain(runs):
+    path = runs / "mti_0" / "results.json"
+    content = json.loads(path.read_text())
+    content["results"]["depth"]["rmse"] = None
+    path.write_text(json.dumps(content))
+    tables = run_table.tabulate(run_table.find_runs([runs]))
+    (row,) = (row for rows in tables.values() for row in rows if row.checkpoint == "best" and len(row.members) == 2)
+    np.testing.assert_allclose(row.gains, [np.nan, 0.15])
+    assert run_table.as_dict(tables)[0]["workdirs"]
+    assert "| nan | nan |" in run_table.markdown(tables)
+
+
+def test_unlike_single_task_runs_give_no_reference(runs, caplog):
+    write(runs / "other", ("depth",), {"depth": {"rmse": 0.7}}, lr=0.5)
+    rows = [row for rows in run_table.tabulate(run_table.find_runs([runs])).values() for row in rows]
+    assert not any(row.gains for row in rows)
+    assert "single-task runs of depth differ by more than their seed" in caplog.text
+
+
+def test_directories_without_runs(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no evaluated run below .*; run scripts/evaluate\.py"):
+        run_table.find_runs([tmp_path])
+
+
+def test_damaged_report(runs):
+    (runs / "mti_0" / "results.json").write_text("{")
+    with pytest.raises(ValueError, match=r"mti_0/results\.json is not a report"):
+        run_table.find_runs([runs])
+
+
+def test_plots(runs, tmp_path):
+    write(runs / "mti_0" / "other", ("semseg", "depth"), SINGLE, protocol="invpt")
+    shutil.move(runs / "mti_0" / "other" / "results.json", runs / "mti_0" / "results_invpt.json")
+    written = plots.draw(run_table.find_runs([runs]), tmp_path / "plots")
+    assert [path.name for path in written] == [
+        "loss.png",
+        "depth_rmse.png",
+        "semseg_mIoU.png",
+        "nyud_mt_astmt_semseg_IoU.png",
+    ]
+    assert all(path.stat().st_size > 5000 for path in written)
+
+
+@pytest.mark.slow
+def test_command(runs, tmp_path):
+    command = [sys.executable, "scripts/report.py", runs / "mti_0", runs / "mti_1", "--json", tmp_path / "report.json"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "| mti_net | hrnet_w18 | best (step 20, 21) |" in done.stdout
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert [entry["checkpoint"] for entry in content] == ["best", "latest"]
+    assert content[0]["seeds"] == [0, 1]
+    assert content[0]["delta_m"] is None
+    assert content[0]["scores"]["depth"]["mean"] == pytest.approx(0.76)
+    nothing = subprocess.run([sys.executable, "scripts/report.py"], capture_output=True, text=True, cwd=ROOT)
+    assert "missing arguments: directories..." in nothing.stdout + nothing.stderr
