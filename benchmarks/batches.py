@@ -28,16 +28,5 @@ def eval_batch(config: Config, seed: int = 0) -> Arrays:
 
 
 def _labels(config: Config, shape: tuple[int, ...], rng: np.random.Generator) -> Arrays:
-    labels = {}
-    for task, channels in num_channels(config, all_tasks(config)).items():
-        match tasks.get(task).activation:
-            case "argmax":
-                labels[task] = rng.integers(0, channels, (*shape, 1), np.int32)
-            case "unit_vector":
-                vectors = rng.standard_normal((*shape, 3), np.float32)
-                labels[task] = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
-            case "sigmoid":
-                labels[task] = (rng.random((*shape, 1), np.float32) < 0.1).astype(np.float32)
-            case "identity":
-                labels[task] = rng.uniform(1, 9, (*shape, 1)).astype(np.float32)
-    return labels
+    channels = num_channels(config, all_tasks(config))
+    return {task: tasks.get(task).kind.draw_random(rng, shape, number) for task, number in channels.items()}

@@ -119,7 +119,7 @@ def batch(names: tuple[str, ...], dataset: str) -> dict[str, np.ndarray]:
     labels = targets(names, dataset)
     out = {"image": np.moveaxis(image(), 1, -1)}
     for name, label in labels.items():
-        out[name] = np.moveaxis(label, 1, -1).astype(task_table.get(name).label_dtype)
+        out[name] = np.moveaxis(label, 1, -1).astype(task_table.get(name).kind.dtype)
     return out
 
 

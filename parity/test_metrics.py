@@ -64,7 +64,7 @@ def disk_samples(arrays, case, task, samples):
         stored = arrays.get(f"disk/{case}/{sample}/pred")
         if stored is None:  # the reference never opens the file
             stored = np.zeros(label.shape if task == "normals" else label.shape[:2], np.uint8)
-        if stored.ndim == 2 and TASKS[task].activation != "argmax":
+        if stored.ndim == 2 and not TASKS[task].kind.has_classes:
             stored = stored[..., None]
         yield predictions.resize_prediction(resized_as, stored, label.shape[:2])[None], label[None]
 

@@ -104,7 +104,7 @@ def test_pipeline(golden, case):
     size = tuple(row["resolution"])
     sample = inputs(golden, names, row["normals_input_dtype"])
     assert {n: i for n, i in row["interpolation"].items() if n not in ("image", "depth")} == {
-        n: tasks.get(n).label_interpolation for n in names if n not in ("image", "depth")
+        n: tasks.get(n).kind.label_interpolation for n in names if n not in ("image", "depth")
     }
     if "flip" in row:
         got = transforms.train_transform(sample, transforms.Draw(row["flip"], row["rot"], row["scale"]), recipe, size)
@@ -121,5 +121,5 @@ def test_pipeline(golden, case):
             raw = np.rint((got[name] * transforms.STD + transforms.MEAN) * 255)
             assert set(np.unique(raw[~inside])) <= {0, 255}
         else:
-            assert got[name].dtype == tasks.get(name).label_dtype
+            assert got[name].dtype == tasks.get(name).kind.dtype
             assert_close(name, got[name], want)

@@ -19,8 +19,9 @@ from ml_collections import config_flags
 from mtl_jax import cli, experiment, tasks
 from mtl_jax.config import Config, all_tasks, validate
 from mtl_jax.data import datasets
+from mtl_jax.data.class_names import CLASS_NAMES
 from mtl_jax.data.split import Split
-from mtl_jax.drawing import contact_sheet, panels
+from mtl_jax.drawing import contact_sheet
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configuration, FILE.py or FILE.py:key=value,...")
 _SPLIT = flags.DEFINE_string("split", "train", "train or val")
@@ -40,7 +41,7 @@ def main() -> None:
     out = _writable(Path(_OUT.value))
     source = _open(config)
     positions = _positions(source)
-    names = panels.CLASS_NAMES.get(config.data.dataset, {}) | config.data.class_names
+    names = CLASS_NAMES.get(config.data.dataset, {}) | config.data.class_names
     picture = contact_sheet.sheet(_samples(config, source, positions), source.tasks, height=_HEIGHT.value, names=names)
     _, encoded = cv2.imencode(out.suffix, picture[..., ::-1])
     out.write_bytes(encoded.tobytes())

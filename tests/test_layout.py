@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "mtl_jax"
 # other. A folder is a part; so is a module that lies directly in the package.
 LAYERS = (
     ("runtime", "codecs", "registry", "images", "nn"),
-    ("tasks", "balancing"),
+    ("labels", "balancing"),
+    ("tasks",),
     ("boundaries", "backbones", "heads", "losses", "metrics", "weights"),
     ("protocol",),
     ("config", "data"),

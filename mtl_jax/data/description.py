@@ -29,24 +29,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mtl_jax import tasks as task_table
+from mtl_jax.labels import LabelFiles
 
 FILE = "dataset.toml"
 SPLITS = ("train", "val")
 SUFFIXES = (".png", ".npy")
 _MOST_CLASSES = 255
 _FOLDER = "the name of a folder below this one"
-
-
-@dataclass(frozen=True)
-class Label:
-    """Where the labels of a task are and how they are coded; see the module's docstring."""
-
-    folder: str
-    suffix: str = ".png"
-    classes: tuple[str, ...] = ()
-    first_id: int = 0
-    ignore: tuple[int, ...] = (task_table.IGNORE,)
-    unit: float = 0.001
 
 
 @dataclass(frozen=True)
@@ -57,7 +46,7 @@ class Description:
     image_size: tuple[int, int]
     images: str
     splits: Mapping[str, str]
-    labels: Mapping[str, Label]
+    labels: Mapping[str, LabelFiles]
 
     @property
     def class_names(self) -> dict[str, tuple[str, ...]]:
@@ -68,7 +57,7 @@ class Description:
 def from_dict(stored: Mapping[str, Any]) -> Description:
     """The inverse of `dataclasses.asdict`, after a way through JSON."""
     labels = {
-        task: Label(**{**row, "classes": tuple(row["classes"]), "ignore": tuple(row["ignore"])})
+        task: LabelFiles(**{**row, "classes": tuple(row["classes"]), "ignore": tuple(row["ignore"])})
         for task, row in stored["labels"].items()
     }
     return Description(**{**stored, "image_size": tuple(stored["image_size"]), "labels": labels})
@@ -155,39 +144,35 @@ def _description(content: dict[str, Any], folder: str, problems: list[str]) -> D
     return Description(name, tuple(size or (0, 0)), images, lists, ordered)
 
 
-def _label(task: str, options: Any, problems: list[str]) -> Label:
+def _label(task: str, options: Any, problems: list[str]) -> LabelFiles:
     table = _Table(options, f"tasks.{task}.", problems)
-    found: dict[str, Any] = {"folder": table.take("folder", task, _FOLDER, _path)}
-    found["suffix"] = table.take("suffix", ".png", " or ".join(map(repr, SUFFIXES)), lambda x: x in SUFFIXES)
-    known = ["folder", "suffix"]
-    if has_classes(task):
-        known += ["classes", "first_id", "ignore"]
+    kind = task_table.get(task).kind
+    taken: dict[str, Any] = {"folder": table.take("folder", task, _FOLDER, _path)}
+    taken["suffix"] = table.take("suffix", ".png", " or ".join(map(repr, SUFFIXES)), lambda x: x in SUFFIXES)
+    if "classes" in kind.folder_options:
         classes = table.take(
             "classes",
             (),
             f"a list of names without repetition, or how many there are, from 2 to {_MOST_CLASSES}",
             _fits_classes,
         )
-        found["classes"] = tuple(classes) if isinstance(classes, list | tuple) else tuple(map(str, range(classes)))
-        found["first_id"] = table.take("first_id", 0, "a whole number of at least 0", lambda x: _whole(x) and x >= 0)
-        ids = range(found["first_id"], found["first_id"] + len(found["classes"]))
+        taken["classes"] = tuple(classes) if isinstance(classes, list | tuple) else tuple(map(str, range(classes)))
+        taken["first_id"] = table.take("first_id", 0, "a whole number of at least 0", lambda x: _whole(x) and x >= 0)
+        ids = range(taken["first_id"], taken["first_id"] + len(taken["classes"]))
         default = [raw for raw in (task_table.IGNORE,) if raw not in ids]
         ignored = table.take("ignore", default, "a list of whole numbers", lambda x: _list(x, _whole))
-        found["ignore"] = tuple(ignored)
+        taken["ignore"] = tuple(ignored)
         if both := [raw for raw in ignored if raw in ids]:
             problems.append(f"tasks.{task}.ignore names {both}, which are pixel values of classes")
-    if task == "depth":
-        known.append("unit")
-        found["unit"] = table.take(
-            "unit", 0.001, "metres, above 0", lambda x: isinstance(x, int | float) and not isinstance(x, bool) and x > 0
-        )
-    table.finish(", ".join(known))
-    return Label(**found)
+    if "unit" in kind.folder_options:
+        expected = "metres, above 0" if kind.distance else "a number above 0"
+        taken["unit"] = table.take("unit", kind.default_step(), expected, _positive)
+    table.finish(", ".join(("folder", "suffix", *kind.folder_options)))
+    return LabelFiles(**taken)
 
 
-def has_classes(task: str) -> bool:
-    """Whether a task's labels are class ids, whose number the data says."""
-    return task_table.get(task).channels.get("folder") == task_table.FROM_DATA
+def _positive(x: Any) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool) and x > 0
 
 
 def _tables(x: Any) -> bool:

@@ -13,8 +13,8 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from mtl_jax.data import fetch
-from mtl_jax.data.label_files import Reading
 from mtl_jax.data.staging import Staging
+from mtl_jax.labels.readers import Reading
 
 LABELLED = "labelled"  # a record's text with the tasks it has labels for, and the metadata with those of all records
 _LISTED = 20  # problems spelled out in an error; all of them go to a file

@@ -14,17 +14,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 
 from mtl_jax import tasks as task_table
-from mtl_jax.codecs import pictures
-from mtl_jax.data import description, file_builder, label_files, staging
-from mtl_jax.data.description import Description, Label
+from mtl_jax.data import description, file_builder, staging
+from mtl_jax.data.description import Description
+from mtl_jax.labels import LabelFiles, readers
 
 IMAGES = (".jpg", ".jpeg", ".png")
-_DEEPEST = 254.0  # metres; 255 is the ignored value
-_NO_VECTOR = (0.5, 1.5)  # coded normals of a length outside are no unit vectors: pixels without a label
 
 
 @dataclass(kw_only=True)
@@ -103,10 +100,10 @@ class FolderMt(file_builder.FilesBuilder):
         return self.builder_config.content.splits
 
     def labels(self) -> Mapping[str, tfds.features.FeatureConnector]:
-        found = {task: _KINDS[task].feature(label) for task, label in self.builder_config.content.labels.items()}
+        found = {task: _feature(task, label) for task, label in self.builder_config.content.labels.items()}
         return {**found, file_builder.LABELLED: tfds.features.Text()}
 
-    def read_record(self, root: Path) -> Callable[[str], label_files.Reading]:
+    def read_record(self, root: Path) -> Callable[[str], readers.Reading]:
         return partial(_read_record, root, self.builder_config.content)
 
     def candidates(self, root: Path) -> Callable[[str], Sequence[Path]]:
@@ -130,14 +127,14 @@ class FolderMt(file_builder.FilesBuilder):
         return super()._split_generators(dl_manager)
 
 
-def _read_record(root: Path, content: Description, key: str) -> label_files.Reading:
+def _read_record(root: Path, content: Description, key: str) -> readers.Reading:
     problems: list[str] = []
     record: dict[str, Any] = {"id": key}
     paths = [f"{content.images}/{key}{suffix}" for suffix in IMAGES]
     present = [name for name in paths if (root / name).is_file()]
     image = None
     if len(present) == 1:
-        image = label_files.read(root, present[0], label_files.encoded(3), problems)
+        image = readers.read(root, present[0], readers.encoded(3), problems)
     else:
         found = f"{' and '.join(present)} are both there" if present else f"{paths[0]} (or {', '.join(IMAGES[1:])})"
         problems.append(found if present else f"{found} is missing")
@@ -146,112 +143,25 @@ def _read_record(root: Path, content: Description, key: str) -> label_files.Read
     labelled = []
     for task, label in content.labels.items():
         name = f"{label.folder}/{key}{label.suffix}"
-        record[task] = _KINDS[task].unlabelled(label, size)
-        if (root / name).is_file() and (read := label_files.read(root, name, _KINDS[task].reader(label), problems)):
+        kind = task_table.get(task).kind
+        record[task] = kind.unlabelled(label, size)
+        if (root / name).is_file() and (read := readers.read(root, name, kind.reader(label), problems)):
             record[task] = read[0]
             labelled.append(task)
             if image:
-                label_files.check_size(name, read[1], size, f"the image {present[0]} is", problems)
+                readers.check_size(name, read[1], size, f"the image {present[0]} is", problems)
     if not labelled and not problems:
         problems.append(f"id {key!r} has no label of any task; take it from the lists or add one")
     record[file_builder.LABELLED] = " ".join(labelled)
     return record, problems
 
 
-class _Coded:
-    """Labels that are stored as PNG: their reader makes one from either kind of file."""
-
-    def __init__(self, reader: Callable[[Label], label_files.Reader]):
-        self.reader = reader
-
-    def feature(self, label: Label) -> tfds.features.FeatureConnector:
-        return file_builder.png_feature()
-
-    def unlabelled(self, label: Label, size: label_files.Size) -> Any:
-        return pictures.encode_png(np.full((*size, 1), task_table.IGNORE, np.uint8))
-
-
-class _Floats(_Coded):
-    """Labels that are stored as float32."""
-
-    def __init__(self, channels: int, reader: Callable[[Label], label_files.Reader]):
-        super().__init__(reader)
-        self._channels = channels
-
-    def feature(self, label: Label) -> tfds.features.FeatureConnector:
-        return file_builder.float_feature(self._channels)
-
-    def unlabelled(self, label: Label, size: label_files.Size) -> Any:
-        return np.zeros((*size, self._channels), np.float32)
-
-
-class _Normals(_Floats):
-    """Normals are stored as they are coded, as colours or as float32."""
-
-    def feature(self, label: Label) -> tfds.features.FeatureConnector:
-        return super().feature(label) if label.suffix == ".npy" else tfds.features.Image(shape=(None, None, 3))
-
-    def unlabelled(self, label: Label, size: label_files.Size) -> Any:
-        empty = super().unlabelled(label, size)
-        return empty if label.suffix == ".npy" else pictures.encode_png(empty.astype(np.uint8))
-
-
-def _load(label: Label) -> label_files.Load:
-    return label_files.npy if label.suffix == ".npy" else pictures.decode_values
-
-
-def _class_ids(label: Label) -> label_files.Reader:
-    ids = dict.fromkeys(label.ignore, task_table.IGNORE)
-    ids |= {label.first_id + i: i for i in range(len(label.classes))}
-    classes = f"{label.first_id} to {label.first_id + len(label.classes) - 1}"
-    ignored = "".join(f", {raw} (ignored)" for raw in label.ignore)
-    return label_files.class_ids(_load(label), ids, f"{classes} ({len(label.classes)} classes){ignored}")
-
-
-def _foreground(label: Label) -> label_files.Reader:
-    return label_files.probabilities(label_files.npy) if label.suffix == ".npy" else _grey
-
-
-def _grey(data: bytes) -> tuple[bytes, label_files.Size]:
-    if pictures.has_palette(data):
-        raise ValueError("its values are indices into a palette, expected grey levels, 255 for the foreground")
-    if pictures.grey_step(data) == 1 and pictures.decode(data, 1).max() == 1:
-        raise ValueError("its values are 0 and 1, expected grey levels, 255 for the foreground")
-    return label_files.grey(data)
-
-
-def _depth(label: Label) -> label_files.Reader:
-    def load(data: bytes) -> np.ndarray:
-        value = _load(label)(data)
-        return value * label.unit if value.dtype.kind in "iu" else value
-
-    return label_files.floats(load, 1, 0, _DEEPEST)
-
-
-def _normals(label: Label) -> label_files.Reader:
-    return _float_normals if label.suffix == ".npy" else _coded_normals
-
-
-def _float_normals(data: bytes) -> tuple[np.ndarray, label_files.Size]:
-    vectors, size = label_files.floats(label_files.npy, 3, -1.01, 1.01)(data)
-    label_files.check_unit_length(vectors)
-    return vectors, size
-
-
-def _coded_normals(data: bytes) -> tuple[bytes, label_files.Size]:
-    coded = pictures.decode(data, 3)
-    vectors = coded * np.float32(2 / 255) - 1
-    label_files.check_unit_length(vectors)
-    length = np.linalg.norm(vectors, axis=2)
-    coded[(length < _NO_VECTOR[0]) | (length > _NO_VECTOR[1])] = 0
-    return pictures.encode_png(coded), (coded.shape[0], coded.shape[1])
-
-
-_KINDS: dict[str, _Coded] = {
-    "semseg": _Coded(_class_ids),
-    "human_parts": _Coded(_class_ids),
-    "sal": _Coded(_foreground),
-    "normals": _Normals(3, _normals),
-    "edge": _Coded(_foreground),
-    "depth": _Floats(1, _depth),
-}
+def _feature(task: str, label: LabelFiles) -> tfds.features.FeatureConnector:
+    """Returns how tfds stores the labels of a task."""
+    kind = task_table.get(task).kind
+    features: dict[str, Callable[[], tfds.features.FeatureConnector]] = {
+        "png": file_builder.png_feature,
+        "colours": lambda: tfds.features.Image(shape=(None, None, 3)),
+        "float32": lambda: file_builder.float_feature(kind.channels),
+    }
+    return features[kind.stored_form(label)]()

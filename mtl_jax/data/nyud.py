@@ -21,7 +21,8 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from mtl_jax.codecs import pictures
-from mtl_jax.data import fetch, file_builder, label_files
+from mtl_jax.data import fetch, file_builder
+from mtl_jax.labels import readers
 
 COUNTS = {"train": 795, "val": 654}
 SIZE = (480, 640)
@@ -32,17 +33,17 @@ _ETH = fetch.Download("NYUD_MT.tgz", "https://data.vision.ee.ethz.ch/kmaninis/sh
 _DRIVE = fetch.Download.on_drive("NYUD_MT.tgz", "14EAEMXmd3zs2hIMY63UhHPSFPDAkiTzw")
 
 _IDS = {0: 255} | {raw: raw - 1 for raw in range(1, CLASSES + 1)}
-_segmentation = partial(label_files.class_ids, ids=_IDS, expected=f"whole numbers from 0 (void) to {CLASSES}")
-_READERS: dict[tuple[str, str], label_files.Reader] = {
-    ("image", ".jpg"): label_files.encoded(3),
-    ("semseg", ".mat"): _segmentation(label_files.mat("segmentation")),
+_segmentation = partial(readers.class_ids, ids=_IDS, expected=f"whole numbers from 0 (void) to {CLASSES}")
+_READERS: dict[tuple[str, str], readers.Reader] = {
+    ("image", ".jpg"): readers.encoded(3),
+    ("semseg", ".mat"): _segmentation(readers.mat("segmentation")),
     ("semseg", ".png"): _segmentation(pictures.decode_values),
-    ("depth", ".mat"): label_files.floats(label_files.mat("depth"), 1, 0, DEEPEST),
-    ("depth", ".npy"): label_files.floats(label_files.npy, 1, 0, DEEPEST),
-    ("normals", ".jpg"): label_files.encoded(3),
-    ("normals", ".npy"): label_files.floats(label_files.npy, 3, -1.01, 1.01),
-    ("edge", ".png"): label_files.grey,
-    ("edge", ".npy"): label_files.probabilities(label_files.npy),
+    ("depth", ".mat"): readers.floats(readers.mat("depth"), 1, 0, DEEPEST),
+    ("depth", ".npy"): readers.floats(readers.npy, 1, 0, DEEPEST),
+    ("normals", ".jpg"): readers.encoded(3),
+    ("normals", ".npy"): readers.floats(readers.npy, 3, -1.01, 1.01),
+    ("edge", ".png"): readers.grey,
+    ("edge", ".npy"): readers.probabilities(readers.npy),
 }
 
 
@@ -107,7 +108,7 @@ class NyudMt(file_builder.FilesBuilder):
             "edge": file_builder.png_feature(),
         }
 
-    def read_record(self, root: Path) -> Callable[[str], label_files.Reading]:
+    def read_record(self, root: Path) -> Callable[[str], readers.Reading]:
         return partial(_read_record, root, self.builder_config)
 
     def candidates(self, root: Path) -> Callable[[str], Sequence[Path]]:
@@ -115,18 +116,18 @@ class NyudMt(file_builder.FilesBuilder):
         return lambda key: [root / folder / f"{key}{suffix}" for folder, suffix in paths]
 
 
-def _read_record(root: Path, config: NyudConfig, key: str) -> label_files.Reading:
+def _read_record(root: Path, config: NyudConfig, key: str) -> readers.Reading:
     record: dict[str, Any] = {"id": key}
-    sizes: dict[str, label_files.Size] = {}
+    sizes: dict[str, readers.Size] = {}
     problems: list[str] = []
     for feature, (folder, suffix) in config.files.items():
         name = f"{folder}/{key}{suffix}"
-        if (found := label_files.read(root, name, _READERS[feature, suffix], problems)) is not None:
+        if (found := readers.read(root, name, _READERS[feature, suffix], problems)) is not None:
             record[feature], sizes[name] = found
     image = sizes.get(f"images/{key}.jpg")
     for name, size in sizes.items():
         if config.size:
-            label_files.check_size(name, size, config.size, "expected", problems)
+            readers.check_size(name, size, config.size, "expected", problems)
         elif image:
-            label_files.check_size(name, size, image, "the image is", problems)
+            readers.check_size(name, size, image, "the image is", problems)
     return record, problems

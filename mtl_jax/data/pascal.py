@@ -25,7 +25,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mtl_jax.codecs import pictures
-from mtl_jax.data import fetch, file_builder, label_files, pascal_labels, records
+from mtl_jax.data import fetch, file_builder, pascal_labels, records
+from mtl_jax.labels import readers
 from mtl_jax.runtime import messages
 
 COUNTS = {"train": 4998, "val": 5105}
@@ -42,7 +43,7 @@ _FILES = {
     "normals": "normals_distill/{}.png",
     "sal": "sal_distill/{}.png",
 }
-_semseg = label_files.class_ids(
+_semseg = readers.class_ids(
     pictures.decode_values,
     {255: 255} | {i: i for i in range(CLASSES)},
     f"0 (background) to {CLASSES - 1}, and 255 (void)",
@@ -88,30 +89,30 @@ class PascalMt(file_builder.FilesBuilder):
     def extra(self) -> Mapping[str, tfds.features.FeatureConnector]:
         return {records.BOUNDARY: file_builder.png_feature()}
 
-    def read_record(self, root: Path) -> Callable[[str], label_files.Reading]:
+    def read_record(self, root: Path) -> Callable[[str], readers.Reading]:
         return partial(_read_record, root)
 
     def candidates(self, root: Path) -> Callable[[str], Sequence[Path]]:
         return lambda key: [root / name.format(key) for name in _FILES.values()]
 
 
-def _read_record(root: Path, key: str) -> label_files.Reading:
+def _read_record(root: Path, key: str) -> readers.Reading:
     names = {kind: name.format(key) for kind, name in _FILES.items()}
     names["semseg"] = names["voc"] if (root / names["voc"]).is_file() else names["semseg"]
     problems: list[str] = []
-    sizes: dict[str, label_files.Size] = {}
+    sizes: dict[str, readers.Size] = {}
 
-    def read(kind: str, reader: label_files.Reader) -> Any:
+    def read(kind: str, reader: readers.Reader) -> Any:
         """What the reader makes of the file, or None."""
-        found = label_files.read(root, names[kind], reader, problems)
+        found = readers.read(root, names[kind], reader, problems)
         if found is None:
             return None
         sizes[names[kind]] = found[1]
         return found[0]
 
-    record = {"id": key, "image": read("image", label_files.encoded(3))}
+    record = {"id": key, "image": read("image", readers.encoded(3))}
     record["semseg"] = read("semseg", _semseg)
-    record["sal"] = read("sal", label_files.grey)
+    record["sal"] = read("sal", readers.grey)
     size = sizes.get(names["image"], (1, 1))  # a faulty image is a problem already
     parts = read("parts", partial(_human_parts, size))
     context = read("context", _label_map)
@@ -139,24 +140,24 @@ def _read_record(root: Path, key: str) -> label_files.Reading:
     return record, problems
 
 
-def _human_parts(size: label_files.Size, data: bytes) -> tuple[np.ndarray, label_files.Size]:
-    parts = pascal_labels.human_parts(label_files.mat("anno")(data), size)
+def _human_parts(size: readers.Size, data: bytes) -> tuple[np.ndarray, readers.Size]:
+    parts = pascal_labels.human_parts(readers.mat("anno")(data), size)
     return parts, parts.shape[:2]
 
 
-def _label_map(data: bytes) -> tuple[np.ndarray, label_files.Size]:
-    labels = pascal_labels.label_map(label_files.mat("LabelMap")(data))
+def _label_map(data: bytes) -> tuple[np.ndarray, readers.Size]:
+    labels = pascal_labels.label_map(readers.mat("LabelMap")(data))
     return labels, labels.shape[:2]
 
 
-def _colours(data: bytes) -> tuple[np.ndarray, label_files.Size]:
+def _colours(data: bytes) -> tuple[np.ndarray, readers.Size]:
     colours = pictures.decode(data, 3)
     if (colours == colours[..., :1]).all():
         raise ValueError("a grey picture, expected 3 channels")
     return colours, colours.shape[:2]
 
 
-def _same_shape(size: label_files.Size, other: label_files.Size) -> bool:
+def _same_shape(size: readers.Size, other: readers.Size) -> bool:
     """Whether the sizes have the same aspect ratio, but for the rounding of a resize."""
     (height, width), (other_height, other_width) = size, other
     expected = height * other_width / other_height
@@ -172,5 +173,5 @@ def _trusted(normals: np.ndarray, context: np.ndarray) -> np.ndarray:
     height, width = normals.shape[:2]
     labels = cv2.resize(context, (width, height), interpolation=cv2.INTER_NEAREST)
     keep = pascal_labels.normals_mask(labels)
-    label_files.check_unit_length(normals[keep].astype(np.float32) * (2 / 255) - 1)
+    readers.check_unit_length(normals[keep].astype(np.float32) * (2 / 255) - 1)
     return normals * keep[..., None].astype(np.uint8)

@@ -16,8 +16,6 @@ others mean nothing.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import cv2
@@ -25,6 +23,7 @@ import numpy as np
 
 from mtl_jax import tasks as task_table
 from mtl_jax.codecs import pictures
+from mtl_jax.labels import INTERPOLATIONS, Conventions
 
 BOUNDARY = "boundary"  # a record's map of the boundaries that edges are scored against, where those are others
 REBUILD = "Delete the prepared data set and build it again from intact files"
@@ -36,21 +35,6 @@ class CorruptRecordError(ValueError):
     Other records may well be intact, so training can pass over it (`loader.train_batches`, `skip_corrupt`). Takes the
     message alone, because it has to pickle: worker processes send it to the main one.
     """
-
-
-@dataclass(frozen=True)
-class Conventions:
-    """How a family of data sets treats its labels.
-
-    Attributes:
-        resize_labels: labels of another size than the image are resized to it; otherwise they are an error.
-        normals_dtype: what the transforms compute normals in.
-        normals_void: in 8-bit normals the code (0, 0, 0) marks invalid pixels.
-    """
-
-    resize_labels: bool = False
-    normals_dtype: str = "float32"
-    normals_void: bool = False
 
 
 CONVENTIONS = {
@@ -84,15 +68,21 @@ def decode(
     image = array(record, "image", 3, where)
     out: dict[str, Any] = {"id": sample_id, "image": image}
     for name in _labelled(record, tasks, where):
-        label = array(record, name, task_table.get(name).label_channels, where)
+        kind = task_table.get(name).kind
+        label = array(record, name, kind.channels, where)
         if label.shape[:2] != image.shape[:2] and not conventions.resize_labels:
             raise CorruptRecordError(
                 f"{where}: label {name!r} is {_size(label)}, the image {_size(image)}. {REBUILD}, with labels of the "
                 "image's size"
             )
-        label = _canonical(name, label, conventions)
+        try:
+            label = kind.decode(label, conventions)
+        except ValueError as error:
+            raise CorruptRecordError(f"{where}: label {name!r} {error}. {REBUILD}") from error
         if label.shape[:2] != image.shape[:2]:
-            label = _fit(name, label, image)
+            height, width = image.shape[:2]
+            mode = INTERPOLATIONS[kind.fit_interpolation]
+            label = cv2.resize(label, (width, height), interpolation=mode).reshape(height, width, label.shape[2])
         out[name] = label
     return out
 
@@ -142,42 +132,6 @@ def _labelled(record: Mapping[str, Any], tasks: Iterable[str], where: str) -> li
         return list(tasks)
     have = text(record, "labelled", where).split()
     return [name for name in tasks if name in have]
-
-
-def _canonical(name: str, label: np.ndarray, conventions: Conventions) -> np.ndarray:
-    """Stored values to those of the module's docstring."""
-    if label.dtype != np.uint8 or np.issubdtype(np.dtype(task_table.get(name).label_dtype), np.integer):
-        return _values(name, label, conventions)
-    out = cv2.LUT(label, _code_values(name, conventions))  # one pass over the map instead of one for each operation
-    if name == "normals" and conventions.normals_void:
-        out = cv2.copyTo(out, cv2.bitwise_not(cv2.inRange(label, (0, 0, 0), (0, 0, 0))))
-    return out.reshape(label.shape)
-
-
-@cache
-def _code_values(name: str, conventions: Conventions) -> np.ndarray:
-    """What the codes 0..255 of a stored map mean."""
-    return _values(name, np.arange(256, dtype=np.uint8), conventions)
-
-
-def _values(name: str, label: np.ndarray, conventions: Conventions) -> np.ndarray:
-    coded = label.dtype == np.uint8
-    if name == "normals":
-        dtype = np.dtype(conventions.normals_dtype)
-        return label.astype(dtype) * dtype.type(2) / dtype.type(255) - 1 if coded else label.astype(dtype)
-    if name in ("edge", "sal"):
-        value = label.astype(np.float32) / np.float32(255) if coded else label.astype(np.float32)
-        return (value > 0.5).astype(np.float32) if name == "sal" else value
-    if name == "depth":
-        return label.astype(np.float32)
-    return label.astype(np.uint8)
-
-
-def _fit(name: str, label: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """The label at the image's size: normals by cubic interpolation, the others nearest."""
-    height, width = image.shape[:2]
-    mode = cv2.INTER_CUBIC if name == "normals" else cv2.INTER_NEAREST
-    return cv2.resize(label, (width, height), interpolation=mode).reshape(height, width, label.shape[2])
 
 
 def _size(x: np.ndarray) -> str:

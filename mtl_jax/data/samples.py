@@ -45,7 +45,7 @@ class Load:
     def form(self) -> shared_memory.Form:
         """{name: (shape, dtype)} of the image and labels of a sample."""
         rows = [task_table.get(name) for name in self.tasks]
-        labels = {row.name: ((*self.size, row.label_channels), row.label_dtype) for row in rows}
+        labels = {row.name: ((*self.size, row.kind.channels), row.kind.dtype) for row in rows}
         return {"image": ((*self.size, 3), "uint8"), **labels}
 
     def completed(self, sample: transforms.Sample) -> transforms.Sample:

@@ -18,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mtl_jax.data.label_files import Reading
+from mtl_jax.labels.readers import Reading
 from mtl_jax.runtime import workers
 
 CHUNK = 16  # images; also what an interruption costs each worker process at most

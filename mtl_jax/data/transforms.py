@@ -15,13 +15,12 @@ import numpy as np
 
 from mtl_jax import tasks
 from mtl_jax.images import MEAN, STD
+from mtl_jax.labels import INTERPOLATIONS, LabelKind
 
 Sample = dict[str, np.ndarray]
 
-_NORM_EPS = np.finfo(np.float32).eps  # shortens the faint vectors cubic resampling leaves around invalid regions
 BORDERS = ("zero", "ignore")
 _NORMALISED = ((np.arange(256, dtype=np.float32)[:, None] / np.float32(255) - MEAN) / STD)[None]  # by grey level
-_CV2_MODES = {"nearest": cv2.INTER_NEAREST, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 
 
 @dataclass(frozen=True)
@@ -92,11 +91,9 @@ def draw(recipe: str | Recipe, rng: np.random.Generator) -> Draw:
 
 
 def flip(sample: Mapping[str, np.ndarray]) -> Sample:
-    """Mirrors every map left to right and negates the normals' x."""
+    """Mirrors every map left to right, and with it the values of labels that have a direction."""
     out = {name: cv2.flip(x, 1).reshape(x.shape) for name, x in sample.items()}
-    if "normals" in out:
-        out["normals"][..., 0] *= -1
-    return out
+    return {name: _kind(name).flip(x) if name in tasks.TASKS else x for name, x in out.items()}
 
 
 def scale_and_rotate(
@@ -122,9 +119,9 @@ def scale_and_rotate(
             out[name] = x
             continue
         height, width = x.shape[:2]
-        if name == "normals":
-            x = _rotate_in_plane(x, angle)
-        fill = tasks.IGNORE if border == "ignore" and _is_class_map(name) else 0
+        fill = 0.0
+        if name in tasks.TASKS:
+            x, fill = _kind(name).rotate(x, angle), _kind(name).outside(border)
         warped = cv2.warpAffine(
             _resampled_type(name, x, recipe),
             cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale),
@@ -134,8 +131,8 @@ def scale_and_rotate(
             borderValue=(fill,) * 4,
         )
         out[name] = warped.reshape(x.shape)
-    if "depth" in out and recipe.depth_over_scale:
-        out["depth"] = (out["depth"] / scale).astype(out["depth"].dtype)
+    if recipe.depth_over_scale:
+        out |= {name: (x / scale).astype(x.dtype) for name, x in out.items() if _is_distance(name)}
     return out
 
 
@@ -151,13 +148,13 @@ def resize(sample: Mapping[str, np.ndarray], size: tuple[int, int], recipe: str 
         if x.shape[:2] != (height, width):
             resized = cv2.resize(_resampled_type(name, x, recipe), (width, height), interpolation=_mode(name, recipe))
             x = resized.reshape(height, width, x.shape[2])
-        out[name] = _unit_length(x) if name == "normals" else x
+        out[name] = _kind(name).resampled(x) if name in tasks.TASKS else x
     return out
 
 
 def ignore_regions(sample: Mapping[str, np.ndarray]) -> Sample:
-    """Marks with 255 what holds no label: zero normals, zero depth, and human parts where the image has none."""
-    return {name: _IGNORED[name](x) if name in _IGNORED else x for name, x in sample.items()}
+    """Writes 255 where a label has no value: zero normals, zero depth, and human parts where the image has none."""
+    return {name: _kind(name).mark_ignored(x) if name in tasks.TASKS else x for name, x in sample.items()}
 
 
 def as_bytes(image: np.ndarray) -> np.ndarray:
@@ -223,55 +220,27 @@ def _each(sample: Mapping[str, np.ndarray], transform: Callable[[Sample], Sample
 def _finish(maps: Sample, recipe: Recipe, size: tuple[int, int], normalised: bool) -> Sample:
     image = normalise_image if normalised else as_bytes
     return {
-        name: image(x) if name == "image" else x.astype(tasks.get(name).label_dtype, copy=False)
+        name: image(x) if name == "image" else x.astype(_kind(name).dtype, copy=False)
         for name, x in ignore_regions(resize(maps, size, recipe)).items()
     }
 
 
+def _kind(name: str) -> LabelKind:
+    return tasks.get(name).kind
+
+
+def _is_distance(name: str) -> bool:
+    return name in tasks.TASKS and _kind(name).distance
+
+
 def _mode(name: str, recipe: Recipe) -> int:
     if name == "image":
-        return _CV2_MODES["cubic"]
-    return _CV2_MODES[recipe.depth_interpolation if name == "depth" else tasks.get(name).label_interpolation]
+        return INTERPOLATIONS["cubic"]
+    return INTERPOLATIONS[recipe.depth_interpolation if _is_distance(name) else _kind(name).label_interpolation]
 
 
 def _resampled_type(name: str, x: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """float32 instead of integers, between which interpolation would round; the nearest value is right in any type."""
+    """Returns float32 in place of integers that are interpolated, which would be rounded."""
     if np.issubdtype(x.dtype, np.floating) or _mode(name, recipe) == cv2.INTER_NEAREST:
         return x
     return x.astype(np.float32)
-
-
-def _is_class_map(name: str) -> bool:
-    return name in tasks.TASKS and np.issubdtype(np.dtype(tasks.get(name).label_dtype), np.integer)
-
-
-def _rotate_in_plane(normals: np.ndarray, angle: float) -> np.ndarray:
-    """Turns (x, y) as the image turns; right for normals whose x points right and y down."""
-    cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
-    return cv2.transform(normals, np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]]))
-
-
-def _unit_length(normals: np.ndarray) -> np.ndarray:
-    normals = normals.astype(np.float32, copy=False)
-    squared = cv2.transform(cv2.multiply(normals, normals), np.ones((1, 3), np.float32))
-    norm = cv2.sqrt(squared) + _NORM_EPS
-    return cv2.divide(normals, cv2.merge((norm, norm, norm)))
-
-
-def _ignore_zero(x: np.ndarray) -> np.ndarray:
-    """255 in all channels where all are zero."""
-    zero = cv2.inRange(x, (0,) * 4, (0,) * 4)
-    return cv2.copyTo(x, cv2.bitwise_not(zero), np.full_like(x, tasks.IGNORE)).reshape(x.shape)
-
-
-def _ignore_human_parts(x: np.ndarray) -> np.ndarray:
-    if np.any((x != 0) & (x != tasks.IGNORE)):
-        return x
-    return np.full_like(x, tasks.IGNORE)
-
-
-_IGNORED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "normals": _ignore_zero,
-    "depth": _ignore_zero,
-    "human_parts": _ignore_human_parts,
-}

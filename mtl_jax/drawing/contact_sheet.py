@@ -4,7 +4,7 @@ A sample is a mapping with `id`, `image` (RGB uint8 `[H, W, 3]`), a label `[H, W
 canonical (`mtl_jax.data.records`) or transformed (`mtl_jax.data.transforms`), and maybe a `note`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -13,16 +13,14 @@ import numpy as np
 from mtl_jax import tasks as task_table
 from mtl_jax.data import records, transforms
 from mtl_jax.drawing import panels
-from mtl_jax.drawing.panels import CAPTION, MARGIN, labelled_pixels
+from mtl_jax.drawing.canvas import CAPTION, MARGIN, Cell, caption, grid, text_width
+from mtl_jax.labels.kind import percent, resize
 from mtl_jax.tasks import IGNORE
 
-ALPHA = 0.5  # of class colours and tints over the image
 NARROWEST = 230  # pixels of a column: less would make captions illegible
 WIDEST = 1.5  # width of a picture relative to the height of rows; panoramas become lower
-EDGE, TINT, BOUNDARY = (255, 0, 80), (255, 170, 0), (255, 255, 255)
 STRIPES = (105, 165)  # grey levels of the hatching where there is no label
 SWATCH = 14
-_LISTED = 9  # class ids spelled out in a caption
 
 
 def spread(length: int, count: int, start: int | None = None) -> list[int]:
@@ -106,64 +104,14 @@ def overlay(task: str, image: np.ndarray, label: Any) -> np.ndarray:
     Returns:
         RGB uint8 `[H, W, 3]`.
     """
+    kind = task_table.get(task).kind
     height, width = image.shape[:2]
     picture = hatching(height, width)
-    if label is None or not labelled_pixels(task, label).any():
+    if label is None or not kind.labelled(np.asarray(label)).any():
         _stamp(picture, "unlabelled")
         return picture
-    label = np.asarray(label)
-    small = _resized(label.astype(np.float32), height, width, cv2.INTER_NEAREST)
-    valid = labelled_pixels(task, small)
-    if task_table.get(task).activation == "sigmoid" and height < label.shape[0]:
-        # A line one pixel wide would become dots if only every n-th pixel were looked at.
-        share = _resized(((label != IGNORE) & (label >= 0.5)).astype(np.float32), height, width, cv2.INTER_AREA)
-        small = np.where(valid[..., None], share >= 0.25, IGNORE)
-    return np.where(valid[..., None], OVERLAYS[task](task, image, small), picture)
-
-
-def _blend(image: np.ndarray, color: Any) -> np.ndarray:
-    return np.round((1 - ALPHA) * image + ALPHA * np.asarray(color)).astype(np.uint8)
-
-
-def _classes(task: str, image: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Colours at half strength, a white line between two classes."""
-    drawn = _blend(image, panels.colorize(task, label, label=True))
-    drawn[_boundary(label[..., 0])] = BOUNDARY
-    return drawn
-
-
-def _tint(task: str, image: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Foreground in colour with a line around it, the rest darker."""
-    inside = label[..., 0] >= 0.5
-    drawn = np.where(inside[..., None], _blend(image, TINT), _blend(image, (0, 0, 0)))
-    drawn[_boundary(inside)] = BOUNDARY
-    return drawn
-
-
-def _lines(task: str, image: np.ndarray, label: np.ndarray) -> np.ndarray:
-    return np.where(label >= 0.5, np.array(EDGE, np.uint8), _blend(image, (255, 255, 255)))
-
-
-def _opaque(task: str, image: np.ndarray, label: np.ndarray) -> np.ndarray:
-    return panels.colorize(task, label, label=True)
-
-
-OVERLAYS: dict[str, Callable[[str, np.ndarray, np.ndarray], np.ndarray]] = {
-    "semseg": _classes,
-    "human_parts": _classes,
-    "sal": _tint,
-    "normals": _opaque,
-    "edge": _lines,
-    "depth": _opaque,
-}
-
-
-def _boundary(plane: np.ndarray) -> np.ndarray:
-    """Pixels whose right or lower neighbour has another value."""
-    differs = np.zeros(plane.shape, bool)
-    differs[:, :-1] |= plane[:, 1:] != plane[:, :-1]
-    differs[:-1] |= plane[1:] != plane[:-1]
-    return differs
+    small = kind.shrink(np.asarray(label), height, width)
+    return np.where(kind.labelled(small)[..., None], kind.overlay(image, small), picture)
 
 
 def describe(task: str, label: Any) -> tuple[str, str]:
@@ -175,45 +123,11 @@ def describe(task: str, label: Any) -> tuple[str, str]:
     """
     if label is None:
         return f"{task}: no label", ""
-    label = np.asarray(label)
-    valid = labelled_pixels(task, label)
+    kind, label = task_table.get(task).kind, np.asarray(label)
+    valid = kind.labelled(label)
     if not valid.any():
         return f"{task}: every pixel ignored", ""
-    return f"{task}: {_percent(valid.mean())} valid", DETAILS[task_table.get(task).activation](label[valid])
-
-
-def _class_ids(values: np.ndarray) -> str:
-    ids = [int(value) for value in np.unique(values)]
-    more = f" +{len(ids) - _LISTED}" if len(ids) > _LISTED else ""
-    return ("classes " if len(ids) > 1 else "class ") + " ".join(map(str, ids[:_LISTED])) + more
-
-
-def _positives(values: np.ndarray) -> str:
-    return f"{_percent((values >= 0.5).mean())} positive"
-
-
-def _mean_vector(values: np.ndarray) -> str:
-    return "mean " + ", ".join(f"{axis} {v:+.2f}" for axis, v in zip("xyz", values.mean(axis=0), strict=True))
-
-
-def _range(values: np.ndarray) -> str:
-    return f"{values.min():.2f} to {values.max():.2f} m"
-
-
-DETAILS: dict[str, Callable[[np.ndarray], str]] = {
-    "argmax": _class_ids,
-    "sigmoid": _positives,
-    "unit_vector": _mean_vector,
-    "identity": _range,
-}
-
-
-def _percent(share: float) -> str:
-    """In whole percent, but neither 0 nor 100 unless it is."""
-    percent = 100 * float(share)
-    if 0 < percent < 1 or 99 < percent < 100:
-        return f"{min(max(percent, 0.1), 99.9):.1f} %"
-    return f"{percent:.0f} %"
+    return f"{task}: {percent(valid.mean())} valid", kind.summarise(label[valid])
 
 
 def sheet(
@@ -238,7 +152,10 @@ def sheet(
         ValueError: no sample, an image that is not RGB uint8, or no such task.
     """
     tasks = task_table.ordered(tasks)
-    rows, present = [], {task: np.zeros(0, np.int64) for task in tasks if _has_classes(task)}
+    rows, present = (
+        [],
+        {task: np.zeros(0, np.int64) for task in tasks if task_table.get(task).kind.has_classes},
+    )
     for sample in samples:  # one after the other: at their original size they need not fit into memory together
         rows.append(_row(sample, tasks, height))
         for task in present:
@@ -246,34 +163,23 @@ def sheet(
                 present[task] = np.union1d(present[task], np.asarray(sample[task]).astype(np.int64))
     if not rows:
         raise ValueError("a contact sheet needs at least one sample")
-    column = max(NARROWEST, *(picture.shape[1] for row in rows for _, _, picture in row))
-    width = MARGIN + (1 + len(tasks)) * (column + MARGIN)
-    strips = [np.full((MARGIN, width, 3), 255, np.uint8)]
-    for row in rows:
-        top = 2 * CAPTION
-        strip = np.full((top + row[0][2].shape[0] + MARGIN, width, 3), 255, np.uint8)
-        for i, (title, detail, picture) in enumerate(row):
-            x = MARGIN + i * (column + MARGIN)
-            panels.caption(strip[:CAPTION, x : x + column], title)
-            panels.caption(strip[CAPTION:top, x : x + column], detail)
-            strip[top : top + picture.shape[0], x : x + picture.shape[1]] = picture
-        strips.append(strip)
-    return np.concatenate([*strips, legend(tasks, present, width, names or {})])
+    picture = grid(rows, narrowest=NARROWEST)
+    return np.concatenate([picture, legend(tasks, present, picture.shape[1], names or {})])
 
 
-def _row(sample: Mapping[str, Any], tasks: Sequence[str], height: int) -> list[tuple[str, str, np.ndarray]]:
-    """(title, detail, picture) of the image and of every task."""
+def _row(sample: Mapping[str, Any], tasks: Sequence[str], height: int) -> list[Cell]:
+    """Returns the cells of a sample: its image, then the label of every task."""
     image = np.asarray(sample["image"])
     if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
         raise ValueError(f"the image of {sample['id']!r} must be RGB uint8 [H, W, 3]; got {image.dtype} {image.shape}")
     detail = ", ".join(filter(None, (f"{image.shape[0]}x{image.shape[1]}", sample.get("note"))))
     scale = min(height / image.shape[0], WIDEST * height / image.shape[1])
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    image = _resized(image, height, width, cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    cells = [(str(sample["id"]), detail, image)]
+    image = resize(image, height, width, cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    cells = [Cell((str(sample["id"]), detail), image)]
     for task in tasks:
         label = sample.get(task)
-        cells.append((*describe(task, label), overlay(task, image, label)))
+        cells.append(Cell(describe(task, label), overlay(task, image, label)))
     return cells
 
 
@@ -299,17 +205,12 @@ def legend(
             color = panels.colorize(task, np.full((SWATCH, SWATCH, 1), value), label=True)
             entries.append((color, f"{value} {listed[value]}" if value < len(listed) else str(value)))
         lines.append(entries)
-    lines += [[(None, _MEANING[task])] for task in tasks if task in _MEANING]
+    meanings = {task: task_table.get(task).kind.legend for task in tasks}
+    lines += [[(None, f"{task}: {meaning}")] for task, meaning in meanings.items() if meaning]
     strips = [np.full((MARGIN, width, 3), 255, np.uint8)]
     for line in lines:
         strips.extend(_wrapped(line, width))
     return np.concatenate(strips)
-
-
-_MEANING = {
-    "normals": "normals: x red, y green, z blue, from dark (-1) to bright (+1)",
-    "depth": "depth: from near (dark) to far (bright), every map over its own range",
-}
 
 
 def _wrapped(entries: Sequence[Entry], width: int) -> list[np.ndarray]:
@@ -317,32 +218,23 @@ def _wrapped(entries: Sequence[Entry], width: int) -> list[np.ndarray]:
     strips: list[np.ndarray] = []
     x = width
     for swatch, text in entries:
-        needed = panels.text_width(text) + (0 if swatch is None else SWATCH + 4)
+        needed = text_width(text) + (0 if swatch is None else SWATCH + 4)
         if x + needed + MARGIN > width:
             strips.append(np.full((CAPTION, width, 3), 255, np.uint8))
             x = MARGIN
         if swatch is not None:
             strips[-1][3 : 3 + SWATCH, x : x + SWATCH] = swatch
             x, needed = x + SWATCH + 4, needed - SWATCH - 4
-        panels.caption(strips[-1][:, x : min(x + needed, width)], text)
+        caption(strips[-1][:, x : min(x + needed, width)], text)
         x += needed + 2 * MARGIN
     return strips
-
-
-def _has_classes(task: str) -> bool:
-    return task_table.get(task).activation == "argmax"
-
-
-def _resized(array: np.ndarray, height: int, width: int, interpolation: int) -> np.ndarray:
-    resized = cv2.resize(np.ascontiguousarray(array), (width, height), interpolation=interpolation)
-    return resized.reshape(height, width, array.shape[2])  # OpenCV drops a last axis of length 1
 
 
 def _stamp(picture: np.ndarray, text: str) -> None:
     """A white field with the text in the middle of the picture, if it is large enough."""
     height, width = picture.shape[:2]
-    needed = panels.text_width(text)
+    needed = text_width(text)
     y, x = (height - CAPTION) // 2, (width - needed) // 2
     if y >= 0 and x >= MARGIN:
         picture[y : y + CAPTION, x - MARGIN : x + needed + MARGIN] = 255
-        panels.caption(picture[y : y + CAPTION, x : x + needed], text)
+        caption(picture[y : y + CAPTION, x : x + needed], text)

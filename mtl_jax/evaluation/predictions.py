@@ -1,60 +1,31 @@
 """From logits to predictions, to files and back.
 
-The forms of a prediction, with the batch axis on the device and without it for a single image on the host:
+The kind of a task's labels (`mtl_jax.labels`) says what a prediction is; it has a batch axis on the device and none for
+a single image on the host:
 
-* class map: int32 `[B, H, W]` (activation "argmax");
-* map in 0..255: `[B, H, W, 1]` ("sigmoid");
-* unit vectors mapped to 0..255: `[B, H, W, 3]` ("unit_vector");
-* plain values, metres for depth: `[B, H, W, 1]` ("identity").
+* class map: int32 `[B, H, W]`;
+* probability of the foreground as a map in 0..255: `[B, H, W, 1]`;
+* unit vectors mapped to 0..255: `[B, H, W, 3]`;
+* real values, metres for depth: `[B, H, W, 1]`.
 """
 
-import io
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.io
 
 from mtl_jax import tasks as task_table
-from mtl_jax.codecs import pictures
-from mtl_jax.data import label_files
+from mtl_jax.labels import INTERPOLATIONS
+from mtl_jax.labels.kind import resize
 from mtl_jax.runtime import atomic_files, messages
 
 OWNER = "predictions.json"  # in a folder of saved predictions: whose they are
-_RGB = 2  # in a PNG's header
 _logger = logging.getLogger(__name__)
-INTERPOLATIONS = {"nearest": cv2.INTER_NEAREST, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
-
-
-def _argmax(logits: jax.Array) -> jax.Array:
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-
-
-def _sigmoid(logits: jax.Array) -> jax.Array:
-    return 255 * jax.nn.sigmoid(logits)
-
-
-def _unit_vector(logits: jax.Array) -> jax.Array:
-    norm = jnp.sqrt((logits * logits).sum(axis=-1, keepdims=True))
-    return 255 * (logits / jnp.maximum(norm, 1e-12) + 1) / 2
-
-
-def _identity(logits: jax.Array) -> jax.Array:
-    return logits
-
-
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "argmax": _argmax,
-    "sigmoid": _sigmoid,
-    "unit_vector": _unit_vector,
-    "identity": _identity,
-}
 
 
 def postprocess(outputs: Mapping[str, jax.Array], tasks: Iterable[str]) -> dict[str, jax.Array]:
@@ -70,7 +41,7 @@ def postprocess(outputs: Mapping[str, jax.Array], tasks: Iterable[str]) -> dict[
     for name in tasks:
         logits = outputs[name]
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-        predictions[name] = ACTIVATIONS[task_table.get(name).activation](logits)
+        predictions[name] = task_table.get(name).kind.activate(logits)
     return predictions
 
 
@@ -79,18 +50,13 @@ def resize_prediction(task: str, prediction: Any, size: tuple[int, int]) -> np.n
     array = np.asarray(prediction)
     if array.ndim not in (2, 3):
         raise ValueError(f"{task}: expected one image, [H, W] or [H, W, C]; got the shape {array.shape}")
-    interpolation = INTERPOLATIONS[task_table.get(task).prediction_interpolation]
-    height, width = size
-    resized = cv2.resize(np.ascontiguousarray(array), (int(width), int(height)), interpolation=interpolation)
-    return resized.reshape(int(height), int(width), *array.shape[2:])  # OpenCV drops a last axis of length 1
+    interpolation = INTERPOLATIONS[task_table.get(task).kind.prediction_interpolation]
+    return resize(array, int(size[0]), int(size[1]), interpolation)
 
 
 def quantise(task: str, array: Any) -> np.ndarray:
     """The prediction as it is stored: truncated to uint8, not rounded; plain values (depth) as float32."""
-    array = np.asarray(array)
-    if _is_plain(task):
-        return array.astype(np.float32)
-    return np.clip(array, 0, 255).astype(np.uint8)
+    return task_table.get(task).kind.quantise(np.asarray(array))
 
 
 def file_path(directory: str | Path, task: str, image_id: str) -> Path:
@@ -108,17 +74,10 @@ def save(task: str, array: Any, path: str | Path) -> Path:
         array: `[H, W]` or `[H, W, C]`.
         path: without suffix, see `file_path`; missing folders are made.
     """
-    array = quantise(task, array)
-    if array.ndim == 3 and array.shape[-1] == 1:
-        array = array[..., 0]
     target = _with_suffix(task, path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    if _is_plain(task):
-        content = io.BytesIO()
-        scipy.io.savemat(content, {task: array})
-        return atomic_files.write(target, content.getvalue())
-    png = cv2.imencode(".png", array[..., ::-1] if array.ndim == 3 else array)[1]  # OpenCV writes BGR
-    return atomic_files.write(target, png.tobytes())
+    content = task_table.get(task).kind.encode_prediction(quantise(task, array), task)
+    return atomic_files.write(target, content)
 
 
 def save_all(
@@ -152,39 +111,17 @@ def load(task: str, path: str | Path, size: tuple[int, int] | None = None, class
         ValueError: the file is damaged, or holds no prediction of this task: another size, number of channels or type,
             ids that are no class, values that are not finite. The message names the file.
     """
-    row, target = task_table.get(task), _with_suffix(task, path)
+    kind, target = task_table.get(task).kind, _with_suffix(task, path)
     if not target.exists():
         raise FileNotFoundError(f"no prediction of task {task!r} at {target}")
     try:
-        array = _plain_values(target, task) if _is_plain(task) else _image(target, row)
+        array = kind.decode_prediction(target.read_bytes(), task)
         if size is not None and array.shape[:2] != tuple(size):
-            found, wanted = messages.size_text((array.shape[0], array.shape[1])), messages.size_text(size)
-            raise ValueError(f"size {found}, the image is {wanted}: store predictions at that size")
-        if classes is not None and row.activation == "argmax" and array.max(initial=0) >= classes:
-            raise ValueError(f"class id {array.max()}, expected 0 to {classes - 1}")
+            given, wanted = messages.size_text((array.shape[0], array.shape[1])), messages.size_text(size)
+            raise ValueError(f"size {given}, the image is {wanted}: store predictions at that size")
+        kind.check_prediction(array, classes)
     except ValueError as error:
         raise ValueError(f"{target}: {error}") from error
-    return array[..., 0] if row.activation == "argmax" else array
-
-
-def _plain_values(path: Path, key: str) -> np.ndarray:
-    array = label_files.mat(key)(path.read_bytes())
-    if array.dtype.kind not in "fiu" or array.ndim != 2 or not array.size:
-        raise ValueError(f"{key} is {array.dtype} with the shape {array.shape}, expected numbers [H, W]")
-    if bad := int((~np.isfinite(array)).sum()):
-        raise ValueError(f"{bad} values are NaN or infinite")
-    return array.astype(np.float32)[..., None]
-
-
-def _image(path: Path, row: task_table.Task) -> np.ndarray:
-    data, channels = path.read_bytes(), row.label_channels
-    class_map = row.activation == "argmax"
-    array = pictures.decode_values(data) if class_map else pictures.decode(data, channels)
-    bits, colour = data[24], data[25]  # of the PNG's header; OpenCV makes colours of greys, and 8 bits of 16
-    if not data.startswith(pictures.PNG) or bits > 8 or (channels == 3 and colour != _RGB):
-        raise ValueError(f"expected a PNG of 8 bits with {channels} channel(s)")
-    if not class_map and pictures.has_palette(data):
-        raise ValueError("a PNG with a palette, expected greys")
     return array
 
 
@@ -250,14 +187,10 @@ def claim(directory: str | Path, owner: Mapping[str, str], note: str) -> None:
     atomic_files.write_json(path, {"from": note, **owner})
 
 
-def _is_plain(task: str) -> bool:
-    return task_table.get(task).activation == "identity"
-
-
 def _with_suffix(task: str, path: str | Path) -> Path:
     path = Path(path)
     return path.with_name(path.name + _suffix(task))  # an ID may contain a dot
 
 
 def _suffix(task: str) -> str:
-    return ".mat" if _is_plain(task) else ".png"
+    return task_table.get(task).kind.suffix

@@ -34,13 +34,6 @@ from mtl_jax.runtime import atomic_files
 from mtl_jax.train import restore
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-# What the numbers of a prediction are, by the activation of its task.
-MEANINGS = {
-    "argmax": "id of the class, from 0",
-    "sigmoid": "probability p as 255 p",
-    "unit_vector": "unit vector v as 255 (v + 1) / 2",
-    "identity": "value in the unit of the labels, metres for depth",
-}
 
 
 def export_run(
@@ -109,10 +102,8 @@ def describe(config: Config, step: int, program: jax_export.Exported) -> dict[st
     outputs = jax.tree.unflatten(program.out_tree, program.out_avals)
     described = {task: _form(outputs[task]) for task in main_tasks(config)}
     for task, classes in num_channels(config, main_tasks(config)).items():
-        activation = task_table.get(task).activation
-        described[task]["meaning"] = MEANINGS[activation]
-        if activation == "argmax":
-            described[task] |= {"classes": classes, "class_names": config.data.class_names.get(task)}
+        names = config.data.class_names.get(task)
+        described[task] |= task_table.get(task).kind.describe_prediction(classes, names)
     return {
         "input": _form(images) | {"meaning": "RGB images, resized to this height and width"},
         "outputs": described,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mtl_jax import experiment, images, models
 from mtl_jax import tasks as task_table
 from mtl_jax.config import Config, all_tasks, aux_tasks, main_tasks, num_channels
+from mtl_jax.labels import ClassIds, Foreground, LabelKind, RealValues, UnitVectors
 from parity.reference import metrics, run
 from parity.reference.losses import Objective
 from parity.reference.train_step import make_step
@@ -146,7 +147,7 @@ class Predictor(nn.Module):
     def __init__(self, network: nn.Module, tasks: tuple[str, ...]):
         super().__init__()
         self.network = network
-        self.activations = {task: _ACTIVATIONS[task_table.get(task).activation] for task in tasks}
+        self.activations = {task: _ACTIVATIONS[type(task_table.get(task).kind)] for task in tasks}
         for name, value in {"mean": images.MEAN, "std": images.STD}.items():
             self.register_buffer(name, torch.from_numpy(value.reshape(3, 1, 1)), persistent=False)
 
@@ -157,12 +158,12 @@ class Predictor(nn.Module):
         }
 
 
-# {activation: logits `[B, H, W, C]` to predictions}
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "argmax": lambda logits: logits.argmax(dim=-1).int(),
-    "sigmoid": lambda logits: 255 * logits.sigmoid(),
-    "unit_vector": lambda logits: 255 * (nn.functional.normalize(logits, dim=-1) + 1) / 2,
-    "identity": lambda logits: logits,
+# {kind of label: logits `[B, H, W, C]` to predictions}
+_ACTIVATIONS: dict[type[LabelKind], Callable[[Tensor], Tensor]] = {
+    ClassIds: lambda logits: logits.argmax(dim=-1).int(),
+    Foreground: lambda logits: 255 * logits.sigmoid(),
+    UnitVectors: lambda logits: 255 * (nn.functional.normalize(logits, dim=-1) + 1) / 2,
+    RealValues: lambda logits: logits,
 }
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mtl_jax.data import description
-from mtl_jax.data.description import Label
+from mtl_jax.labels import LabelFiles
 
 LEAST = """
 image_size = [48, 64]
@@ -41,7 +41,7 @@ def test_defaults(tmp_path):
     assert found.image_size == (48, 64)
     assert found.images == "images"
     assert found.splits == {"train": "splits/train.txt", "val": "splits/val.txt"}
-    assert found.labels == {"depth": Label("depth")}
+    assert found.labels == {"depth": LabelFiles("depth")}
     assert found.class_names == {}
 
 
@@ -49,8 +49,8 @@ def test_everything(tmp_path):
     found = read(tmp_path, EVERYTHING)
     assert (found.name, found.images, found.splits["val"]) == ("kitchen-2", "rgb", "lists/b.txt")
     assert list(found.labels) == ["semseg", "human_parts", "depth"]  # in the order of the task table
-    assert found.labels["depth"] == Label("d", ".npy", unit=0.0002)
-    assert found.labels["semseg"] == Label("semseg", classes=("floor", "wall", "cup"), first_id=1, ignore=(0, 255))
+    assert found.labels["depth"] == LabelFiles("d", ".npy", unit=0.0002)
+    assert found.labels["semseg"] == LabelFiles("semseg", classes=("floor", "wall", "cup"), first_id=1, ignore=(0, 255))
     assert found.class_names == {"semseg": ("floor", "wall", "cup"), "human_parts": ("0", "1", "2", "3")}
 
 

@@ -117,8 +117,8 @@ def test_missing_labels_are_ignored():
     for got in (batch, *val(**kwargs)):
         for name in PASCAL:
             row = tasks.get(name)
-            assert got[name].shape == (5, H, W, row.label_channels)
-            assert got[name].dtype == row.label_dtype
+            assert got[name].shape == (5, H, W, row.kind.channels)
+            assert got[name].dtype == row.kind.dtype
             lacking = (got[name] == tasks.IGNORE).all(axis=(1, 2, 3))
             np.testing.assert_array_equal(lacking, got["index"] % 5 == PASCAL.index(name))
 

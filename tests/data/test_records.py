@@ -258,3 +258,10 @@ def test_batches_of_a_prepared_data_set(builder):
     for i in range(2):
         want = records.decode(source[i], ("depth",))["depth"]
         np.testing.assert_array_equal(only["depth"][i], np.where(want == 0, 255, want))
+
+
+@pytest.mark.parametrize("value", [0.7, -1, 256])
+def test_class_ids_that_are_none_are_not_cut_to_bytes(value):
+    record = stored() | {"semseg": np.full((H, W, 1), value)}
+    with pytest.raises(records.CorruptRecordError, match="label 'semseg' holds .*, expected class ids, whole numbers"):
+        records.decode(record, ("semseg",))

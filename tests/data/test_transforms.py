@@ -143,8 +143,8 @@ def test_validation():
     got = transforms.val_transform({"id": "x", **maps}, (H, W))
     assert set(got) == {"image", *tasks.TASKS}
     for name in tasks.TASKS:
-        assert got[name].dtype == tasks.get(name).label_dtype
-        assert got[name].shape == (H, W, tasks.get(name).label_channels)
+        assert got[name].dtype == tasks.get(name).kind.dtype
+        assert got[name].shape == (H, W, tasks.get(name).kind.channels)
     for name in ("semseg", "human_parts", "sal", "edge"):
         np.testing.assert_array_equal(got[name], maps[name])
     np.testing.assert_array_equal(got["depth"], np.where(maps["depth"] == 0, 255, maps["depth"]))

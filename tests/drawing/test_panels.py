@@ -2,6 +2,9 @@ import numpy as np
 import pytest
 
 from mtl_jax.drawing import panels
+from mtl_jax.drawing.canvas import CAPTION, MARGIN
+from mtl_jax.labels import colors
+from mtl_jax.labels.foreground import UNLABELLED
 from mtl_jax.tasks import TASKS
 
 H, W = 12, 60
@@ -31,8 +34,8 @@ def arrays():
 
 
 def test_class_colors_are_those_of_voc():
-    colors = panels.class_colors()
-    assert colors[[0, 1, 2, 3, 15, 20]].tolist() == [
+    palette = colors.voc_palette()
+    assert palette[[0, 1, 2, 3, 15, 20]].tolist() == [
         [0, 0, 0],
         [128, 0, 0],
         [0, 128, 0],
@@ -40,9 +43,9 @@ def test_class_colors_are_those_of_voc():
         [192, 128, 128],
         [0, 64, 128],
     ]
-    assert colors[255].tolist() == [255, 255, 255]
-    assert len(np.unique(colors[:40], axis=0)) == 40
-    assert len(np.unique(panels.part_colors()[:7], axis=0)) == 7
+    assert palette[255].tolist() == [255, 255, 255]
+    assert len(np.unique(palette[:40], axis=0)) == 40
+    assert len(np.unique(colors.parts_palette()[:7], axis=0)) == 7
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -69,7 +72,7 @@ def test_ignored_pixels():
     assert not panels.colorize("depth", np.full((2, 2, 1), 255.0), label=True).any()
     for task in ("sal", "edge"):
         drawn = panels.colorize(task, np.array([[[0.0], [1.0], [255.0]]]), label=True)
-        assert drawn[0].tolist() == [[0] * 3, [255] * 3, [panels.UNLABELLED] * 3]
+        assert drawn[0].tolist() == [[0] * 3, [255] * 3, [UNLABELLED] * 3]
         assert panels.colorize(task, np.array([[[255.0]]])).tolist() == [[[255] * 3]]  # a prediction
 
 
@@ -86,7 +89,7 @@ def test_panel_for_any_tasks():
     prediction, label = arrays()
     image = np.full((H, W, 3), 7, np.uint8)
     whole = panels.panel(image, prediction, label)
-    margin, caption = panels.MARGIN, panels.CAPTION
+    margin, caption = MARGIN, CAPTION
     assert whole.dtype == np.uint8
     assert whole.shape == (margin + 2 * (caption + H + margin), margin + 7 * (W + margin), 3)
     np.testing.assert_array_equal(whole[margin + caption : margin + caption + H, margin : margin + W], image)
@@ -109,10 +112,10 @@ def test_panel_resizes_predictions_and_shares_the_depth_range():
     label = np.full((H, W, 1), 4.0)
     label[0] = 255
     got = panels.panel(image, {"depth": depth}, {"depth": label})
-    y, x = panels.MARGIN + panels.CAPTION, 2 * panels.MARGIN + W
+    y, x = MARGIN + CAPTION, 2 * MARGIN + W
     low, high = panels.colorize("depth", np.array([[2.0, 4.0]]))[0]
     assert (got[y : y + H, x : x + W] == low).all()
-    below = got[y + H + panels.MARGIN + panels.CAPTION :][:H, x : x + W]
+    below = got[y + H + MARGIN + CAPTION :][:H, x : x + W]
     assert (below[1:] == high).all()
     assert not below[0].any()
 

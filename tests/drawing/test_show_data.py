@@ -8,7 +8,9 @@ import pytest
 
 from mtl_jax.data import datasets, transforms
 from mtl_jax.drawing import contact_sheet, panels
-from mtl_jax.drawing.panels import CAPTION, MARGIN
+from mtl_jax.drawing.canvas import CAPTION, MARGIN
+from mtl_jax.labels import colors
+from mtl_jax.labels.foreground import LINE
 from mtl_jax.tasks import TASKS
 from tests.marks import slow
 
@@ -64,12 +66,12 @@ def test_colors_of_overlays():
     label = np.zeros((H, W, 1), np.uint8)
     label[:, W // 2 :] = 15
     drawn = contact_sheet.overlay("semseg", image, label)
-    np.testing.assert_array_equal(drawn[0, -1], (np.array([100] * 3) + panels.class_colors()[15]) / 2)
-    np.testing.assert_array_equal(drawn[0, W // 2 - 1], contact_sheet.BOUNDARY)
+    np.testing.assert_array_equal(drawn[0, -1], (np.array([100] * 3) + colors.voc_palette()[15]) / 2)
+    np.testing.assert_array_equal(drawn[0, W // 2 - 1], colors.BOUNDARY)
     edge = np.zeros((4 * H, 4 * W, 1), np.float32)
     edge[:, 81] = 1  # one pixel wide, and in a column that nearest neighbours leave out
     drawn = contact_sheet.overlay("edge", image, edge)
-    np.testing.assert_array_equal(drawn[:, 20], np.broadcast_to(contact_sheet.EDGE, (H, 3)))
+    np.testing.assert_array_equal(drawn[:, 20], np.broadcast_to(LINE, (H, 3)))
     assert (drawn[:, :20] == drawn[0, 0]).all()
     depth = np.linspace(1, 3, H * W, dtype=np.float32).reshape(H, W, 1)
     expected = panels.colorize("depth", depth, label=True)
@@ -111,7 +113,7 @@ def test_a_sheet_has_a_row_a_sample_and_a_column_a_task():
     drawn = contact_sheet.overlay("semseg", np.zeros((H, 20, 3), np.uint8), None)
     np.testing.assert_array_equal(got[below : below + H, x : x + 20], drawn)
     legend = got[below + H :]
-    assert (legend == panels.class_colors()[1]).all(axis=-1).sum() == contact_sheet.SWATCH**2
+    assert (legend == colors.voc_palette()[1]).all(axis=-1).sum() == contact_sheet.SWATCH**2
 
 
 def test_wide_pictures_are_lower_and_wrong_input_is_named():

@@ -22,7 +22,7 @@ def test_forms_keep_the_batch_axis(images, dtype):
     got = jax.jit(lambda o: predictions.postprocess(o, CHANNELS))(outputs)
     for task, value in got.items():
         assert value.shape == (images, 4, 5, *SHAPES[task])
-        assert value.dtype == (jnp.int32 if TASKS[task].activation == "argmax" else jnp.float32)
+        assert value.dtype == (jnp.int32 if TASKS[task].kind.has_classes else jnp.float32)
 
 
 def test_values():
@@ -57,7 +57,7 @@ def test_resize_keeps_the_form(task, size):
     assert got.dtype == one.dtype
     if size == (4, 5):
         np.testing.assert_array_equal(got, one)
-    if TASKS[task].prediction_interpolation == "nearest":
+    if TASKS[task].kind.prediction_interpolation == "nearest":
         assert set(np.unique(got)) <= set(np.unique(one))
 
 
@@ -86,8 +86,3 @@ def test_files_round_trip(task, tmp_path):
     np.testing.assert_array_equal(got, want)
     with pytest.raises(FileNotFoundError, match="no prediction of task"):
         predictions.load(task, path.with_name("other"))
-
-
-def test_activations_of_all_tasks_exist():
-    assert {task.activation for task in TASKS.values()} <= set(predictions.ACTIVATIONS)
-    assert {task.prediction_interpolation for task in TASKS.values()} <= set(predictions.INTERPOLATIONS)

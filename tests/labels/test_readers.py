@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mtl_jax.codecs import pictures
-from mtl_jax.data import label_files
+from mtl_jax.labels import readers
 
 
 def npy(x):
@@ -40,20 +40,20 @@ def test_grey_of_one_bit():
     data = pil(Image.fromarray(255 * raw).convert("1"))
     assert data[24:26] == b"\x01\x00"
     np.testing.assert_array_equal(pictures.decode_values(data)[..., 0], raw)  # as class ids
-    stored, size = label_files.grey(data)  # as grey levels
+    stored, size = readers.grey(data)  # as grey levels
     assert size == (3, 4)
     np.testing.assert_array_equal(pictures.decode(stored, 1)[..., 0], 255 * raw)
 
 
 def test_grey_levels():
-    stored, _ = label_files.grey(pictures.encode_png(np.stack([IDS, IDS, IDS], axis=2)))
+    stored, _ = readers.grey(pictures.encode_png(np.stack([IDS, IDS, IDS], axis=2)))
     np.testing.assert_array_equal(pictures.decode(stored, 1)[..., 0], IDS)
     with pytest.raises(ValueError, match="values of type uint16, expected grey levels in 8 bits"):
-        label_files.grey(pictures.encode_png(IDS.astype(np.uint16)))
+        readers.grey(pictures.encode_png(IDS.astype(np.uint16)))
 
 
 def test_negative_and_large_class_ids():
-    read = label_files.class_ids(label_files.npy, {-1: 255, 0: 0, 2: 1, 2**40: 2}, "-1, 0, 2")
+    read = readers.class_ids(readers.npy, {-1: 255, 0: 0, 2: 1, 2**40: 2}, "-1, 0, 2")
     raw = np.array([[-1, 0, 2], [2**40, 2, -1]])
     stored, size = read(npy(raw))
     assert size == (2, 3)
@@ -66,7 +66,7 @@ def test_negative_and_large_class_ids():
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00", npy(np.array([{}], object))])
 def test_bytes_that_are_no_array(data):
     with pytest.raises(ValueError, match=r"not a readable .npy file"):
-        label_files.npy(data)
+        readers.npy(data)
 
 
 def test_unit_length():
@@ -74,7 +74,7 @@ def test_unit_length():
     vectors = rng.normal(size=(20, 30, 3))
     vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
     vectors[:9] = 0
-    label_files.check_unit_length(vectors)
+    readers.check_unit_length(vectors)
     for wrong in (vectors * 0.5, (vectors + 1) / 2):
         with pytest.raises(ValueError, match="of the vectors have length 1"):
-            label_files.check_unit_length(wrong)
+            readers.check_unit_length(wrong)

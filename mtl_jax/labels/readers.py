@@ -6,6 +6,7 @@ faulty file. `read` runs the readers of one image and collects what is wrong ins
 
 import io
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,31 @@ Size = tuple[int, int]
 Reader = Callable[[bytes], tuple[Any, Size]]
 Load = Callable[[bytes], np.ndarray]
 Reading = tuple[dict[str, Any], list[str]]  # a record, and what is wrong with its files
+
+
+@dataclass(frozen=True)
+class LabelFiles:
+    """The files of a task's labels in a folder of one's own, and how their values are coded.
+
+    Attributes:
+        folder: Folder of the files, below the data set's folder.
+        suffix: ".png" or ".npy".
+        classes: Names of the classes in order, of labels that are class ids.
+        first_id: Pixel value of the first class.
+        ignore: Pixel values that are no class.
+        unit: Value of one step in files with whole numbers, in metres for depth; files with fractions hold values.
+    """
+
+    folder: str
+    suffix: str = ".png"
+    classes: tuple[str, ...] = ()
+    first_id: int = 0
+    ignore: tuple[int, ...] = (255,)
+    unit: float = 0.001
+
+    def load(self) -> Load:
+        """Returns the function that turns the content of such a file into an array."""
+        return npy if self.suffix == ".npy" else pictures.decode_values
 
 
 def read(root: Path, name: str, reader: Reader, problems: list[str]) -> tuple[Any, Size] | None:

@@ -1,0 +1,294 @@
+"""What every kind of label has to say about itself."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import jax
+import numpy as np
+
+from mtl_jax.codecs import pictures
+from mtl_jax.labels.readers import LabelFiles, Reader, Size
+
+IGNORE = 255  # label value that no loss and no metric counts
+Interpolation = Literal["nearest", "linear", "cubic"]
+INTERPOLATIONS: Mapping[str, int] = {
+    "nearest": cv2.INTER_NEAREST,
+    "linear": cv2.INTER_LINEAR,
+    "cubic": cv2.INTER_CUBIC,
+}
+# How a data set stores a label: bytes [H, W, 1] as PNG, three bytes a pixel [H, W, 3] as PNG, or float32 [H, W, C].
+StoredForm = Literal["png", "colours", "float32"]
+_RGB_HEADER = 2  # colour type in the header of a PNG with three channels
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """How a family of data sets stores its labels.
+
+    Attributes:
+        resize_labels: Labels of another size than the image are resized to the image; otherwise they are an error.
+        normals_dtype: Floating-point type in which the transforms compute normals.
+        normals_void: In normals of 8 bits the code (0, 0, 0) marks pixels without a label.
+    """
+
+    resize_labels: bool = False
+    normals_dtype: str = "float32"
+    normals_void: bool = False
+
+
+class LabelKind(ABC):
+    """The meaning of the values of a task's labels and predictions, and everything that follows from it.
+
+    A label passes through three forms. *Stored*: what a record holds, bytes or numbers. *Canonical*: an array
+    `[H, W, channels]` that `decode` makes and the transforms move. *Delivered*: `[H, W, channels]` in `dtype`, with 255
+    where there is no label, which losses and metrics read.
+
+    A prediction is what `activate` makes of logits: `[B, H, W]` of class maps, else `[B, H, W, channels]`.
+
+    Attributes:
+        channels: Last dimension of a label.
+        dtype: Type of a delivered label.
+        label_interpolation: How the training transforms resample a label.
+        fit_interpolation: How a stored label of another size is brought to the size of its image.
+        prediction_interpolation: How a prediction is resized to the size of the original image.
+        has_classes: The values are ids of classes, whose number the data set says.
+        distance: The values are distances from the camera, which a recipe may divide by the scale of the image.
+        suffix: Suffix of the files that hold predictions.
+        legend: What the colours of a drawing mean, for the legend of a contact sheet; empty where classes say it.
+        folder_options: Names of the options that describe such labels in a folder of one's own.
+        constant_from: Split from which the best constant prediction is taken.
+    """
+
+    channels: int = 1
+    dtype: str = "float32"
+    label_interpolation: Interpolation = "nearest"
+    fit_interpolation: Interpolation = "nearest"
+    prediction_interpolation: Interpolation = "linear"
+    distance: bool = False
+    has_classes: bool = False
+    suffix: str = ".png"
+    legend: str = ""
+    folder_options: tuple[str, ...] = ()
+    constant_from: Literal["train", "val"] = "train"
+
+    @abstractmethod
+    def meaning(self) -> str:
+        """Returns what the numbers of a prediction are, for the description of an exported model."""
+
+    @abstractmethod
+    def num_logits(self, num_classes: int) -> int:
+        """Returns the number of logit channels.
+
+        Args:
+            num_classes: Number of classes that the data set has, 0 where it does not say.
+        """
+
+    # Labels
+
+    @abstractmethod
+    def decode(self, stored: np.ndarray, conventions: Conventions) -> np.ndarray:
+        """Turns a stored label `[H, W, channels]` into a canonical one of the same shape.
+
+        Raises:
+            ValueError: The stored type cannot hold such values.
+        """
+
+    def flip(self, label: np.ndarray) -> np.ndarray:
+        """Returns the values of a label that has just been mirrored left to right, `[H, W, channels]`."""
+        return label
+
+    def rotate(self, label: np.ndarray, angle: float) -> np.ndarray:
+        """Returns the values of a label whose image is about to be rotated by `angle` degrees, counter-clockwise."""
+        return label
+
+    def outside(self, border: str) -> float:
+        """Returns the value of pixels outside of a rotated image.
+
+        Args:
+            border: "zero" or "ignore", see `mtl_jax.data.transforms.scale_and_rotate`.
+        """
+        return 0
+
+    def resampled(self, label: np.ndarray) -> np.ndarray:
+        """Repairs what interpolation has changed, such as the length of vectors; `[H, W, channels]`."""
+        return label
+
+    def mark_ignored(self, label: np.ndarray) -> np.ndarray:
+        """Writes 255 where a canonical label `[H, W, channels]` has none."""
+        return label
+
+    def labelled(self, label: np.ndarray) -> np.ndarray:
+        """Returns where a label `[H, W, channels]`, canonical or delivered, has a value, bool `[H, W]`."""
+        return np.isfinite(label).all(axis=-1) & (label != IGNORE).any(axis=-1)
+
+    @abstractmethod
+    def draw_random(self, rng: np.random.Generator, shape: tuple[int, ...], num_classes: int) -> np.ndarray:
+        """Draws delivered labels `[*shape, channels]`, for benchmarks and tests.
+
+        Args:
+            rng: Source of the values.
+            shape: `(B, H, W)`.
+            num_classes: Number of classes.
+        """
+
+    # Predictions
+
+    @abstractmethod
+    def activate(self, logits: jax.Array) -> jax.Array:
+        """Turns logits `[B, H, W, C]` of float32 or more into predictions; works inside `jax.jit`."""
+
+    @abstractmethod
+    def best_constant(self, labels: Iterable[np.ndarray]) -> np.ndarray:
+        """Returns the best prediction that is the same in every pixel, as a prediction of one pixel.
+
+        Args:
+            labels: Canonical labels `[H, W, channels]` of a split.
+        """
+
+    def quantise(self, prediction: np.ndarray) -> np.ndarray:
+        """Returns a prediction as files hold it: truncated to uint8, not rounded."""
+        return np.clip(prediction, 0, 255).astype(np.uint8)
+
+    def encode_prediction(self, quantised: np.ndarray, task: str) -> bytes:
+        """Returns the content of a file with a quantised prediction `[H, W]` or `[H, W, C]`, vectors as RGB.
+
+        Args:
+            task: Name of the task.
+        """
+        if quantised.ndim == 3 and quantised.shape[-1] == 1:
+            quantised = quantised[..., 0]
+        rgb_last = quantised[..., ::-1] if quantised.ndim == 3 else quantised  # OpenCV writes BGR
+        return cv2.imencode(".png", rgb_last)[1].tobytes()
+
+    def decode_prediction(self, data: bytes, task: str) -> np.ndarray:
+        """Reads a prediction `[H, W, C]`, or a class map `[H, W]`, from the content of a file of any tool.
+
+        Args:
+            task: Name of the task.
+
+        Raises:
+            ValueError: The file is damaged or holds no such prediction.
+        """
+        prediction = pictures.decode(data, self.channels)
+        check_png(data, self.channels)
+        if pictures.has_palette(data):
+            raise ValueError("a PNG with a palette, expected greys")
+        return prediction
+
+    def check_prediction(self, prediction: np.ndarray, num_classes: int | None) -> None:
+        """Checks the values of a prediction that comes from a file.
+
+        Args:
+            num_classes: Number of classes, where it is known.
+
+        Raises:
+            ValueError: A value is not finite or out of range.
+        """
+        if bad := int((~np.isfinite(prediction)).sum()):
+            raise ValueError(f"{bad} values are NaN or infinite")
+
+    def describe_prediction(self, num_classes: int, class_names: Sequence[str] | None) -> dict[str, Any]:
+        """Returns what a user of an exported model has to know of this output, ready for JSON."""
+        return {"meaning": self.meaning()}
+
+    # Drawing
+
+    @abstractmethod
+    def paint(
+        self, array: np.ndarray, *, is_label: bool, low: float | None = None, high: float | None = None
+    ) -> np.ndarray:
+        """Draws one image's prediction or label, `[H, W]` or `[H, W, C]`, as RGB uint8 `[H, W, 3]`.
+
+        Args:
+            is_label: The array is a label; otherwise it is a prediction.
+            low: Value of the darkest colour, where values have a range.
+            high: Value of the brightest colour, where values have a range.
+        """
+
+    def value_range(self, arrays: Iterable[tuple[np.ndarray, bool]]) -> tuple[float | None, float | None]:
+        """Returns the common range of several maps, (None, None) where values have a fixed one.
+
+        Args:
+            arrays: Pairs of a map and whether it is a label.
+        """
+        return None, None
+
+    def overlay(self, image: np.ndarray, label: np.ndarray) -> np.ndarray:
+        """Draws a label over its image, both `[H, W, ...]` of one size, as RGB uint8 `[H, W, 3]`."""
+        return self.paint(label, is_label=True)
+
+    def shrink(self, label: np.ndarray, height: int, width: int) -> np.ndarray:
+        """Returns a label `[H, W, channels]` at the size of a drawing, float32 `[height, width, channels]`."""
+        return resize(label.astype(np.float32), height, width, cv2.INTER_NEAREST)
+
+    @abstractmethod
+    def summarise(self, values: np.ndarray) -> str:
+        """Returns one line about the labelled values `[N, channels]` of an image, for a caption."""
+
+    # A folder of one's own
+
+    @abstractmethod
+    def reader(self, files: LabelFiles) -> Reader:
+        """Returns the function that reads such labels from the files that `files` describes."""
+
+    def stored_form(self, files: LabelFiles) -> StoredForm:
+        """Returns how labels from these files are stored in a data set."""
+        return "png"
+
+    def unlabelled(self, files: LabelFiles, size: Size) -> Any:
+        """Returns what is stored for an image of this size (height, width) that has no label."""
+        return pictures.encode_png(np.full((*size, 1), IGNORE, np.uint8))
+
+    def default_step(self) -> float:
+        """Returns the value of one step in files with whole numbers, where a folder does not say it."""
+        return 1.0
+
+
+def check_png(data: bytes, channels: int) -> None:
+    """Checks that a file is a PNG of 8 bits with so many channels.
+
+    OpenCV makes colours of greys and 8 bits of 16, so the decoded array does not tell.
+
+    Raises:
+        ValueError: The file is another one.
+    """
+    bits, colour_type = data[24], data[25]
+    if not data.startswith(pictures.PNG) or bits > 8 or (channels == 3 and colour_type != _RGB_HEADER):
+        raise ValueError(f"expected a PNG of 8 bits with {channels} channel(s)")
+
+
+def ignore_zeros(label: np.ndarray) -> np.ndarray:
+    """Writes 255 into all channels of the pixels of a label `[H, W, C]` whose channels are all zero."""
+    zero = cv2.inRange(label, (0,) * 4, (0,) * 4)
+    return cv2.copyTo(label, cv2.bitwise_not(zero), np.full_like(label, IGNORE)).reshape(label.shape)
+
+
+def plane(array: np.ndarray) -> np.ndarray:
+    """Returns the first channel of `[H, W, C]`; `[H, W]` stays as it is."""
+    return array[..., 0] if array.ndim == 3 else array
+
+
+def resize(array: np.ndarray, height: int, width: int, interpolation: int) -> np.ndarray:
+    """Resizes `[H, W]` or `[H, W, C]` with OpenCV and keeps a last axis of length 1, which OpenCV drops."""
+    resized = cv2.resize(np.ascontiguousarray(array), (width, height), interpolation=interpolation)
+    return resized.reshape(height, width, *array.shape[2:])
+
+
+def mean_value(kind: LabelKind, labels: Iterable[np.ndarray]) -> np.ndarray:
+    """Computes the mean of the labelled values of many labels in float64, `[channels]`."""
+    total, pixels = np.zeros(kind.channels), 0
+    for label in labels:
+        values = label[kind.labelled(label)]
+        total, pixels = total + values.sum(0, dtype=np.float64), pixels + len(values)
+    return total / max(pixels, 1)
+
+
+def percent(share: float) -> str:
+    """Returns a share in whole percent, but neither 0 nor 100 unless the share is exactly that."""
+    value = 100 * float(share)
+    if 0 < value < 1 or 99 < value < 100:
+        return f"{min(max(value, 0.1), 99.9):.1f} %"
+    return f"{value:.0f} %"

@@ -1,0 +1,141 @@
+"""Real numbers: depth, heat maps, heights."""
+
+import io
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import scipy.io
+
+from mtl_jax.codecs import matlab
+from mtl_jax.labels import colors, readers
+from mtl_jax.labels.kind import (
+    IGNORE,
+    Conventions,
+    Interpolation,
+    LabelKind,
+    StoredForm,
+    ignore_zeros,
+    mean_value,
+    plane,
+)
+from mtl_jax.labels.readers import LabelFiles, Reader, Size
+
+
+@dataclass(frozen=True)
+class RealValues(LabelKind):
+    """A number for every pixel: labels and predictions are float32 `[H, W, 1]`; labels are 255 where there is none.
+
+    Attributes:
+        unit: Unit of the values, for captions and descriptions, "m" for metres.
+        zero_is_unlabelled: In stored and canonical labels 0 means that the pixel has no label.
+        distance: The values are distances from the camera, see `LabelKind`.
+        low: Least value that the files of a label may hold.
+        high: Greatest value that the files of a label may hold, below 255, the ignored value.
+        step: Value of one step in files with whole numbers, where a folder does not say it.
+        label_interpolation: How the training transforms resample a label.
+        legend: What the colours of a drawing mean.
+    """
+
+    unit: str = ""
+    zero_is_unlabelled: bool = False
+    distance: bool = False
+    low: float = -math.inf
+    high: float = math.nextafter(IGNORE, 0)
+    step: float = 1.0
+    label_interpolation: Interpolation = "linear"
+    legend: str = ""
+
+    suffix = ".mat"
+    folder_options = ("unit",)
+
+    def meaning(self) -> str:
+        return f"value in {self.unit}" if self.unit else "value in the unit of the labels"
+
+    def num_logits(self, num_classes: int) -> int:
+        return 1
+
+    def decode(self, stored: np.ndarray, conventions: Conventions) -> np.ndarray:
+        return stored.astype(np.float32)
+
+    def mark_ignored(self, label: np.ndarray) -> np.ndarray:
+        return ignore_zeros(label) if self.zero_is_unlabelled else label
+
+    def labelled(self, label: np.ndarray) -> np.ndarray:
+        known = super().labelled(label)
+        return known & (label != 0).any(axis=-1) if self.zero_is_unlabelled else known
+
+    def draw_random(self, rng: np.random.Generator, shape: tuple[int, ...], num_classes: int) -> np.ndarray:
+        return rng.uniform(1, 9, (*shape, 1)).astype(np.float32)
+
+    def activate(self, logits: jax.Array) -> jax.Array:
+        return logits
+
+    def best_constant(self, labels: Iterable[np.ndarray]) -> np.ndarray:
+        """Returns the mean of the labelled values, float32 `[1, 1, 1]`."""
+        return np.asarray(mean_value(self, labels), np.float32).reshape(1, 1, 1)
+
+    def quantise(self, prediction: np.ndarray) -> np.ndarray:
+        """Returns a prediction as files hold it: float32."""
+        return prediction.astype(np.float32)
+
+    def encode_prediction(self, quantised: np.ndarray, task: str) -> bytes:
+        """Returns a MATLAB file with the values `[H, W]` under the task's name."""
+        content = io.BytesIO()
+        scipy.io.savemat(content, {task: plane(quantised)})
+        return content.getvalue()
+
+    def decode_prediction(self, data: bytes, task: str) -> np.ndarray:
+        _, values = matlab.variable(data, (task,))
+        if values.dtype.kind not in "fiu" or values.ndim != 2 or not values.size:
+            raise ValueError(f"{task} is {values.dtype} with the shape {values.shape}, expected numbers [H, W]")
+        return values.astype(np.float32)[..., None]
+
+    def paint(
+        self, array: np.ndarray, *, is_label: bool, low: float | None = None, high: float | None = None
+    ) -> np.ndarray:
+        """Draws viridis from `low` (dark) to `high` (bright), by default the array's range; unlabelled pixels black."""
+        values = plane(array).astype(np.float64)
+        known = self._known(values, is_label)
+        own_low, own_high = _limits([values[known]])
+        low, high = own_low if low is None else low, own_high if high is None else high
+        share = np.clip((np.where(known, values, low) - low) / max(high - low, 1e-9), 0, 1)
+        return np.where(known[..., None], colors.viridis(share), 0).astype(np.uint8)
+
+    def value_range(self, arrays: Iterable[tuple[np.ndarray, bool]]) -> tuple[float | None, float | None]:
+        return _limits([array[self._known(array, is_label)] for array, is_label in arrays])
+
+    def _known(self, values: np.ndarray, is_label: bool) -> np.ndarray:
+        """Returns which numbers are values of the map; the same shape."""
+        known = np.isfinite(values)
+        if is_label:
+            known = known & (values != IGNORE)
+            known = known & (values != 0) if self.zero_is_unlabelled else known
+        return known
+
+    def summarise(self, values: np.ndarray) -> str:
+        return f"{values.min():.2f} to {values.max():.2f} {self.unit}".rstrip()
+
+    def reader(self, files: LabelFiles) -> Reader:
+        def load(data: bytes) -> np.ndarray:
+            value = files.load()(data)
+            return value * files.unit if value.dtype.kind in "iu" else value
+
+        return readers.floats(load, 1, self.low, self.high)
+
+    def stored_form(self, files: LabelFiles) -> StoredForm:
+        return "float32"
+
+    def unlabelled(self, files: LabelFiles, size: Size) -> Any:
+        return np.zeros((*size, 1), np.float32)
+
+    def default_step(self) -> float:
+        return self.step
+
+
+def _limits(values: list[np.ndarray]) -> tuple[float, float]:
+    joined = np.concatenate([v.reshape(-1) for v in values])
+    return (float(joined.min()), float(joined.max())) if joined.size else (0.0, 1.0)
