@@ -263,5 +263,5 @@ def test_batches_of_a_prepared_data_set(builder):
 @pytest.mark.parametrize("value", [0.7, -1, 256])
 def test_class_ids_that_are_none_are_not_cut_to_bytes(value):
     record = stored() | {"semseg": np.full((H, W, 1), value)}
-    with pytest.raises(records.CorruptRecordError, match="label 'semseg' holds .*, expected class ids, whole numbers"):
+    with pytest.raises(records.CorruptRecordError, match=r"label 'semseg' holds .*, expected class ids, whole numbers"):
         records.decode(record, ("semseg",))
