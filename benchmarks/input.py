@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 
 from mtl_jax import images
-from mtl_jax.data import datasets, loader, transforms
+from mtl_jax.data import catalogue, datasets, loader, transforms
 from mtl_jax.data.rendered import release_files
 
 # Of the delivered maps: the roundings of the image's normalisation and of the normals' rotation; the others are equal.
@@ -38,7 +38,7 @@ class Case:
     """A data set with its augmentation.
 
     Attributes:
-        family: row of `datasets.DATASETS`.
+        family: row of `catalogue.DATASETS`.
         builder: tfds name.
         recipe: key of `transforms.RECIPES`.
         reader: function of parity.reference.input that reads the original files.
@@ -153,7 +153,7 @@ class _Prepared:
         (self.root,) = folder.glob("*_MT")
         builder = datasets.prepare(self.case.builder, folder / "tfds", self.root)
         self.source = datasets.open_split(builder, "train")
-        dataset = datasets.get(self.case.family)
+        dataset = catalogue.get(self.case.family)
         self.tasks = dataset.tasks
         delivered_height, delivered_width = (round(side * settings.scale) for side in dataset.image_size)
         self.size = (delivered_height, delivered_width)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from mtl_jax import tasks as task_table
+from mtl_jax.data import catalogue
 from mtl_jax.protocol import PROTOCOLS
 
 Recipe = TypeVar("Recipe")
@@ -188,8 +189,7 @@ def num_channels(config: Config, names: Iterable[str]) -> dict[str, int]:
     Raises:
         ValueError: the data set has no labels for one of the tasks.
     """
-    classes = {task: len(listed) for task, listed in config.data.class_names.items()}
-    return task_table.num_channels(names, config.data.dataset, classes)
+    return catalogue.get(config.data.dataset).num_logits(names, config.data.class_names)
 
 
 _CHOICES = {

@@ -14,8 +14,8 @@ from tensorflow_datasets.core import DatasetBuilder
 from mtl_jax import metrics, models, optim, tasks
 from mtl_jax import protocol as protocols
 from mtl_jax.config import Config, all_tasks, from_json, main_tasks, num_channels, to_json
-from mtl_jax.data import datasets, description
-from mtl_jax.data.datasets import Dataset
+from mtl_jax.data import catalogue, datasets, description, transforms
+from mtl_jax.data.catalogue import Dataset
 from mtl_jax.data.split import Split
 from mtl_jax.data.transforms import Recipe
 from mtl_jax.losses import Objective
@@ -43,7 +43,7 @@ _FREE = {
 
 def dataset(config: Config) -> Dataset:
     """The data set's row."""
-    return datasets.get(config.data.dataset)
+    return catalogue.get(config.data.dataset)
 
 
 def resolve(config: Config) -> Config:
@@ -95,7 +95,7 @@ def image_size(config: Config) -> tuple[int, int]:
 
 def recipe(config: Config) -> Recipe:
     """The augmentation."""
-    return dataset(config).recipe(config.data.protocol)
+    return transforms.get_recipe(dataset(config).recipe(config.data.protocol))
 
 
 def data_dir(config: Config) -> Path:
@@ -167,7 +167,8 @@ def protocol(config: Config) -> Protocol:
 
 def describe_protocol(config: Config) -> dict[str, str]:
     """What numbers have to share to be compared."""
-    return protocol(config).describe(builder_name(config), config.data.dataset)
+    rule = dataset(config).describe_edges(config.train.eval_protocol)
+    return protocol(config).describe(builder_name(config), rule)
 
 
 def criteria(config: Config, *, final: bool) -> dict[str, tasks.Criterion]:

@@ -50,22 +50,20 @@ class Protocol:
         name: key of `PROTOCOLS`.
         depth: "image" (mean over images of each one's RMSE) or "pixel" (over all pixels).
         saliency: what decides: "mIoU" or "maxF".
-        edges: {data set's family: rule}.
     """
 
     name: str
     depth: str
     saliency: str
-    edges: Mapping[str, EdgeRule]
 
-    def describe(self, data: str, family: str) -> dict[str, str]:
+    def describe(self, data: str, edges: str) -> dict[str, str]:
         """What results have to share to be compared, as it is stored with them.
 
         Args:
             data: tfds name of the data set, with its version of the labels.
-            family: key of `datasets.DATASETS`.
+            edges: the data set's rules for edges as text.
         """
-        return {"data": data, "depth": self.depth, "saliency": self.saliency, "edge": str(self.edges[family])}
+        return {"data": data, "depth": self.depth, "saliency": self.saliency, "edge": edges}
 
     def criteria(self, names: Iterable[str], *, final: bool) -> dict[str, Criterion]:
         """{task: the metric that decides}.
@@ -86,21 +84,12 @@ def criteria(names: Iterable[str], *, saliency: str, final: bool) -> dict[str, C
     return found
 
 
-_NYUD = EdgeRule("nms", 0.011)
-_FOLDER = EdgeRule("nms")
-_HALF = "pascal_context"
-
 PROTOCOLS: Mapping[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
-        # arXiv 2004.13379 and 2001.06902
-        Protocol(
-            "survey", "image", "mIoU", {"pascal": EdgeRule("plain", images=_HALF), "nyud": _NYUD, "folder": _FOLDER}
-        ),
-        # arXiv 1904.08918
-        Protocol("astmt", "pixel", "mIoU", {"pascal": EdgeRule("nms"), "nyud": _NYUD, "folder": _FOLDER}),
-        # ATRC (2104.13874), InvPT (2203.07997), TaskPrompter
-        Protocol("invpt", "pixel", "maxF", {"pascal": EdgeRule("nms", images=_HALF), "nyud": _NYUD, "folder": _FOLDER}),
+        Protocol("survey", "image", "mIoU"),  # arXiv 2004.13379 and 2001.06902
+        Protocol("astmt", "pixel", "mIoU"),  # arXiv 1904.08918
+        Protocol("invpt", "pixel", "maxF"),  # ATRC (2104.13874), InvPT (2203.07997), TaskPrompter
     )
 }
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mtl_jax import tasks as task_table
+from mtl_jax.data import catalogue
 
 ROOT = Path(__file__).with_name("golden")
 DATASETS = {"NYUD": "nyud", "PASCALContext": "pascal"}
@@ -110,7 +111,7 @@ def targets(names: tuple[str, ...], dataset: str) -> dict[str, np.ndarray]:
     """{task: label [2, C, 64, 96] float32} under a data set's label convention."""
     stored = {name: name for name in names}
     if "semseg" in stored:
-        stored["semseg"] = f"semseg{task_table.get('semseg').channels[dataset]}"
+        stored["semseg"] = f"semseg{len(catalogue.get(dataset).class_names['semseg'])}"
     return {name: arrays("targets.npz")[key] for name, key in stored.items()}
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_jax.data import datasets, transforms
+from mtl_jax.data import catalogue, datasets, transforms
 from mtl_jax.data.rendered import release_files
 from parity.reference import input as reference
 from tests.marks import slow
@@ -44,7 +44,7 @@ def test_samples(case, size, decoded, tmp_path):
         read, root = reference.decoded, tmp_path / "decoded"
     theirs = reference.Files(read, root, IDS["train"], size, survey=case == "survey")
     recipe = "survey" if case == "survey" else "astmt"
-    tasks = datasets.get(family).tasks
+    tasks = catalogue.get(family).tasks
     for i, draw in enumerate(draws):
         got = transforms.train_transform(source.sample(i, tasks, family), transforms.Draw(*draw), recipe, size)
         want = theirs[reference.Item(i, *draw)]

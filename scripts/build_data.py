@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 from mtl_jax import cli
-from mtl_jax.data import datasets, description
+from mtl_jax.data import catalogue, datasets, description
 from mtl_jax.tasks import TASKS
 
 _DATASETS = flags.DEFINE_multi_string(
@@ -36,11 +36,11 @@ def main() -> None:
 
 def _resolve(name: str) -> tuple[str, str | None]:
     """A builder and where its files are; a folder is described in itself."""
-    if name.partition("/")[0] in datasets.BUILDERS:
+    if name.partition("/")[0] in catalogue.BUILDERS:
         return name, _MANUAL_DIR.value
     if not Path(name).expanduser().is_dir():
         raise ValueError(
-            f"--dataset {name!r} is neither a builder ({', '.join(datasets.BUILDERS)}) nor a folder with a "
+            f"--dataset {name!r} is neither a builder ({', '.join(catalogue.BUILDERS)}) nor a folder with a "
             f"{description.FILE}"
         )
     return f"folder_mt/{description.read(name).name}", name

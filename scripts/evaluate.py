@@ -20,18 +20,19 @@ from tqdm import tqdm
 
 from mtl_jax import cli, experiment
 from mtl_jax.config import Config, Data, main_tasks, num_channels, validate
-from mtl_jax.data import datasets
+from mtl_jax.data import catalogue
 from mtl_jax.data.split import Split
 from mtl_jax.evaluation import constant_baseline, predictions, result_files, scoring
 from mtl_jax.evaluation.edge_scores import EdgeScores
 from mtl_jax.evaluation.resume_log import ResumeLog
 from mtl_jax.inference.restored import Restored
 from mtl_jax.protocol import PROTOCOLS
+from mtl_jax.tasks import TASKS
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of a training run")
 _STEP = flags.DEFINE_string("step", "best", "checkpoint: best, latest or a step number")
 _PREDICTIONS = flags.DEFINE_string("predictions", None, "instead of --workdir: folder with predictions of any tool")
-_DATASET = flags.DEFINE_enum("dataset", None, list(datasets.DATASETS), "of --predictions: what they belong to")
+_DATASET = flags.DEFINE_enum("dataset", None, list(catalogue.DATASETS), "of --predictions: what they belong to")
 _BUILDER = flags.DEFINE_string("builder", "", "of --predictions: tfds name, by default the data set's own")
 _TASKS = flags.DEFINE_list("tasks", [], "of --predictions: what to score, by default every task with a sub-folder")
 _MANUAL_DIR = flags.DEFINE_string("manual_dir", "", "of --predictions: the data set's original files; one's own folder")
@@ -73,7 +74,7 @@ def main() -> None:
     metrics = experiment.build_metrics(config, final=True)
     edges = None
     if "edge" in names:
-        rule = experiment.protocol(config).edges[config.data.dataset]
+        rule = experiment.dataset(config).edge_rule(config.train.eval_protocol)
         edges = EdgeScores(source, rule, store=out / "edge_counts.jsonl", num_workers=_NUM_WORKERS.value)
     origins = [run.fingerprint if run else predictions.stamp(out, names, name) for name in source.ids()]
     keys = scoring.keys(source, metrics, rules, origins)
@@ -111,8 +112,9 @@ def _config_of_files(folder: Path) -> Config:
     if (folder / experiment.CONFIG).exists():
         raise ValueError(f"--predictions: {folder} is the work directory of a run; give it as --workdir")
     if _DATASET.value is None:
-        raise ValueError(f"--predictions needs --dataset: {', '.join(datasets.DATASETS)}")
-    known = datasets.get(_DATASET.value).tasks
+        raise ValueError(f"--predictions needs --dataset: {', '.join(catalogue.DATASETS)}")
+    dataset = catalogue.get(_DATASET.value)
+    known = tuple(task for task in TASKS if dataset.has(task))
     names = tuple(_TASKS.value) or tuple(task for task in known if (folder / task).is_dir())
     if not names:
         raise ValueError(f"{folder} has no sub-folder of a task of {_DATASET.value}: {', '.join(known)}")

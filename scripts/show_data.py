@@ -18,8 +18,7 @@ from ml_collections import config_flags
 
 from mtl_jax import cli, experiment, tasks
 from mtl_jax.config import Config, all_tasks, validate
-from mtl_jax.data import datasets
-from mtl_jax.data.class_names import CLASS_NAMES
+from mtl_jax.data import catalogue, datasets
 from mtl_jax.data.split import Split
 from mtl_jax.drawing import contact_sheet
 
@@ -41,7 +40,7 @@ def main() -> None:
     out = _writable(Path(_OUT.value))
     source = _open(config)
     positions = _positions(source)
-    names = CLASS_NAMES.get(config.data.dataset, {}) | config.data.class_names
+    names = {**catalogue.get(config.data.dataset).class_names, **config.data.class_names}
     picture = contact_sheet.sheet(_samples(config, source, positions), source.tasks, height=_HEIGHT.value, names=names)
     _, encoded = cv2.imencode(out.suffix, picture[..., ::-1])
     out.write_bytes(encoded.tobytes())

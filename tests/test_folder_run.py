@@ -8,6 +8,7 @@ import pytest
 
 from mtl_jax import experiment
 from mtl_jax.config import Config, Data, Model, Optim, Train, num_channels, validate
+from mtl_jax.data import catalogue
 from mtl_jax.evaluation import result_files, scoring
 from mtl_jax.evaluation.edge_scores import EdgeScores
 from mtl_jax.inference.predict import predict, split_samples
@@ -40,7 +41,7 @@ def test_run(workdir, tmp_path):
     run = Restored(config, workdir, "latest")
     source = experiment.open_split(config, "val", run.tasks)
     rules = experiment.build_metrics(config, final=True)
-    edges = EdgeScores(source, experiment.protocol(config).edges["folder"], num_workers=0)
+    edges = EdgeScores(source, catalogue.get("folder").edge_rule("survey"), num_workers=0)
     results = scoring.final(scoring.at_size(run.predict_split(source)), source, rules, "folder", edges).results
     scoring.save_predictions(run.predict_split(source), source, "folder", tmp_path / "saved")
     assert math.isnan(results["sal"]["mIoU"])  # no image of the split has this label
@@ -57,7 +58,7 @@ def test_run(workdir, tmp_path):
     # The unlabelled image changes nothing: the same numbers from the labelled one alone.
     (index,) = (i for i in range(2) if source.sample(i, (), "folder")["id"] == "e")
     images = scoring.at_size((i, maps) for i, maps in run.predict_split(source) if i == index)
-    edges = EdgeScores(source, experiment.protocol(config).edges["folder"], num_workers=0)
+    edges = EdgeScores(source, catalogue.get("folder").edge_rule("survey"), num_workers=0)
     alone = scoring.final(images, source, rules, "folder", edges).results
     for task in ("edge", "depth"):
         np.testing.assert_equal(alone[task], results[task])

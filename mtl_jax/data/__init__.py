@@ -4,14 +4,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtl_jax.data.datasets import DATASETS, Dataset, open_split, prepare
+    from mtl_jax.data.catalogue import BUILDERS, DATASETS, Dataset, register, register_builder
+    from mtl_jax.data.datasets import open_split, prepare
     from mtl_jax.data.loader import TrainBatches, steps_per_epoch, train_batches, val_batches
     from mtl_jax.data.records import decode
     from mtl_jax.data.split import Split
     from mtl_jax.data.transforms import RECIPES, Draw, Recipe, draw, train_transform, val_transform
 
 _HOME = {
-    **dict.fromkeys(("DATASETS", "Dataset", "open_split", "prepare"), "datasets"),
+    **dict.fromkeys(("BUILDERS", "DATASETS", "Dataset", "register", "register_builder"), "catalogue"),
+    **dict.fromkeys(("open_split", "prepare"), "datasets"),
     **dict.fromkeys(("TrainBatches", "steps_per_epoch", "train_batches", "val_batches"), "loader"),
     **dict.fromkeys(("decode",), "records"),
     **dict.fromkeys(("Split",), "split"),
@@ -19,6 +21,7 @@ _HOME = {
 }
 
 __all__ = [
+    "BUILDERS",
     "DATASETS",
     "RECIPES",
     "Dataset",
@@ -30,6 +33,8 @@ __all__ = [
     "draw",
     "open_split",
     "prepare",
+    "register",
+    "register_builder",
     "steps_per_epoch",
     "train_batches",
     "train_transform",

@@ -1,112 +1,21 @@
-"""The data sets by name, and opening prepared ones."""
+"""Building data sets, and opening the splits of built ones."""
 
 import contextlib
 import importlib
+import inspect
 import io
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
 from filelock import FileLock
 
 from mtl_jax import tasks as task_table
-from mtl_jax.data import transforms
+from mtl_jax.data import catalogue
 from mtl_jax.data.file_builder import LABELLED
 from mtl_jax.data.split import Split
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A family of data sets with one label convention.
-
-    Attributes:
-        name: key in `DATASETS`, in `Task.channels` and in `records.CONVENTIONS`.
-        image_size: height and width, training and validation.
-        builders: {protocol: tfds name}.
-        recipes: {protocol: key of `transforms.RECIPES`}.
-        described: the folder with the original files says itself what it holds, see `mtl_jax.data.description`:
-            then there is neither an image size nor a builder here.
-    """
-
-    name: str
-    image_size: tuple[int, int]
-    builders: Mapping[str, str]
-    recipes: Mapping[str, str]
-    described: bool = False
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """The tasks with labels, in the order of the task table."""
-        return tuple(task.name for task in task_table.TASKS.values() if self.name in task.channels)
-
-    def builder(self, protocol: str) -> str:
-        """tfds name of the data under a protocol.
-
-        Raises:
-            ValueError: no such protocol.
-        """
-        return self.builders[self._checked(protocol)]
-
-    def recipe(self, protocol: str) -> transforms.Recipe:
-        """Augmentation under a protocol.
-
-        Raises:
-            ValueError: no such protocol.
-        """
-        return transforms.RECIPES[self.recipes[self._checked(protocol)]]
-
-    def _checked(self, protocol: str) -> str:
-        if protocol not in self.recipes:
-            raise ValueError(
-                f"data set {self.name!r} has no protocol {protocol!r}; the protocols are {', '.join(self.recipes)}"
-            )
-        return protocol
-
-
-_ROWS = (
-    Dataset(
-        name="nyud",
-        image_size=(480, 640),
-        builders={"astmt": "nyud_mt/astmt", "survey": "nyud_mt/survey"},
-        recipes={"astmt": "astmt", "survey": "survey"},
-    ),
-    Dataset(
-        name="pascal",
-        image_size=(512, 512),
-        builders={"astmt": "pascal_mt/context", "survey": "pascal_mt/context"},
-        recipes={"astmt": "astmt", "survey": "astmt"},
-    ),
-    Dataset(
-        name="folder",
-        image_size=(0, 0),
-        builders={},
-        recipes={"astmt": "astmt", "survey": "survey"},
-        described=True,
-    ),
-)
-
-DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in _ROWS}
-
-# Builders: the module that registers each with tfds.
-BUILDERS: dict[str, str] = {
-    "nyud_mt": "mtl_jax.data.nyud",
-    "pascal_mt": "mtl_jax.data.pascal",
-    "folder_mt": "mtl_jax.data.folder",
-    "rendered_scenes": "mtl_jax.data.rendered.builder",
-}
-
-
-def get(name: str) -> Dataset:
-    """The row of a data set.
-
-    Raises:
-        ValueError: no such data set; the message lists those there are.
-    """
-    if name not in DATASETS:
-        raise ValueError(f"unknown data set {name!r}; the data sets are {', '.join(DATASETS)}")
-    return DATASETS[name]
 
 
 def make_builder(
@@ -125,9 +34,7 @@ def make_builder(
         FileNotFoundError: a data set that is described in its folder, with neither the folder nor the built data.
     """
     name, _, config = builder_name.partition("/")
-    if name not in BUILDERS:
-        raise ValueError(f"unknown builder {builder_name!r}; the builders are {', '.join(BUILDERS)}")
-    importlib.import_module(BUILDERS[name])
+    importlib.import_module(catalogue.BUILDERS[name])
     builder_cls = tfds.builder_cls(name)
     data_dir = Path(data_dir).expanduser()
     if (described := getattr(builder_cls, "described", None)) is not None:
@@ -138,7 +45,10 @@ def make_builder(
             f"builder {name!r} has no config {config!r}; there are "
             f"{', '.join(f'{name}/{known}' for known in configs) or 'none'}"
         )
-    return tfds.builder(builder_name, data_dir=str(data_dir), num_workers=num_workers)
+    options: dict[str, Any] = {"data_dir": str(data_dir), "file_format": tfds.core.FileFormat.ARRAY_RECORD}
+    if "num_workers" in inspect.signature(builder_cls.__init__).parameters:
+        options["num_workers"] = num_workers
+    return tfds.builder(builder_name, **options)
 
 
 def prepare(

@@ -4,12 +4,14 @@ import contextlib
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grain
 import numpy as np
 from absl import flags
 
+from mtl_jax import registry
 from mtl_jax.data import shared_memory
 from mtl_jax.data.samples import Augment, Evaluate, describe
 from mtl_jax.data.shared_memory import Batch
@@ -82,7 +84,9 @@ class Batches(Iterator[Batch]):
         read = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)  # the process is busy without
         batches = jobs.to_iter_dataset(read).map(self._slots.filler(delivery.fill))
         with _without_sigterm():
-            self._iterator = iter(batches.mp_prefetch(options, worker_init_fn=_init_worker))
+            self._iterator = iter(
+                batches.mp_prefetch(options, worker_init_fn=partial(_init_worker, registry.extensions()))
+            )
 
     def __next__(self) -> Batch:
         if not self._open:
@@ -123,6 +127,6 @@ def _without_sigterm() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _init_worker(index: int, count: int) -> None:
-    workers.init_worker()
+def _init_worker(extensions: Sequence[str], index: int, count: int) -> None:
+    workers.init_worker(extensions)
     shared_memory.init_worker(index)

@@ -23,7 +23,8 @@ import numpy as np
 
 from mtl_jax import tasks as task_table
 from mtl_jax.codecs import pictures
-from mtl_jax.labels import INTERPOLATIONS, Conventions
+from mtl_jax.data import catalogue
+from mtl_jax.labels import INTERPOLATIONS
 
 BOUNDARY = "boundary"  # a record's map of the boundaries that edges are scored against, where those are others
 REBUILD = "Delete the prepared data set and build it again from intact files"
@@ -37,13 +38,6 @@ class CorruptRecordError(ValueError):
     """
 
 
-CONVENTIONS = {
-    "nyud": Conventions(),
-    "pascal": Conventions(resize_labels=True, normals_dtype="float64", normals_void=True),
-    "folder": Conventions(normals_void=True),
-}
-
-
 def decode(
     record: Mapping[str, Any], tasks: Iterable[str], *, family: str = "nyud", where: str = "record"
 ) -> dict[str, Any]:
@@ -52,7 +46,7 @@ def decode(
     Args:
         record: encoded images as bytes or arrays; see the module's docstring.
         tasks: labels to decode; the others are left out.
-        family: key of `CONVENTIONS`.
+        family: Name of the data set, a key of `catalogue.DATASETS`.
         where: names the data set, the split and the position in error messages.
 
     Raises:
@@ -60,9 +54,7 @@ def decode(
             where.
         ValueError: unknown family, or a label that the data set does not have.
     """
-    if family not in CONVENTIONS:
-        raise ValueError(f"unknown family of data sets {family!r}; there are {', '.join(CONVENTIONS)}")
-    conventions = CONVENTIONS[family]
+    conventions = catalogue.get(family).conventions
     sample_id = text(record, "id", where)
     where = f"{where} (id {sample_id!r})"
     image = array(record, "image", 3, where)

@@ -20,7 +20,7 @@ def score(train: Split, val: Split, metrics: Mapping[str, Metric], family: str) 
         train: Training split with the labels.
         val: Validation split with the labels.
         metrics: {task: metric of the final protocol}.
-        family: Label conventions, a key of `records.CONVENTIONS`.
+        family: Name of the data set, a key of `catalogue.DATASETS`.
     """
     splits = {"train": train, "val": val}
     maps = {}

@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import cv2
 
+from mtl_jax import registry
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -41,7 +43,7 @@ def map_ordered(
     if workers > 1 and len(items) >= fewest and not multiprocessing.current_process().daemon:
         # JAX may be running in this process, which a fork would not survive: workers are started afresh.
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, context, initializer=init_worker)
+        pool = ProcessPoolExecutor(workers, context, initializer=init_worker, initargs=(registry.extensions(),))
         try:
             pending: deque[Future[Result]] = deque()
             for item in items:
@@ -63,8 +65,13 @@ def map_ordered(
         yield function(item)
 
 
-def init_worker() -> None:
-    """Readies a worker process: one thread, since the workers share the cores, and no life without its parent."""
+def init_worker(extensions: Sequence[str] = ()) -> None:
+    """Readies a worker process: one thread, since the workers share the cores, and no life without its parent.
+
+    Args:
+        extensions: Modules that register tasks, data sets and so on, see `registry.load_extensions`.
+    """
+    registry.load_extensions(extensions)
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, too, which ends its workers
     # Nothing else ends the workers of a process that is killed.

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtl_jax import tasks as task_table
+from mtl_jax.data import catalogue
 from parity import golden
 from parity.compare import Run, flatten
 from parity.reference.baseline import MultiTask, SingleTask
@@ -50,7 +50,7 @@ def network(name: str) -> nn.Module:
     info = golden.info(name)
     method = "single_task" if info["setup"] == "single_task" else info["model"]
     tasks, aux_tasks = info["tasks"], info["auxiliary_tasks"] or ()
-    outputs = task_table.num_channels([*tasks, *aux_tasks], golden.dataset(name))
+    outputs = catalogue.get(golden.dataset(name)).num_logits([*tasks, *aux_tasks])
     return assemble(method, info["backbone"], tasks, aux_tasks, outputs, golden.fusion(name))
 
 

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 
 from mtl_jax.boundaries import label_boundary
 from mtl_jax.codecs import pictures
-from mtl_jax.data import datasets, pascal, pascal_labels, records
+from mtl_jax.data import catalogue, datasets, pascal, pascal_labels, records
 from mtl_jax.data.rendered import people, release_files
 from mtl_jax.runtime import messages
 
@@ -129,7 +129,7 @@ def test_features_and_names():
     assert list(tfds.builder_cls("pascal_mt").builder_configs) == ["context", "context_subset"]
     assert default.info.file_format.value == "array_record"
     assert list(default.info.features) == ["id", "image", *TASKS, "labelled", "boundary"]
-    assert datasets.get("pascal").builder("astmt").split("/")[0] == "pascal_mt"
+    assert catalogue.get("pascal").builder("astmt").split("/")[0] == "pascal_mt"
 
 
 def test_labels_of_another_size(root):

@@ -10,7 +10,7 @@ import pytest
 
 from mtl_jax import data
 from mtl_jax.codecs import pictures
-from mtl_jax.data import datasets, loader, records
+from mtl_jax.data import catalogue, loader, records, transforms
 from tests import nyud_release as files
 
 H, W = 20, 30
@@ -145,10 +145,10 @@ def test_labelled_but_not_there():
         records.decode(record, ("edge",))
 
 
-@pytest.mark.parametrize("family", records.CONVENTIONS)
+@pytest.mark.parametrize("family", catalogue.DATASETS)
 def test_void_normals(family):
     """The code (0, 0, 0) is no normal in PASCAL; in NYUD's JPEGs it is a colour like any other."""
-    conventions = records.CONVENTIONS[family]
+    conventions = catalogue.get(family).conventions
     assert conventions.normals_void == (family != "nyud")
     code = np.full((H, W, 3), 200, np.uint8)
     code[3, 4], code[5, 6] = 0, (0, 0, 1)
@@ -166,24 +166,24 @@ def test_missing_label():
     del record["edge"]
     with pytest.raises(ValueError, match="no 'edge' in this data set; it has image, semseg, human_parts") as missing:
         records.decode(record, ALL)
-    with pytest.raises(ValueError, match="unknown family of data sets 'x'; there are nyud, pascal") as unknown:
+    with pytest.raises(ValueError, match="unknown data set 'x'; the data sets are nyud, pascal") as unknown:
         records.decode(record, ALL, family="x")
-    assert missing.type is unknown.type is ValueError  # no fault of this record
+    assert not issubclass(missing.type, records.CorruptRecordError)  # no fault of this record
+    assert not issubclass(unknown.type, records.CorruptRecordError)
 
 
 def test_registry():
-    nyud, pascal = datasets.get("nyud"), datasets.get("pascal")
+    nyud, pascal = catalogue.get("nyud"), catalogue.get("pascal")
     assert nyud.tasks == ("semseg", "normals", "edge", "depth")
     assert pascal.tasks == ("semseg", "human_parts", "sal", "normals", "edge")
     assert (nyud.image_size, pascal.image_size) == ((480, 640), (512, 512))
     assert nyud.builder("survey") == "nyud_mt/survey"
-    assert nyud.recipe("survey").depth_over_scale
+    assert transforms.RECIPES[nyud.recipe("survey")].depth_over_scale
     assert pascal.recipe("survey") == nyud.recipe("astmt")
     with pytest.raises(ValueError, match="unknown data set 'kitti'; the data sets are nyud, pascal"):
-        datasets.get("kitti")
-    with pytest.raises(ValueError, match="no protocol 'v3'; the protocols are astmt, survey"):
+        catalogue.get("kitti")
+    with pytest.raises(ValueError, match="no release 'v3'; the releases are astmt, survey"):
         nyud.builder("v3")
-    assert set(records.CONVENTIONS) == set(datasets.DATASETS)
 
 
 def test_prepare_errors(tmp_path):

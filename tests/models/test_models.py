@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mtl_jax import models, tasks
+from mtl_jax import models
 from mtl_jax.config import Config, Data, Model, aux_tasks, main_tasks
+from mtl_jax.data import catalogue
 from mtl_jax.losses import Objective
 
 SIZE = (33, 47)  # odd at most halvings: 17x24, 9x12, 5x6, 3x3, 2x2
@@ -109,7 +110,7 @@ def network(name: str, dtype: str = "float32") -> Network:
 def test_outputs(name):
     outputs = dict(network(name).evaluated[0])
     cfg = config(name)
-    aux = tasks.num_channels(aux_tasks(cfg), "nyud")
+    aux = catalogue.get("nyud").num_logits(aux_tasks(cfg))
     if name == "pad_net":
         for task, channels in aux.items():
             assert outputs.pop(f"initial_{task}").shape == (BATCH_SIZE, 9, 12, channels)
@@ -119,7 +120,7 @@ def test_outputs(name):
             scale: {task: (BATCH_SIZE, *size, channels) for task, channels in aux.items()}
             for scale, size in sizes.items()
         }
-    main = tasks.num_channels(main_tasks(cfg), "nyud")
+    main = catalogue.get("nyud").num_logits(main_tasks(cfg))
     assert {task: x.shape for task, x in outputs.items()} == {t: (BATCH_SIZE, *SIZE, n) for t, n in main.items()}
 
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from mtl_jax import backbones, models, tasks
+from mtl_jax import backbones, models
 from mtl_jax.config import Config, Data, Model
+from mtl_jax.data import catalogue
 from mtl_jax.heads import DeepLabHead, HRNetHead
 from tests.marks import slow
 
@@ -56,8 +57,8 @@ def test_every_model_at_every_size(name, backbone):
     model = abstract_model(name, backbone, main)
     for height, width in SIZES:
         maps = [(-(-height // stride), -(-width // stride)) for stride in STRIDES[backbone]]  # rounded up
-        aux = tasks.num_channels(AUX, "nyud")
-        expected = {task: (2, height, width, n) for task, n in tasks.num_channels(main, "nyud").items()}
+        aux = catalogue.get("nyud").num_logits(AUX)
+        expected = {task: (2, height, width, n) for task, n in catalogue.get("nyud").num_logits(main).items()}
         if name == "pad_net":
             expected |= {f"initial_{task}": (2, *maps[0], n) for task, n in aux.items()}
         if name == "mti_net":
