@@ -13,6 +13,7 @@ from mtl_jax.metrics.multitask import deciding, delta_m
 from mtl_jax.metrics.normals import Normals
 from mtl_jax.metrics.saliency import Saliency
 from mtl_jax.metrics.segmentation import Segmentation
+from mtl_jax.registry import Registry
 
 __all__ = [
     "METRICS",
@@ -29,17 +30,18 @@ __all__ = [
     "build",
     "deciding",
     "delta_m",
+    "register",
 ]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a metric may depend on besides its task.
+    """The settings that a metric may depend on.
 
     Attributes:
-        num_classes: logit channels of the task.
-        depth_protocol: "image" or "pixel".
-        final: the final protocol instead of scores while training.
+        num_classes: Number of logit channels of the task.
+        depth_protocol: "image" (mean over the images of each image's RMSE) or "pixel" (over all pixels).
+        final: The metric is that of the final protocol; otherwise it scores while training.
     """
 
     num_classes: int
@@ -47,22 +49,35 @@ class Options:
     final: bool = False
 
 
-METRICS: dict[str, Callable[[Options], Metric]] = {
-    "semseg": lambda options: Segmentation(options.num_classes),
-    "human_parts": lambda options: Segmentation(options.num_classes, skip_empty=options.final),
-    "saliency": lambda options: Saliency(),
-    "normals": lambda options: Normals(),
-    "edge": lambda options: Edge(),
-    "depth": lambda options: Depth(options.depth_protocol),
-}
+Factory = Callable[[Options], Metric]
+METRICS: Registry[Factory] = Registry("metric", "metrics", "mtl_jax.metrics.register")
+
+
+def register(name: str, factory: Factory) -> Factory:
+    """Adds a metric, and returns its factory.
+
+    Args:
+        name: Name by which the rows of tasks know the metric.
+        factory: Function or class that makes the metric from `Options`.
+
+    Raises:
+        ValueError: Another metric has this name.
+    """
+    return METRICS.register(name, factory)
 
 
 def build(name: str, *, num_classes: int, depth_protocol: str = "image", final: bool = False) -> Metric:
-    """The metric of this name; the arguments are those of `Options`.
+    """Returns the metric of a name; the other arguments are the attributes of `Options`.
 
     Raises:
-        ValueError: no such metric; the message lists those there are.
+        ValueError: There is no such metric; the message lists those there are.
     """
-    if name not in METRICS:
-        raise ValueError(f"unknown metric {name!r}; the metrics are {', '.join(METRICS)}")
     return METRICS[name](Options(num_classes, depth_protocol, final))
+
+
+register("semseg", lambda options: Segmentation(options.num_classes))
+register("human_parts", lambda options: Segmentation(options.num_classes, skip_empty=options.final))
+register("saliency", lambda options: Saliency())
+register("normals", lambda options: Normals())
+register("edge", lambda options: Edge())
+register("depth", lambda options: Depth(options.depth_protocol))
