@@ -24,8 +24,8 @@ class Dataset:
     Attributes:
         name: key in `DATASETS`, in `Task.channels` and in `records.CONVENTIONS`.
         image_size: height and width, training and validation.
-        builders: {protocol: tfds name}.
-        recipes: {protocol: key of `transforms.RECIPES`}.
+        builders: {release: TFDS name}.
+        recipes: {release: key of `transforms.RECIPES`}.
         described: the folder with the original files says itself what it holds, see `mtl_jax.data.description`:
             then there is neither an image size nor a builder here.
     """
@@ -41,28 +41,28 @@ class Dataset:
         """The tasks with labels, in the order of the task table."""
         return tuple(task.name for task in task_table.TASKS.values() if self.name in task.channels)
 
-    def builder(self, protocol: str) -> str:
-        """tfds name of the data under a protocol.
+    def builder(self, release: str) -> str:
+        """Returns the TFDS name of a release.
 
         Raises:
-            ValueError: no such protocol.
+            ValueError: The data set has no such release.
         """
-        return self.builders[self._checked(protocol)]
+        return self.builders[self._checked(release)]
 
-    def recipe(self, protocol: str) -> transforms.Recipe:
-        """Augmentation under a protocol.
+    def recipe(self, release: str) -> transforms.Recipe:
+        """Returns the augmentation of a release.
 
         Raises:
-            ValueError: no such protocol.
+            ValueError: The data set has no such release.
         """
-        return transforms.RECIPES[self.recipes[self._checked(protocol)]]
+        return transforms.RECIPES[self.recipes[self._checked(release)]]
 
-    def _checked(self, protocol: str) -> str:
-        if protocol not in self.recipes:
+    def _checked(self, release: str) -> str:
+        if release not in self.recipes:
             raise ValueError(
-                f"data set {self.name!r} has no protocol {protocol!r}; the protocols are {', '.join(self.recipes)}"
+                f"data set {self.name!r} has no release {release!r}; the releases are {', '.join(self.recipes)}"
             )
-        return protocol
+        return release
 
 
 _ROWS = (
