@@ -1,8 +1,8 @@
-"""Training steps whose tasks different methods balance, beside the step of fixed weights.
+"""Training steps with different balancing methods, beside the step with fixed weights.
 
-Methods that read the losses alone share a program, and so do those that read the gradients' inner products. It holds
-them all and follows at each step the one that its state names; what they do with a few numbers is next to nothing
-beside the passes through the network, which take minutes to compile where they are written out for every task.
+Compiling the passes through the network takes minutes, so methods with the same inputs share a program: one for all
+that read the losses alone, one for all that read the inner products of gradients. The program holds all of them, and
+its state names the method that it follows. Next to the passes through the network the methods themselves cost nothing.
 """
 
 from collections.abc import Sequence
@@ -24,36 +24,37 @@ from mtl_jax.train.task_balancing import Balancing
 
 
 def programs(config: Config, methods: Sequence[str]) -> dict[str, Program]:
-    """{method: its step}, that of fixed weights first; from the same weights and batch.
+    """Returns {method: its step}, fixed weights first, all from the same weights and batch.
 
-    What compiling took is the same number for all that share a program.
+    Steps that share a program have the same costs of compilation.
 
     Args:
-        methods: as in `Config.balancing`.
+        config: Model, optimiser and sizes.
+        methods: Balancing methods, as in `Config.balancing`.
 
     Raises:
-        ValueError: an unknown method, a parameter that it does not have, or a method that does not suit the model.
+        ValueError: A method is unknown, does not have a parameter, or does not suit the model.
     """
     groups = _groups([method for method in methods if method != PLAIN_BALANCING])
     _check(groups, config)  # before minutes of compiling
     batch = batches.train_batch(config)
-    found = {PLAIN_BALANCING: train.TrainStep(replace(config, balancing=PLAIN_BALANCING), batch)}
+    steps = {PLAIN_BALANCING: train.TrainStep(replace(config, balancing=PLAIN_BALANCING), batch)}
     for group in groups:
         names = list(group)
         balancer = one_of(list(group.values())) if len(group) > 1 else group[names[0]]
         step = train.TrainStep(config, batch, Balancing(balancer, all_tasks(config)))
-        found[names[0]] = step  # which starts with the first
+        steps[names[0]] = step  # a step follows the first method until it is told otherwise
         for position, name in enumerate(names[1:], 1):
-            found[name] = step.again(partial(_follow, position))
-    return {method: found[method] for method in dict.fromkeys((PLAIN_BALANCING, *methods))}
+            steps[name] = step.again(partial(_follow, position))
+    return {method: steps[method] for method in dict.fromkeys((PLAIN_BALANCING, *methods))}
 
 
 class Choice(NamedTuple):
     """State of `one_of`.
 
     Attributes:
-        followed: position of the method that decides.
-        states: of all methods.
+        followed: Position of the method that decides.
+        states: States of all methods.
     """
 
     followed: jax.Array
@@ -61,10 +62,10 @@ class Choice(NamedTuple):
 
 
 def one_of(balancers: Sequence[Balancer]) -> Balancer:
-    """A method that follows one of several, the first until its state says otherwise.
+    """Returns a method that follows one of several methods, the first until its state says otherwise.
 
     Args:
-        balancers: methods that read the same, and decide on weights alone.
+        balancers: Methods with the same inputs that decide on weights alone.
     """
 
     def init(tasks: int, shared: Tree) -> Choice:
@@ -99,7 +100,10 @@ def _check(groups: Sequence[dict[str, Balancer]], config: Config) -> None:
 
 
 def _groups(methods: Sequence[str]) -> list[dict[str, Balancer]]:
-    """{method: balancer} of those that share a program: no gradients to keep, no second forward pass, no features."""
+    """Returns {method: balancer} for each program.
+
+    A method is alone in its program if it keeps gradients, needs a second forward pass, or reads features.
+    """
     groups: dict[str, dict[str, Balancer]] = {}
     for method in methods:
         balancer = balancing.parse(method)

@@ -1,4 +1,4 @@
-"""Steps of several programs that do the same, measured in turns: times, memory, shares of the device's peaks."""
+"""Comparison of programs with the same task: times, memory, and shares of the device's peaks, measured in turns."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -14,22 +14,23 @@ OURS = "mtl_jax"
 
 
 class Program(Protocol):
-    """What is measured; a call takes so many steps, waits until the last one is done, and returns its result."""
+    """A program to measure; a call takes `steps` steps, waits for the last one, and returns its result."""
 
     @property
     def memory(self) -> int | None:
-        """Bytes it needs at its peak, its weights and its batch included; None where nobody counts."""
+        """Number of bytes at the peak, with weights and batch; None where it is unknown."""
 
     def __call__(self, steps: int) -> Any: ...
 
 
 class Step:
-    """One of our programs: a compiled function.
+    """A compiled program of this package.
 
     Attributes:
-        flops: of a step: two for every multiply-add of a forward pass, and twice as many of a backward pass; those with
-            padding count, as is usual, though dilated convolutions leave them out.
-        costs: of compiling it, and what XLA says of it.
+        flops: Number of floating-point operations of a step: two for every multiply-add of the forward pass, and twice
+            as many for the backward pass. Multiply-adds with padding count, as is usual, although dilated convolutions
+            leave them out.
+        costs: Costs of compiling and running the program.
     """
 
     flops: int
@@ -37,7 +38,7 @@ class Step:
 
     @property
     def memory(self) -> int:
-        """By XLA's plan."""
+        """Number of bytes at the peak, by XLA's plan."""
         return self.costs.memory
 
     def __call__(self, steps: int = 1) -> Any:
@@ -46,15 +47,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was measured.
+    """The measurements of several programs.
 
     Attributes:
-        programs: by name; the others are compared with the first.
-        timed: what they took.
-        deviations: how far their first results are from the first program's.
-        batch_size: images in a step.
-        allocated_peak: see `device.allocated_peak`, after all programs.
-        peaks: of the device.
+        programs: {name: program}; the first is compared with the others.
+        timed: {name: times}.
+        deviations: {name: deviation of the first step's result from the first program's}.
+        batch_size: Number of images in a step.
+        allocated_peak: Result of `device.allocated_peak` after all programs.
+        peaks: Peaks of the device.
     """
 
     programs: Mapping[str, Program]
@@ -65,14 +66,14 @@ class Comparison:
     peaks: device.Peaks
 
     def numbers(self) -> dict[str, Any]:
-        """Everything, for JSON."""
+        """Returns all measurements, ready for JSON."""
         rows = {}
         for name, program in self.programs.items():
-            found = self.timed[name]
+            timed = self.timed[name]
             rows[name] = {
-                "first": found.first,
-                "seconds": found.seconds,
-                "median": found.median,
+                "first": timed.first,
+                "seconds": timed.seconds,
+                "median": timed.median,
                 "memory": program.memory,
                 "deviation": self.deviations[name],
             }
@@ -87,17 +88,17 @@ class Comparison:
         }
 
     def table(self) -> str:
-        """The programs as Markdown."""
+        """Returns a Markdown table of the programs."""
         ours, first = next(iter(self.timed.items()))
         lines = [
             f"| program | ms a step (spread) | images/s | until the first is done | memory | {ours} is |",
             "| --- | ---: | ---: | ---: | ---: | ---: |",
         ]
-        for name, found in self.timed.items():
-            spread = f"{_ms(found.median)} ({_ms(min(found.seconds))} to {_ms(max(found.seconds))})"
-            ratio = "" if found is first else f"{found.median / first.median:.2f}x"
+        for name, timed in self.timed.items():
+            spread = f"{_ms(timed.median)} ({_ms(min(timed.seconds))} to {_ms(max(timed.seconds))})"
+            ratio = "" if timed is first else f"{timed.median / first.median:.2f}x"
             program = self.programs[name]
-            rate, until_first = self.batch_size / found.median, found.first
+            rate, until_first = self.batch_size / timed.median, timed.first
             if isinstance(program, Step):
                 until_first += program.costs.lowering + program.costs.compilation
             memory = "-" if program.memory is None else f"{program.memory / 2**30:.2f} GiB"
@@ -105,7 +106,7 @@ class Comparison:
         return "\n".join(lines)
 
     def describe(self) -> str:
-        """Of our programs: compilation, temporary memory, and the shares of the device's peaks that they reach."""
+        """Returns a text with compilation, temporary memory and shares of the device's peaks of our programs."""
         lines = []
         for name, step in self.programs.items():
             if not isinstance(step, Step):
@@ -136,18 +137,20 @@ def compare(
     warm_up: int,
     steps: int,
 ) -> Comparison:
-    """Measures all programs.
+    """Measures programs, and returns the measurements.
 
     Args:
-        deviation: (first program's result, another's) -> how far they are apart.
-        tolerance: {precision, see `device.precision`: the largest deviation that its roundings explain}.
-        dtype: that the programs compute in.
-        batch_size: images in a step.
-        repeats, warm_up, steps: see `timing.alternate`.
+        programs: {name: program}.
+        deviation: Function (result of the first program, result of another) -> deviation.
+        tolerance: {precision: largest deviation that its roundings explain}, see `device.precision`.
+        dtype: Computation dtype of the programs.
+        batch_size: Number of images in a step.
+        repeats: Number of timed repeats, see `timing.alternate`.
+        warm_up: Number of repeats before the timed ones.
+        steps: Number of steps in a repeat.
 
     Raises:
-        ValueError: several devices, of which PyTorch would use one; or the results differ: the programs do not do the
-            same.
+        ValueError: JAX has several devices, of which PyTorch would use one; or the programs do not compute the same.
     """
     if jax.device_count() > 1:
         raise ValueError(
@@ -156,14 +159,14 @@ def compare(
         )
     timed = alternate(programs, repeats=repeats, warm_up=warm_up, steps=steps)
     first, *_ = timed
-    deviations = {name: deviation(timed[first].result, found.result) for name, found in timed.items()}
+    deviations = {name: deviation(timed[first].result, other.result) for name, other in timed.items()}
     allowed = tolerance[device.precision(dtype)]
     if wrong := {name: value for name, value in deviations.items() if not value <= allowed}:
         raise ValueError(
             f"the results of the first step differ from those of {first} by {wrong}, allowed is {allowed}; the "
             "programs do not do the same"
         )
-    # Measured last, because the large arrays count among what jax has held.
+    # Measured last, because the large arrays would count in the allocated peak.
     held = device.allocated_peak()
     return Comparison(programs, timed, deviations, batch_size, held, device.peaks(dtype))
 

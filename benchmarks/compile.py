@@ -1,7 +1,7 @@
-"""How long programs take to compile: from nothing, and once more from the persistent cache.
+"""Time to compile programs, with an empty persistent cache and with a filled one.
 
-Each time in a process of its own, because a process keeps what it has compiled. Of PyTorch's side it is the first
-training step, which compiles, with an empty cache of its compiler and with a filled one.
+Each measurement has a process of its own, because a process keeps its compiled programs. On PyTorch's side the first
+training step is measured, which compiles, with an empty and with a filled cache of its compiler.
 """
 
 import json
@@ -27,7 +27,7 @@ _OURS: dict[str, Callable[[Config], Step]] = {
 
 
 def ours(config: Config) -> dict[str, Numbers]:
-    """{program: "seconds" and other costs} of compiling our programs in this process."""
+    """Compiles the programs of this package in this process, and returns {program: "seconds" and other costs}."""
     rows = {}
     for name, make in _OURS.items():
         costs = make(config).costs
@@ -36,10 +36,12 @@ def ours(config: Config) -> dict[str, Numbers]:
 
 
 def theirs(config: Config, way: str, reference: Any) -> dict[str, Numbers]:
-    """{program: "seconds"} of PyTorch's first training step in this process.
+    """Takes PyTorch's first training step in this process, and returns {program: "seconds"}.
 
     Args:
-        reference: the module parity.reference.speed.
+        config: Model, optimiser and sizes.
+        way: Way to run PyTorch.
+        reference: The module parity.reference.speed.
     """
     arrays = weights.to_torch(models.build(config))
     step = reference.TrainStep(config, arrays, batches.train_batch(config), way)
@@ -47,15 +49,17 @@ def theirs(config: Config, way: str, reference: Any) -> dict[str, Numbers]:
 
 
 def twice(command: Sequence[str]) -> tuple[dict[str, dict[str, Numbers]], dict[str, Any]]:
-    """({program: {"empty": numbers, "filled": numbers}}, what else is known) from two processes.
-
-    The second finds a filled cache.
+    """Compiles in two processes, of which the second finds a filled cache.
 
     Args:
-        command: of a process that writes {"rows": what `ours` or `theirs` returns, ...} into the file after --json.
+        command: Command of a process that writes {"rows": result of `ours` or `theirs`, ...} into the file after
+            --json.
+
+    Returns:
+        ({program: {"empty": numbers, "filled": numbers}}, the other content of the file).
 
     Raises:
-        OSError: a process failed.
+        OSError: A process failed.
     """
     rows: dict[str, dict[str, Numbers]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +76,10 @@ def twice(command: Sequence[str]) -> tuple[dict[str, dict[str, Numbers]], dict[s
 
 
 def table(rows: Mapping[str, Mapping[str, Numbers]]) -> str:
-    """Markdown; the lowered program's operations, and XLA's instructions after its optimisations."""
+    """Returns a Markdown table.
+
+    Its columns: seconds with both caches, operations of the lowered program, and XLA's instructions after optimisation.
+    """
     lines = [
         "| program | empty cache (of it lowering) | filled cache | operations | instructions |",
         "| --- | ---: | ---: | ---: | ---: |",

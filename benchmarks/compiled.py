@@ -1,4 +1,4 @@
-"""A jitted function compiled ahead of its first call, and what is learned on the way."""
+"""Compilation of a jitted function ahead of its first call, and its costs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,16 +9,17 @@ from benchmarks.timing import call
 
 @dataclass(frozen=True)
 class Costs:
-    """What compiling took, and what XLA says of the program.
+    """The costs of compiling a program, and of running it by XLA's count.
 
     Attributes:
-        lowering: seconds until the program was traced and written down.
-        compilation: seconds until it was compiled, or read from the persistent cache.
-        operations: number of operations written down.
-        instructions: number of XLA's instructions after its optimisations, those inside fused ones included.
-        moved: bytes read and written, as XLA counts them.
-        memory: bytes of arguments, results and temporary arrays together, those in the place of donated ones once.
-        temporary: bytes of the temporary arrays alone.
+        lowering: Seconds to trace and lower the program.
+        compilation: Seconds to compile the program, or to read it from the persistent cache.
+        operations: Number of operations of the lowered program.
+        instructions: Number of XLA's instructions after optimisation, including those inside of fused instructions.
+        moved: Number of bytes that are read and written.
+        memory: Number of bytes of arguments, results and temporary arrays; a result that takes the place of a donated
+            argument counts once.
+        temporary: Number of bytes of the temporary arrays.
     """
 
     lowering: float
@@ -31,7 +32,7 @@ class Costs:
 
 
 def compile_step(step: Callable[..., Any], *arguments: Any) -> tuple[Callable[..., Any], Costs]:
-    """(executable, costs) of a jitted function for arguments of these shapes."""
+    """Returns (executable, costs) of a jitted function for arguments of the given shapes."""
     jitted: Any = step
     lowering, lowered = call(jitted.lower, *arguments)
     compilation, compiled = call(lowered.compile)

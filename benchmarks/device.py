@@ -1,4 +1,4 @@
-"""What the device is and can do at best, to compare programs with."""
+"""The device: its kind, and its measured peaks, to compare programs with."""
 
 import statistics
 from collections.abc import Callable
@@ -16,11 +16,11 @@ _REPEATS = 7
 
 @dataclass(frozen=True)
 class Peaks:
-    """What a device was measured to reach.
+    """The measured peaks of a device.
 
     Attributes:
-        flops: floating-point operations a second of a large matrix product.
-        bandwidth: bytes a second, read and written together, of a copy.
+        flops: Floating-point operations per second of a large matrix product.
+        bandwidth: Bytes per second, read and written together, of a copy.
     """
 
     flops: float
@@ -28,16 +28,16 @@ class Peaks:
 
 
 def peaks(dtype: str) -> Peaks:
-    """Measures the default device's; `dtype` is that of the factors."""
+    """Measures the peaks of the default device; `dtype` is the dtype of the factors of the matrix product."""
     return Peaks(matmul_flops(dtype), bandwidth())
 
 
 def matmul_flops(dtype: str, size: int = 0) -> float:
-    """Floating-point operations a second of a large matrix product.
+    """Measures the floating-point operations per second of a large matrix product.
 
     Args:
-        dtype: of the factors; sums are float32.
-        size: of the square matrices; by default what takes a moment on this kind of device.
+        dtype: Dtype of the factors; sums are float32.
+        size: Number of rows and columns of the matrices; 0 = a size that suits the device.
     """
     size = size or (2048 if is_cpu() else 16384)
     x = jnp.ones((size, size), dtype)
@@ -46,10 +46,10 @@ def matmul_flops(dtype: str, size: int = 0) -> float:
 
 
 def bandwidth(megabytes: int = 0) -> float:
-    """Bytes a second, read and written together, of adding a number to a large array.
+    """Measures the bytes per second, read and written together, of adding a number to a large array.
 
     Args:
-        megabytes: size of the array; by default what takes a moment on this kind of device.
+        megabytes: Size of the array in MiB; 0 = a size that suits the device.
     """
     megabytes = megabytes or (256 if is_cpu() else 1024)
     x = jnp.ones((megabytes * 2**20 // 4,), jnp.float32)
@@ -57,23 +57,23 @@ def bandwidth(megabytes: int = 0) -> float:
 
 
 def is_cpu() -> bool:
-    """Whether programs run on the host's processor."""
+    """Returns True if programs run on the host's processor."""
     return jax.default_backend() == "cpu"
 
 
 def precision(dtype: str) -> str:
-    """In what convolutions multiply: accelerators round float32 factors to 10 bits (tf32), in PyTorch as here."""
+    """Returns the precision of convolutions: accelerators round float32 factors to 10 bits (tf32), as PyTorch does."""
     return "tf32" if dtype == "float32" and not is_cpu() else dtype
 
 
 def allocated_peak() -> int | None:
-    """Most bytes that jax has held on the default device so far, all programs together; None where nobody counts."""
+    """Returns the most bytes that JAX has held on the default device so far; None where they are not counted."""
     counted = jax.local_devices()[0].memory_stats()
     return counted["peak_bytes_in_use"] if counted else None
 
 
 def describe() -> dict[str, Any]:
-    """What numbers depend on: kind of device, and versions."""
+    """Returns the kind of device and the versions of packages, on which measurements depend."""
     versions = {name: metadata.version(name) for name in ("jax", "jaxlib", "flax")}
     return {"device": jax.devices()[0].device_kind, "versions": versions}
 

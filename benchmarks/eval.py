@@ -1,7 +1,8 @@
-"""Scoring a batch while training: prediction and statistics on the device, scores on the host.
+"""Scoring of a batch during training: prediction and statistics on the device, scores on the host.
 
-PyTorch's side predicts on the device and computes the same scores as parity/reference/metrics.py does: image by image
-on the host, in float64. It says what a scorer without regard to speed costs; `infer` compares the networks alone.
+PyTorch's side predicts on the device and computes the same scores on the host as parity/reference/metrics.py does:
+image by image, in float64. It shows the cost of a scorer that is not made for speed; `infer` compares the networks
+alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,19 +20,20 @@ from mtl_jax.models import MultiTaskModel
 from mtl_jax.train.step import make_eval_step
 
 Scores = dict[str, float]
-# Of a score, relative. Few pixels change sides where predictions are random.
+# Largest relative difference of a score. Few pixels change sides where predictions are random.
 TOLERANCE = {"float32": 1e-4, "tf32": 3e-2, "bfloat16": 5e-2}
 
 
 class EvalStep(ForwardStep):
-    """Predictions and their statistics, and on the host the scores; the result of a call is {task: deciding score}."""
+    """Predicts, collects statistics, and scores on the host; the result of a call is {task: deciding score}."""
 
     def __init__(self, config: Config, model: MultiTaskModel, batch: Mapping[str, np.ndarray]):
-        self._metrics = found = experiment.build_metrics(config, final=False)
-        self._criteria = experiment.criteria(config, final=False)
-        named = {name: batch[name] for name in ("image", "valid", *found)}
+        run = experiment.make(config)
+        metrics = self._metrics = run.streaming_metrics
+        self._criteria = run.streaming_criteria
+        named = {name: batch[name] for name in ("image", "valid", *metrics)}
         super().__init__(
-            config, model, named, lambda graphdef, mesh: make_eval_step(graphdef, found, mesh), "train.batch_size"
+            config, model, named, lambda graphdef, mesh: make_eval_step(graphdef, metrics, mesh), "train.batch_size"
         )
 
     def __call__(self, steps: int = 1) -> Scores:
@@ -46,10 +48,12 @@ class EvalStep(ForwardStep):
 
 
 def programs(config: Config, ways: Sequence[str], reference: Any) -> dict[str, Program]:
-    """{name: program}: ours, and PyTorch's in these ways.
+    """Returns {name: program}: the one of this package, and one for each way to run PyTorch.
 
     Args:
-        reference: the module parity.reference.speed; not needed without ways.
+        config: Model and sizes.
+        ways: Ways to run PyTorch.
+        reference: The module parity.reference.speed; None where `ways` is empty.
     """
     batch = batches.eval_batch(config)
     model = models.build(config)
@@ -60,5 +64,5 @@ def programs(config: Config, ways: Sequence[str], reference: Any) -> dict[str, P
 
 
 def deviation(ours: Scores, other: Scores) -> float:
-    """Largest relative difference of a score."""
+    """Returns the largest relative difference of a score."""
     return max(abs(other[task] - score) / max(abs(score), 1e-12) for task, score in ours.items())

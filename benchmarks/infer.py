@@ -1,4 +1,4 @@
-"""Predicting a batch of images: bytes in, class maps, probabilities, directions and metres out, all on the device."""
+"""Prediction of a batch on the device: bytes in; class maps, probabilities, directions and metres out."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,19 +21,19 @@ from mtl_jax.runtime import sharding
 from mtl_jax.train import state as train_state
 from mtl_jax.train.step import make_predict_step
 
-# See `deviation`: class maps of random weights have many near ties.
+# Largest `deviation`. Class maps of random weights have many near ties.
 TOLERANCE = {"float32": 2e-4, "tf32": 1e-2, "bfloat16": 5e-2}
 
 
 class ForwardStep(Step):
-    """A network that does not learn.
+    """A step of a network that does not learn.
 
     Args:
-        config: sizes and tasks.
-        model: with its weights.
-        batch: `{name: [B, ...]}`.
-        make_step: (graphdef, mesh) -> jitted step(arrays, batch).
-        size_option: where the batch size comes from, for errors.
+        config: Sizes and tasks.
+        model: The model with its weights.
+        batch: Batch `{name: [B, ...]}`.
+        make_step: Function (graphdef, mesh) -> jitted step(arrays, batch).
+        size_option: Name of the option that sets the batch size, for errors.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class ForwardStep(Step):
 
 
 class PredictStep(ForwardStep):
-    """Normalises images, runs the network and turns its logits into predictions, which are the result of a call."""
+    """Normalises images, runs the network and turns its logits into predictions; a call returns the predictions."""
 
     def __init__(self, config: Config, model: MultiTaskModel, batch: Mapping[str, np.ndarray]):
         named = {name: batch[name] for name in ("image", "index", "valid")}
@@ -69,10 +69,12 @@ class PredictStep(ForwardStep):
 
 
 def programs(config: Config, ways: Sequence[str], reference: Any) -> dict[str, Program]:
-    """{name: program}: ours with batch norms folded into convolutions and without, and PyTorch's in these ways.
+    """Returns {name: program}: those of this package, with batch norms folded into convolutions and not, and PyTorch's.
 
     Args:
-        reference: the module parity.reference.speed; not needed without ways.
+        config: Model and sizes.
+        ways: Ways to run PyTorch, which have a program each.
+        reference: The module parity.reference.speed; None where `ways` is empty.
     """
     batch = batches.eval_batch(config)
     model = models.build(config)
@@ -85,7 +87,10 @@ def programs(config: Config, ways: Sequence[str], reference: Any) -> dict[str, P
 
 
 def deviation(ours: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    """Of the worst task: share of pixels with another class, or root mean square of the difference by that of ours."""
+    """Returns the deviation of the worst task.
+
+    It is the share of pixels with another class, or the root mean square of the difference divided by that of ours.
+    """
     worst = []
     for task, value in ours.items():
         a, b = _on_host(value), _on_host(other[task])
@@ -97,5 +102,5 @@ def deviation(ours: Mapping[str, Any], other: Mapping[str, Any]) -> float:
 
 
 def _on_host(value: Any) -> np.ndarray:
-    """An array of jax, or a tensor of PyTorch."""
+    """Returns the values of an array of JAX or a tensor of PyTorch."""
     return np.asarray(value.cpu() if hasattr(value, "cpu") else value)

@@ -1,12 +1,12 @@
 """The input pipeline beside a plain PyTorch DataLoader that reads the original files.
 
-Rendered scenes at full size in the original file formats, read and augmented by `mtl_jax.data.train_batches` from the
-prepared data set, and by a `torch.utils.data.DataLoader` from the files (parity/reference/input.py), alternately.
-PASCAL's files leave edges, human parts and trusted normals to be derived, which the DataLoader does for every sample
-and building the data set does once; so a third row shows the DataLoader with every label stored as it is used (.npy).
-Images come normalised from the DataLoader, and as bytes from mtl_jax, whose training step normalises them on the
-device. Processor time is that of all processes together; "per core" are images per second of it. Without worker
-processes mtl_jax works in two threads and the DataLoader in one. Linux only.
+The images are rendered scenes at full size in the original file formats. `mtl_jax.data.train_batches` reads and
+augments them from the prepared data set, a `torch.utils.data.DataLoader` from the files (parity/reference/input.py), in
+turns. PASCAL's files do not hold edges, human parts and trusted normals. The DataLoader derives them for every sample,
+mtl_jax once when the data set is built; a third row therefore shows the DataLoader with every label stored as it is
+used (.npy). The DataLoader delivers normalised images; mtl_jax delivers bytes, which the training step normalises on
+the device. Processor time is that of all processes together, and "per core" are images per second of processor time.
+Without worker processes mtl_jax works in two threads and the DataLoader in one. Linux only.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from mtl_jax import images
 from mtl_jax.data import catalogue, datasets, loader, transforms
 from mtl_jax.data.rendered import release_files
 
-# Of the delivered maps: the roundings of the image's normalisation and of the normals' rotation; the others are equal.
+# Largest differences of the delivered maps, from roundings in the normalisation of images and the rotation of normals.
 TOLERANCE = {"image": 1e-6, "normals": 1e-5}
 OURS, TORCH, TORCH_STORED = "mtl_jax", "DataLoader, original files", "DataLoader, labels as .npy"
 
@@ -38,12 +38,12 @@ class Case:
     """A data set with its augmentation.
 
     Attributes:
-        family: row of `catalogue.DATASETS`.
-        builder: tfds name.
-        recipe: key of `transforms.RECIPES`.
-        reader: function of parity.reference.input that reads the original files.
-        write: (folder, {split: ids}, height=, width=) writes those files.
-        size: height and width of the images written.
+        family: Key of `catalogue.DATASETS`.
+        builder: TFDS name.
+        recipe: Key of `transforms.RECIPES`.
+        reader: Name of the function of parity.reference.input that reads the original files.
+        write: Function (folder, {split: ids}, height=, width=) that writes the original files.
+        size: (height, width) of the written images in pixels.
     """
 
     family: str
@@ -77,14 +77,14 @@ CASES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is measured.
+    """The amount of work that is measured.
 
     Attributes:
-        images: in each data set.
-        batch_size: images in a batch.
-        batches: timed in each repeat.
-        repeats: of which the median is reported.
-        scale: of the sides of the images, for trying out.
+        images: Number of images in each data set.
+        batch_size: Number of images in a batch.
+        batches: Number of batches timed in each repeat.
+        repeats: Number of repeats, of which the median is reported.
+        scale: Factor on the sides of the images.
     """
 
     images: int = 32
@@ -96,7 +96,7 @@ class Settings:
 
 @dataclass
 class Row:
-    """What one loader did in the repeats: images a second and processor seconds an image."""
+    """The measurements of one loader in all repeats: images per second, and processor seconds per image."""
 
     recipe: str
     loader: str
@@ -113,17 +113,21 @@ class Row:
 def measure(
     recipes: Sequence[str], workers: Sequence[int], settings: Settings, reference: Any, data_dir: str | None = None
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]]]:
-    """(a row for each recipe, loader and number of workers, {recipe: {map: largest deviation from PyTorch}}).
+    """Measures loaders, in turns.
 
     Args:
-        recipes: keys of `CASES`.
-        workers: numbers of worker processes.
-        reference: the module parity.reference.input, or None: only mtl_jax is measured.
-        data_dir: keeps the files for the next time; by default they are temporary.
+        recipes: Keys of `CASES`.
+        workers: Numbers of worker processes.
+        settings: Amount of work.
+        reference: The module parity.reference.input; None = only mtl_jax is measured.
+        data_dir: Folder that keeps the files for the next time; None = a temporary folder.
+
+    Returns:
+        (row for each recipe, loader and number of workers, {recipe: {map: largest deviation from PyTorch}}).
 
     Raises:
-        OSError: a system without /proc.
-        ValueError: the two sides deliver different values.
+        OSError: The system has no /proc.
+        ValueError: The two sides deliver different values.
     """
     if not Path("/proc/self/stat").exists():
         raise OSError("the processor time of other processes is read from /proc, which this system does not have")
@@ -139,7 +143,7 @@ def measure(
 
 
 class _Prepared:
-    """The files of a case, built, with what loads them."""
+    """The files of a case, their built data set and the loaders."""
 
     def __init__(self, name: str, folder: Path, settings: Settings, reference: Any):
         self.name, self.case, self.settings, self.reference = name, CASES[name], settings, reference
@@ -170,10 +174,10 @@ class _Prepared:
             }
 
     def deviations(self) -> dict[str, float]:
-        """{map: largest difference between the two sides under equal draws}
+        """Returns {map: largest difference between the two sides with equal augmentation}.
 
         Raises:
-            ValueError: a map differs more than roundings explain.
+            ValueError: A map differs by more than roundings.
         """
         worst: dict[str, float] = {}
         with self._batches(num_workers=0) as batches:
@@ -195,7 +199,7 @@ class _Prepared:
                 opened = self._batches(row.workers) if row.loader == OURS else self._torch(row)
                 with opened as batches:
                     seconds, processor = _timed(batches, row.workers, self.settings.batches)
-                del batches  # with it end the DataLoader's worker processes
+                del batches  # ends the worker processes of the DataLoader
                 count = self.settings.batches * self.settings.batch_size
                 row.rates.append(count / seconds)
                 row.seconds.append(processor / count)
@@ -218,16 +222,16 @@ class _Prepared:
     @contextlib.contextmanager
     def _torch(self, row: Row) -> Iterator[Iterator[Any]]:
         rng = np.random.default_rng(0)
-        # More than are taken, so that the workers have as much to do at the end as in between.
+        # More items than are taken, so that the workers are as busy at the end as before.
         count = (_warm_up(row.workers) + self.settings.batches + 2 + 4 * row.workers) * self.settings.batch_size
         order = itertools.islice(itertools.cycle(rng.permutation(len(self.source)).tolist()), count)
         items = [self._item(position, transforms.draw(self.case.recipe, rng)) for position in order]
         before = cv2.getNumThreads()
-        cv2.setNumThreads(1)  # as usual with a DataLoader: it is the workers that share the cores
+        cv2.setNumThreads(1)  # the worker processes share the cores, as usual with a DataLoader
         batches = self.reference.load(self.datasets[row.loader], self.settings.batch_size, items, row.workers)
         try:
             yield batches
-            for _ in batches:  # a worker process of a DataLoader that is ended at work may abort
+            for _ in batches:  # a worker process of a DataLoader may abort if it is ended at work
                 pass
         finally:
             cv2.setNumThreads(before)
@@ -237,12 +241,12 @@ class _Prepared:
 
 
 def _warm_up(workers: int) -> int:
-    """Batches until all workers have started and filled what they keep ready."""
+    """Returns the number of batches until all workers have started and filled their queues."""
     return 1 + 4 * workers
 
 
 def _timed(batches: Iterator[Any], workers: int, count: int) -> tuple[float, float]:
-    """Seconds, and processor seconds of all processes, for the batches to be timed."""
+    """Returns (seconds, processor seconds of all processes) of the timed batches."""
     for _ in range(_warm_up(workers)):
         next(batches)
     started, processor = time.perf_counter(), _processor_seconds()
@@ -252,7 +256,7 @@ def _timed(batches: Iterator[Any], workers: int, count: int) -> tuple[float, flo
 
 
 def _processor_seconds() -> float:
-    """Of this process and the worker processes that run."""
+    """Returns the processor seconds of this process and its running worker processes."""
     ticks = 0
     for child in multiprocessing.active_children():
         with contextlib.suppress(OSError):
@@ -262,7 +266,7 @@ def _processor_seconds() -> float:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown; ratios are those of images per core, and of images a second with one worker process."""
+    """Returns a Markdown table; ratios compare images per core, and images per second with one worker process."""
     lines = [
         "| recipe | loader | workers | images/s (spread) | cores | CPU ms/image | per core | mtl_jax is | scaling |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",

@@ -1,4 +1,4 @@
-"""A comparison of methods of task balancing: one small model, trained with each of them, a few seeds each."""
+"""A comparison of balancing methods: one small model is trained with every method and a few seeds."""
 
 import json
 import math
@@ -30,21 +30,21 @@ SCORES = "scores.json"
 BACKBONE = "resnet18_w8"
 SINGLE, EQUAL, TUNING = "single", "equal", "tuning"
 TUNING_SEED = 100
-# All but fixed weights, which are tuned; STCH compares losses of one unit, or to those of a warm-up.
+# Fixed weights are left out because they are tuned. STCH compares losses to those of a warm-up.
 METHODS = tuple("stch:warm_up=50" if name == "stch" else name for name in BALANCERS if name != PLAIN_BALANCING)
-# Where tuning begins: equal weights, and the task table's.
+# Tuning begins with equal weights and with the task table's weights.
 STARTS = ((1.0,) * len(TASKS), tuple(task_table.get(task).loss_weight for task in TASKS))
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training.
+    """One training run.
 
     Attributes:
-        group: what it belongs to: a method, or `single/TASK`, or `tuning/WEIGHTS`.
-        tasks: what is learned.
-        balancing: as in `Config.balancing`.
-        seed: of weights, order and augmentation.
+        group: Group of the run: a method, `single/TASK`, or `tuning/WEIGHTS`.
+        tasks: Main tasks.
+        balancing: Balancing method, as in `Config.balancing`.
+        seed: Seed of initial weights, order of the images and augmentation.
     """
 
     group: str
@@ -53,11 +53,11 @@ class Run:
     seed: int
 
     def folder(self, root: Path) -> Path:
-        """Its work directory."""
+        """Returns the work directory of the run."""
         return root / self.group / str(self.seed)
 
     def config(self, epochs: int, data_dir: str) -> Config:
-        """Its configuration."""
+        """Returns the configuration of the run."""
         return Config(
             Data(
                 "pascal",
@@ -75,22 +75,22 @@ class Run:
 
 
 def singles(seeds: Sequence[int]) -> list[Run]:
-    """The runs that the multi-task performance refers to."""
+    """Returns the single-task runs, which the multi-task performance is relative to."""
     return [Run(f"{SINGLE}/{task}", (task,), PLAIN_BALANCING, seed) for seed in seeds for task in TASKS]
 
 
 def balanced(methods: Mapping[str, str], seeds: Sequence[int]) -> list[Run]:
-    """The runs of methods; {name: as in `Config.balancing`}."""
+    """Returns the runs of {name: balancing method}."""
     return [Run(name, TASKS, method, seed) for seed in seeds for name, method in methods.items()]
 
 
 def weights(values: Sequence[float]) -> str:
-    """Fixed weights as a method."""
+    """Returns fixed weights as a balancing method."""
     return "fixed:weights=" + "+".join(f"{value:g}" for value in values)
 
 
 def variations(values: Sequence[float]) -> list[tuple[float, ...]]:
-    """Weights of which each in turn is three times as large and as small."""
+    """Returns variations of weights: each in turn is three times as large, and a third as large."""
     return [
         tuple(w * factor if i == position else w for i, w in enumerate(values))
         for position in range(len(values))
@@ -99,12 +99,12 @@ def variations(values: Sequence[float]) -> list[tuple[float, ...]]:
 
 
 def tuning(candidates: Sequence[Sequence[float]]) -> list[Run]:
-    """One run for each choice of fixed weights, with a seed that the comparison does not have."""
+    """Returns a run for each choice of fixed weights, with a seed that the comparison does not use."""
     return [Run(f"{TUNING}/{_named(each)}", TASKS, weights(each), TUNING_SEED) for each in candidates]
 
 
 def tuned(values: Sequence[float]) -> str:
-    """The name of tuned weights among the methods."""
+    """Returns the name of tuned weights among the methods."""
     return f"tuned_{_named(values)}"
 
 
@@ -113,7 +113,7 @@ def _named(values: Sequence[float]) -> str:
 
 
 def init_process() -> None:
-    """Prepares a process that is to take one core."""
+    """Prepares a process for training on one core."""
     os.environ["NPROC"] = "1"  # XLA's threads
     workers.init_worker()
     cli.enable_compilation_cache()
@@ -123,10 +123,10 @@ def init_process() -> None:
 
 
 def unscored(runs: Sequence[Run], root: Path, epochs: int, data_dir: str) -> list[Run]:
-    """The runs that have no scores yet.
+    """Returns the runs without scores.
 
     Raises:
-        FileNotFoundError, ValueError: one has scores, of another configuration or of none that can be read.
+        FileNotFoundError, ValueError: A run has scores of another configuration, or its configuration cannot be read.
     """
     missing = []
     for run in runs:
@@ -139,9 +139,9 @@ def unscored(runs: Sequence[Run], root: Path, epochs: int, data_dir: str) -> lis
 
 
 def train(run: Run, root: Path, epochs: int, data_dir: str) -> None:
-    """Trains and scores a run; its checkpoints are not kept.
+    """Trains a run, writes its scores and deletes its checkpoints.
 
-    A run whose loss is not finite any more has no results.
+    A run whose loss stops being finite has no results.
     """
     folder = run.folder(root)
     try:
@@ -155,13 +155,13 @@ def train(run: Run, root: Path, epochs: int, data_dir: str) -> None:
 
 @dataclass(frozen=True)
 class Row:
-    """A method's runs.
+    """The runs of one method.
 
     Attributes:
-        name: of the method.
-        scores: {task: value of what decides, for each seed whose run ended}.
-        gains: multi-task performance of each, as a fraction.
-        diverged: runs without results.
+        name: Name of the method.
+        scores: {task: values of the deciding metric, one for each run that ended}.
+        gains: Multi-task performance of each run that ended, as a fraction.
+        diverged: Number of runs without results.
     """
 
     name: str
@@ -171,41 +171,42 @@ class Row:
 
     @property
     def gain(self) -> float:
-        """Mean multi-task performance; the worst there is where no run ended."""
+        """The mean multi-task performance; minus infinity where no run ended."""
         return statistics.fmean(self.gains) if self.gains else -math.inf
 
 
 class Study:
-    """What the runs below a folder scored.
+    """The scores of the runs below a folder.
 
     Args:
-        root: the folder.
-        single: the runs that the multi-task performance refers to: the mean over those of each task.
+        root: Folder of the runs.
+        single: Single-task runs; the multi-task performance is relative to their mean for each task.
 
     Attributes:
-        criteria: {task: what decides}; of edges their loss, as the precise measure takes longer than the training.
-        reference: {task: {what decides: value}} of the single-task runs.
+        criteria: {task: deciding metric}. Edges are ranked by their loss, because matching boundaries takes longer than
+            the training.
+        reference: {task: {deciding metric: value}} of the single-task runs.
     """
 
     def __init__(self, root: Path, single: Sequence[Run]):
         self.root = root
         self.criteria = criteria(TASKS, saliency="mIoU", final=False)
-        found: dict[str, list[float]] = {task: [] for task in TASKS}
+        values: dict[str, list[float]] = {task: [] for task in TASKS}
         for run in single:
             (task,) = run.tasks
-            found[task].append(deciding(self._results(run), task, self.criteria[task]))
-        self.reference = {task: {self.criteria[task].name: statistics.fmean(found[task])} for task in TASKS}
+            values[task].append(deciding(self._results(run), task, self.criteria[task]))
+        self.reference = {task: {self.criteria[task].name: statistics.fmean(values[task])} for task in TASKS}
 
     def row(self, runs: Sequence[Run]) -> Row:
-        """Runs of one method."""
-        found = [self._results(run) for run in runs]
-        ended = [results for results in found if results is not None]
+        """Returns the row of the runs of one method."""
+        everything = [self._results(run) for run in runs]
+        ended = [results for results in everything if results is not None]
         scores = {task: [deciding(results, task, self.criteria[task]) for results in ended] for task in TASKS}
         gains = [delta_m(results, self.reference, self.criteria) for results in ended]
-        return Row(runs[0].group, scores, gains, len(found) - len(ended))
+        return Row(runs[0].group, scores, gains, len(everything) - len(ended))
 
     def table(self, rows: Sequence[Row]) -> str:
-        """Means of the tasks, and the multi-task performance with the standard deviation over the seeds."""
+        """Returns a Markdown table of multi-task performance, with standard deviation, and of the tasks' means."""
         arrows = [f"{task} {c.name} {'↑' if c.sign > 0 else '↓'}" for task, c in self.criteria.items()]
         single = [f"{value:.4g}" for task in TASKS for value in self.reference[task].values()]
         lines = [["method", "Δ_m %", *arrows], ["---", *["---:"] * (1 + len(TASKS))], ["single tasks", "0", *single]]

@@ -1,4 +1,4 @@
-"""Timing programs that do the same, in turns, so that whatever else the machine does meets all of them."""
+"""Times of programs, measured in turns, so that other work of the machine disturbs all of them."""
 
 import statistics
 import time
@@ -13,12 +13,12 @@ Result = TypeVar("Result")
 
 @dataclass
 class Timed(Generic[Result]):
-    """What a program took.
+    """The times of a program.
 
     Attributes:
-        result: of its first step.
-        first: seconds of that step, which compiles what was not compiled before.
-        seconds: of a step, in each turn that was timed.
+        result: Result of the first step.
+        first: Seconds of the first step, in which a program may compile.
+        seconds: Seconds of a step, for each timed repeat.
     """
 
     result: Result
@@ -27,21 +27,23 @@ class Timed(Generic[Result]):
 
     @property
     def median(self) -> float:
-        """Seconds of a step, in the turn in the middle."""
+        """The median of the seconds of a step."""
         return statistics.median(self.seconds)
 
 
 def alternate(
     programs: Mapping[str, Callable[[int], Result]], *, repeats: int, warm_up: int, steps: int = 1
 ) -> dict[str, Timed[Result]]:
-    """Lets every program take one step, then in turns `warm_up` times `steps` untimed and `repeats` times timed.
+    """Measures programs in turns, after a first step of each, and returns {name: times}.
 
     Args:
-        programs: {name: function that takes so many steps, waits until the last one is done, and returns its result}.
-        steps: more than 1: an accelerator need not wait for the host between them, as in training.
+        programs: {name: function of the number of steps, which waits for the last one and returns its result}.
+        repeats: Number of timed repeats.
+        warm_up: Number of repeats before the timed ones.
+        steps: Number of steps in a repeat. Between them an accelerator does not wait for the host, as in training.
 
     Raises:
-        ValueError: no repeat, or no step.
+        ValueError: `repeats` or `steps` is below 1.
     """
     if repeats < 1 or steps < 1:
         raise ValueError(f"got {repeats} repeats of {steps} steps, expected at least 1 of 1")
@@ -58,7 +60,7 @@ def alternate(
 
 
 def call(function: Callable[..., Result], *arguments: Any) -> tuple[float, Result]:
-    """(seconds, result) of a call."""
+    """Calls a function, and returns (seconds, result)."""
     started = time.perf_counter()
     result = function(*arguments)
     return time.perf_counter() - started, result

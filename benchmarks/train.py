@@ -1,4 +1,4 @@
-"""A training step on a random batch."""
+"""Training steps on a random batch."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -21,31 +21,31 @@ from mtl_jax.train import state as train_state
 from mtl_jax.train import task_balancing
 from mtl_jax.train.step import make_train_step
 
-# Of the first step's loss, relative.
+# Largest relative difference of the first step's loss.
 TOLERANCE = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 3e-2}
 
 
 class TrainStep(Step):
-    """A model that learns one batch by heart; the result of a call is the loss before the last of its steps.
+    """Training steps of one model on one batch; a call returns the loss before the last of its steps.
 
-    Dropout is off, so that the losses of programs that do the same are the same.
+    Dropout is off, so that programs that compute the same have the same losses.
 
     Args:
-        config: model, optimiser and sizes; the weights are random, whatever it says of pretrained ones.
-        batch: from `batches.train_batch`.
-        balancing: what balances the tasks, in place of the configuration's method.
+        config: Model, optimiser and sizes; the weights are random, whatever the configuration says.
+        batch: Batch, from `batches.train_batch`.
+        balancing: Balancing method in place of the configuration's own.
 
     Attributes:
-        weights: the initial ones, under torch's names.
+        weights: Initial weights under torch's names.
     """
 
     def __init__(
         self, config: Config, batch: Mapping[str, np.ndarray], balancing: task_balancing.Balancing | None = None
     ):
-        mesh = sharding.make_mesh()
+        mesh, run = sharding.make_mesh(), experiment.make(config)
         accumulate = config.train.accumulate
         sharding.check_batch_size(config.train.batch_size, mesh, "train.batch_size", accumulate)
-        tx = experiment.build_optimizer(config, steps_per_epoch=1000)
+        tx = run.optimizer(steps_per_epoch=1000)
         balancing = balancing or task_balancing.from_config(config)
         state = train_state.create(lambda: _without_dropout(models.build(config)), tx, mesh, balancing=balancing)
         self.weights = {key: np.array(value) for key, value in weights.to_torch(state.model()).items()}
@@ -53,7 +53,7 @@ class TrainStep(Step):
         self._graphdef, self._arrays, self._batch = state.graphdef, state.arrays, sharding.shard_batch(batch, mesh)
         step = make_train_step(
             state.graphdef,
-            experiment.build_objective(config),
+            run.objective,
             accumulate=accumulate,
             batch_norm_groups=config.train.batch_norm_groups,
             balancing=balancing,
@@ -66,8 +66,8 @@ class TrainStep(Step):
         return float(losses["loss/total"])
 
     def again(self, change: Callable[[Any], Any]) -> "TrainStep":
-        """The same program from the arrays that this one has now, with a balancing method's state changed."""
-        parts = nnx.merge(self._graphdef, jax.tree.map(jnp.copy, self._arrays))  # each writes over its own
+        """Returns the same program on a copy of its arrays, with the state of the balancing method changed."""
+        parts = nnx.merge(self._graphdef, jax.tree.map(jnp.copy, self._arrays))  # steps overwrite their arrays
         memory = parts[-1]
         memory.write(change(memory.read()))
         other = copy.copy(self)
@@ -78,10 +78,12 @@ class TrainStep(Step):
 
 
 def programs(config: Config, ways: Sequence[str], reference: Any) -> dict[str, Program]:
-    """{name: program}: ours, and PyTorch's in these ways.
+    """Returns {name: program}: the one of this package, and one for each way to run PyTorch.
 
     Args:
-        reference: the module parity.reference.speed; not needed without ways.
+        config: Model, optimiser and sizes.
+        ways: Ways to run PyTorch.
+        reference: The module parity.reference.speed; None where `ways` is empty.
     """
     batch = batches.train_batch(config)
     ours = TrainStep(config, batch)
@@ -89,7 +91,7 @@ def programs(config: Config, ways: Sequence[str], reference: Any) -> dict[str, P
 
 
 def deviation(ours: float, other: float) -> float:
-    """Relative difference of two losses."""
+    """Returns the relative difference of two losses."""
     return abs(other / ours - 1)
 
 

@@ -1,9 +1,9 @@
-"""A small MTI-Net on the embedded rendered rooms: what `make demo` trains, in minutes on a laptop's CPU.
+"""A small MTI-Net on the embedded rendered rooms: the model that `make demo` trains in minutes on a laptop's CPU.
 
     python scripts/train.py --config configs/demo.py --workdir runs/demo
 
-The recipe of configs/nyud_mtinet.py:aux=edge+normals, from scratch (hence the higher learning rate), at a fifth of the
-resolution, on images that need no download.
+The recipe is that of configs/nyud_mtinet.py:aux=edge+normals at a fifth of the resolution. The model is trained from
+scratch, hence the higher learning rate, on images that need no download.
 """
 
 from mtl_jax.config import Config, Data, Model, Optim, Train

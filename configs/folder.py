@@ -1,10 +1,10 @@
-"""Training on images and labels of one's own: a folder with a `dataset.toml` (README, "Your own data").
+"""Training on your own images and labels: a folder with a `dataset.toml` (README, "Your own data").
 
     python scripts/train.py --config configs/folder.py:root=DIR --workdir runs/own
     python scripts/train.py --config configs/folder.py:root=DIR,model=baseline,tasks=semseg+depth --workdir runs/own_two
 
 Options: root (the folder), model (mti_net, pad_net, baseline, single_task, ...), backbone, tasks (joined by +; by
-default all that the folder describes).
+default all tasks that the folder describes).
 Recipe: that of the NYUD experiments. Image size, classes and tasks are read from the folder.
 """
 

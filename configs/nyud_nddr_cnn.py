@@ -10,7 +10,7 @@ It starts from the single-task models of the same backbone:
 
 Other places: --config.model.single_task=PATTERN. Without them, from ImageNet weights:
 --config.model.init_single_task=False
-Options: backbone, protocol (release and augmentation).
+Options: backbone, release (of the data set, with its augmentation).
 Recipe, for every backbone: batch 8, 50 epochs, SGD with 1e-3 (poly; the layers that exchange features: 100 times that)
 and momentum 0.9, weight decay 1e-4, alpha 0.9, beta 0.1.
 Expected: no numbers are known for exactly this recipe. Not yet run on the real data here.
@@ -20,9 +20,9 @@ from mtl_jax.config import Config, Data, Model, Optim, Train, parse_arg
 
 
 def get_config(arg=None):
-    arg = parse_arg(arg, backbone="resnet50_dilated", protocol=("astmt", "survey"))
+    arg = parse_arg(arg, backbone="resnet50_dilated", release=("astmt", "survey"), aliases={"protocol": "release"})
     return Config(
-        data=Data("nyud", ("semseg", "depth"), protocol=arg.protocol),
+        data=Data("nyud", ("semseg", "depth"), release=arg.release),
         model=Model(
             "nddr_cnn",
             arg.backbone,

@@ -1,4 +1,4 @@
-r"""One task of PASCAL-Context by itself: the models that multi-task learning is measured against.
+r"""Single-task models on PASCAL-Context, which multi-task models are compared with.
 
     python scripts/train.py --config configs/pascal_single.py:task=sal --workdir runs/pascal_single_hrnet_w18_sal
     python scripts/train.py --config configs/pascal_single.py:task=sal,backbone=resnet18_dilated \

@@ -1,4 +1,4 @@
-"""What the scripts share: start-up, logging, and errors a user can act on."""
+"""Start-up, logging and error messages of all scripts."""
 
 import logging
 import os
@@ -10,16 +10,16 @@ from absl import logging as absl_logging
 
 from mtl_jax.runtime.download import cache_dir
 
-# What bad input raises, with a message that says what to do; anything else is a bug and keeps its traceback.
+# Bad input raises these errors, with a message that says what to do; any other error is a bug and keeps its traceback.
 USER_ERRORS = (ValueError, OSError, FloatingPointError)
 
 
 def run(main: Callable[..., None], *names: str) -> None:
-    """Parses the flags and calls `main`; a user's error ends the program with its message and status 1.
+    """Parses the flags and calls `main`; an error of `USER_ERRORS` ends the program with its message and status 1.
 
     Args:
-        names: of the arguments that stand on the command line without a flag; `main` gets their values. A last name
-            that ends in "..." stands for one or more.
+        main: The script's own function, which takes the values of the arguments without a flag.
+        names: Names of the arguments without a flag. A last name that ends in "..." stands for one or more.
     """
 
     def wrapped(argv: list[str]) -> None:
@@ -31,7 +31,7 @@ def run(main: Callable[..., None], *names: str) -> None:
             raise app.UsageError(f"missing arguments: {' '.join(names[len(values) :])}")
         logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
         logging.getLogger("mtl_jax").setLevel(logging.INFO)
-        absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax and tfds tell of every folder they open
+        absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax and TFDS log every folder that they open
         try:
             main(*values)
         except USER_ERRORS as error:
@@ -43,7 +43,7 @@ def run(main: Callable[..., None], *names: str) -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """Flags, with unknown or ill-typed config fields as a plain error."""
+    """Parses the flags; unknown fields of a configuration and values of a wrong type end the program with a message."""
     try:
         return flags.FLAGS(argv)
     except flags.IllegalFlagValueError as error:
@@ -59,7 +59,7 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def enable_compilation_cache() -> None:
-    """Keeps compiled programs in $MTL_JAX_CACHE (~/.cache/mtl_jax): a second run starts in seconds."""
+    """Keeps compiled programs in $MTL_JAX_CACHE (default ~/.cache/mtl_jax), so that a second run starts in seconds."""
     import jax
 
     jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))

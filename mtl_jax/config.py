@@ -1,56 +1,126 @@
-"""The configuration of an experiment: plain typed dataclasses, the only module that files in configs/ import.
+"""The configuration of an experiment as plain typed dataclasses; files in configs/ import nothing else of the package.
 
-Fields can be overridden on the command line (`--config.optim.lr=3e-4`), so they are mutable and nothing is derived from
-them before all overrides are in. `validate` checks the finished configuration.
+Fields can be overridden on the command line (`--config.optim.lr=3e-4`). Overrides assign to the fields, so the
+dataclasses are mutable and no field is derived from another before all overrides are in. Beside its default every field
+has its rules (`Rules`): the values it may take, and whether a run may go on with another value. `validate` checks the
+finished configuration.
 """
 
 import dataclasses
+import functools
 import json
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
+from mtl_jax import losses as loss_table
+from mtl_jax import optim as optim_table
 from mtl_jax import tasks as task_table
-from mtl_jax.data import catalogue
+from mtl_jax.data import catalogue, transforms
+from mtl_jax.metrics import depth
 from mtl_jax.protocol import PROTOCOLS
 
 Recipe = TypeVar("Recipe")
+logger = logging.getLogger(__name__)
+
+_RULES = "rules"  # key of a field's `Rules` in its metadata
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The rules of one field.
+
+    Attributes:
+        choices: The values allowed, or a function from the configuration to them; None allows any value.
+        least: The smallest value allowed.
+        positive: Only values above 0 are allowed.
+        bits: Only values below 2^bits are allowed.
+        may_change: A run may continue with another value of the field.
+        same_experiment: Runs that differ only here are runs of one experiment, and share a line of a report.
+    """
+
+    choices: "Collection[str] | Callable[[Config], Collection[str]] | None" = None
+    least: float | None = None
+    positive: bool = False
+    bits: int | None = None
+    may_change: bool = False
+    same_experiment: bool = False
+
+    def problems(self, name: str, value: Any, config: "Config") -> Iterator[str]:
+        """Yields what is wrong with a field's value."""
+        choices = self.choices(config) if callable(self.choices) else self.choices
+        if choices is not None and value not in choices:
+            yield f"{name} is {value!r}; it may be {' or '.join(map(repr, choices))}"
+        if self.least is not None and value < self.least:
+            yield f"{name} is {value}; the least is {self.least}"
+        if self.positive and not value > 0:
+            yield f"{name} is {value}; it must be positive"
+        if self.bits is not None and value >= 2**self.bits:
+            yield f"{name} is {value}; it must be below 2^{self.bits}"
+
+
+def option(
+    default: Any,
+    *,
+    choices: "Collection[str] | Callable[[Config], Collection[str]] | None" = None,
+    least: float | None = None,
+    positive: bool = False,
+    bits: int | None = None,
+    may_change: bool = False,
+    same_experiment: bool = False,
+) -> Any:
+    """Returns a dataclass field with rules; the arguments after `default` are the attributes of `Rules`."""
+    rules = Rules(choices, least, positive, bits, may_change, same_experiment)
+    return field(default=default, metadata={_RULES: rules})
+
+
+def _releases(config: "Config") -> Collection[str]:
+    """Returns the releases of the data set; of an unknown data set, which is another problem, any."""
+    name = config.data.dataset
+    return catalogue.get(name).recipes if name in catalogue.DATASETS else (config.data.release,)
 
 
 @dataclass
 class Data:
-    """What is learned from which images.
+    """The images, and the tasks that are learned from them.
 
     Attributes:
-        dataset: label conventions and resolution, a key of `mtl_jax.data.DATASETS`: nyud, pascal, or folder for a
-            folder of one's own.
-        tasks: main tasks.
-        aux_tasks: tasks supervised at the intermediate predictions of PAD-Net and MTI-Net; empty = the main tasks.
-        protocol: "astmt" or "survey": release of the data set, augmentation.
-        builder: tfds builder and its config; empty = the data set's own, `rendered_scenes/nyud` = the embedded scenes.
-        data_dir: where built data sets live; empty = ~/tensorflow_datasets.
-        manual_dir: folder or archive with the original files, read when the data set is built; one's own folder.
+        dataset: Data set, which sets label conventions and resolution: a key of `mtl_jax.data.DATASETS`, for example
+            nyud, pascal, or folder for a folder of your own.
+        tasks: Main tasks.
+        aux_tasks: Tasks supervised at the intermediate predictions of PAD-Net and MTI-Net; empty = the main tasks.
+        release: Release of the data set: "astmt" or "survey".
+        augmentation: Augmentation of the training images: a key of `mtl_jax.data.transforms.RECIPES`; empty = the
+            release's own.
+        builder: TFDS builder and its config; empty = the release's own, `rendered_scenes/nyud` = the embedded scenes.
+        data_dir: Folder of the built data sets; empty = ~/tensorflow_datasets.
+        manual_dir: Folder or archive with the original files, from which the data set is built; for `folder` the folder
+            with your images and labels.
         image_size: (height, width) of network inputs in pixels; (0, 0) = the data set's resolution.
-        border: label outside a rotated image: "zero" as in the literature, or "ignore".
-        num_workers: processes that read and transform images; 0 = none.
-        skip_corrupt: training goes on without images that cannot be read: each time another takes the place, with a
-            warning. Evaluation needs every image.
-        class_names: {task: names of its classes}, for a folder of one's own; filled in from its description.
+        border: Label outside a rotated image: "zero" as in the literature, or "ignore".
+        num_workers: Number of processes that read and transform images; 0 = none.
+        skip_corrupt: Training replaces an image that cannot be read by another one and logs a warning. Evaluation needs
+            every image.
+        class_names: {task: names of its classes} of a folder of your own; filled in from the folder's description.
+        protocol: Older name of `release`. A value given here is moved to `release`, with a note in the log.
     """
 
     dataset: str = "nyud"
     tasks: tuple[str, ...] = ()
     aux_tasks: tuple[str, ...] = ()
-    protocol: str = "astmt"
+    release: str = option("astmt", choices=_releases)
+    augmentation: str = option("", choices=("", *transforms.RECIPES))
     builder: str = ""
-    data_dir: str = ""
-    manual_dir: str = ""
+    data_dir: str = option("", may_change=True, same_experiment=True)
+    manual_dir: str = option("", may_change=True, same_experiment=True)
     image_size: tuple[int, int] = (0, 0)
-    border: str = "zero"
-    num_workers: int = 4
-    skip_corrupt: bool = False
+    border: str = option("zero", choices=transforms.BORDERS)
+    num_workers: int = option(4, least=0, may_change=True, same_experiment=True)
+    skip_corrupt: bool = option(False, may_change=True)
     class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    protocol: str = ""
 
 
 @dataclass
@@ -76,77 +146,81 @@ class Model:
     name: str = "mti_net"
     backbone: str = "hrnet_w18"
     head: str = ""
-    pretrained: str = ""
-    init_single_task: bool = True
-    single_task: str = ""
+    pretrained: str = option("", may_change=True)
+    init_single_task: bool = option(True, may_change=True)
+    single_task: str = option("", may_change=True, same_experiment=True)
     alpha: float = 0.9
     beta: float = 0.1
-    remat: tuple[str, ...] = ()
-    dtype: str = "float32"
+    remat: tuple[str, ...] = option((), may_change=True)
+    dtype: str = option("float32", choices=("float32", "bfloat16"))
 
 
 @dataclass
 class Optim:
-    """Optimiser, torch's semantics: the weight decay is added to the gradient.
+    """Optimiser with torch's semantics: the weight decay is added to the gradient.
 
     Attributes:
-        name: "adam" or "sgd".
-        lr: learning rate of epoch 0.
-        weight_decay: coupled L2 coefficient, applied to every parameter.
-        momentum: of sgd.
-        schedule: "poly" (lr * (1 - epoch / epochs) ** 0.9), "step" or "constant".
-        decay_epochs: of "step": each epoch after one of these multiplies the rate by `decay_rate` once.
-        decay_rate: of "step".
-        fusion_lr_multiplier: of the parameters that exchange features between tasks in cross-stitch and NDDR-CNN.
+        name: Optimiser, a key of `mtl_jax.optim.OPTIMIZERS`: "adam" or "sgd".
+        lr: Learning rate of epoch 0.
+        weight_decay: Coupled L2 coefficient, applied to every parameter.
+        momentum: Momentum of "sgd".
+        schedule: Schedule of the learning rate, a key of `mtl_jax.optim.SCHEDULES`: "poly"
+            (lr * (1 - epoch / epochs) ** 0.9), "step" or "constant".
+        decay_epochs: Epochs of "step": each epoch after one of these multiplies the rate by `decay_rate` once.
+        decay_rate: Factor of "step".
+        fusion_lr_multiplier: Factor on the learning rate of the parameters that exchange features between tasks in
+            cross-stitch and NDDR-CNN.
     """
 
-    name: str = "adam"
-    lr: float = 1e-4
-    weight_decay: float = 1e-4
-    momentum: float = 0.9
-    schedule: str = "poly"
+    name: str = option("adam", choices=optim_table.OPTIMIZERS)
+    lr: float = option(1e-4, positive=True)
+    weight_decay: float = option(1e-4, least=0)
+    momentum: float = option(0.9, least=0)
+    schedule: str = option("poly", choices=optim_table.SCHEDULES)
     decay_epochs: tuple[int, ...] = ()
-    decay_rate: float = 0.1
-    fusion_lr_multiplier: float = 100.0
+    decay_rate: float = option(0.1, least=0)
+    fusion_lr_multiplier: float = option(100.0, least=0)
 
 
 @dataclass
 class Train:
-    """The run.
+    """The training run.
 
     Attributes:
-        batch_size: global batch size of an optimiser step, over all devices of all processes.
-        accumulate: micro-batches that a batch is split into, one after the other, to save memory. Losses and gradients
-            stay those of the whole batch, but for batch norm: every micro-batch is normalised with its own statistics
-            and moves the running ones in its turn. Dropout's masks are others, too.
-        batch_norm_groups: equal parts of the batch, or of each micro-batch, that batch norm normalises with their own
-            statistics, as the devices of torch's DataParallel, and of DistributedDataParallel without SyncBatchNorm,
-            do; the first part moves the running ones. 1 = statistics of the whole, over all devices.
-        split_state: large arrays of parameters and optimiser are split over the devices instead of being whole on each,
-            and gathered for a step: less memory for more communication (ZeRO, arXiv 1910.02054).
-        epochs: passes over the training split.
-        seed: of the initial weights, the order of the images, the augmentation and dropout.
-        eval_final_epochs: evaluate after each of the last so many epochs; 0 = after every epoch.
-        eval_batch_size: global batch size of evaluation; 0 = the training batch size.
-        eval_protocol: how predictions are scored, a key of `mtl_jax.protocol.PROTOCOLS`: survey, astmt or invpt.
-        depth_protocol: "image" (mean over images of each one's RMSE) or "pixel" (over all pixels); "" = that of
-            `eval_protocol`.
-        log_every: steps between two lines of the log.
-        checkpoint_every: steps between checkpoints, besides the one after every epoch; 0 = only that one.
+        batch_size: Global batch size of an optimiser step, over all devices of all processes.
+        accumulate: Number of micro-batches that a batch is split into. They are computed one after the other, to save
+            memory. Losses and gradients stay those of the whole batch, with two exceptions: batch norm normalises every
+            micro-batch with its own statistics, and the dropout masks differ.
+        batch_norm_groups: Number of equal parts of the batch, or of each micro-batch, that batch norm normalises with
+            their own statistics, as the devices of torch's DataParallel, and of DistributedDataParallel without
+            SyncBatchNorm, do. The first part moves the running statistics. 1 = statistics of the whole batch, over all
+            devices.
+        split_state: Large arrays of parameters and optimiser are split over the devices, and gathered for a step: less
+            memory for more communication (ZeRO, arXiv 1910.02054). Otherwise every device holds all of them.
+        epochs: Number of passes over the training split.
+        seed: Seed of the initial weights, the order of the images, the augmentation and dropout.
+        eval_final_epochs: Number of last epochs that are each followed by an evaluation; 0 = all epochs are.
+        eval_batch_size: Global batch size of evaluation; 0 = the training batch size.
+        eval_protocol: Rules by which predictions are scored, a key of `mtl_jax.protocol.PROTOCOLS`: survey, astmt or
+            invpt.
+        depth_protocol: RMSE of depth: "image" (mean over the images of each image's RMSE) or "pixel" (over all
+            pixels); "" = as `eval_protocol` says.
+        log_every: Number of steps between two lines of the log.
+        checkpoint_every: Number of steps between checkpoints, besides the one after every epoch; 0 = only that one.
     """
 
-    batch_size: int = 8
-    accumulate: int = 1
-    batch_norm_groups: int = 1
-    split_state: bool = False
-    epochs: int = 100
-    seed: int = 0
-    eval_final_epochs: int = 10
-    eval_batch_size: int = 0
-    eval_protocol: str = "survey"
-    depth_protocol: str = ""
-    log_every: int = 20
-    checkpoint_every: int = 0
+    batch_size: int = option(8, least=1)
+    accumulate: int = option(1, least=1)
+    batch_norm_groups: int = option(1, least=1)
+    split_state: bool = option(False, may_change=True)
+    epochs: int = option(100, least=1)
+    seed: int = option(0, least=0, bits=32, same_experiment=True)
+    eval_final_epochs: int = option(10, least=0)
+    eval_batch_size: int = option(0, least=0)
+    eval_protocol: str = option("survey", choices=PROTOCOLS)
+    depth_protocol: str = option("", choices=("", *depth.PROTOCOLS))
+    log_every: int = option(20, least=1, may_change=True, same_experiment=True)
+    checkpoint_every: int = option(0, least=0, may_change=True, same_experiment=True)
 
 
 PLAIN_BALANCING = "fixed"
@@ -157,8 +231,18 @@ class Config:
     """One experiment.
 
     Attributes:
-        balancing: how the tasks' losses or gradients are combined: "fixed" by the task table's weights, or a method of
+        data: Images and tasks.
+        model: Architecture.
+        optim: Optimiser.
+        train: Training run.
+        balancing: Method that combines the tasks' losses or gradients: "fixed" for a weighted sum, or a method of
             `mtl_jax.balancing` with its parameters, as in "cagrad" and "dwa:temperature=2,window=100".
+        losses: {task: name of its loss}, keys of `mtl_jax.losses.LOSSES`; other tasks have the loss of the task table.
+            Only a configuration file can set it, as the command line knows no dicts.
+        loss_weights: {task: weight of its loss in the sum}; other tasks have the weight of the task table, and the only
+            task of a single-task model has the weight 1. Only a configuration file can set it.
+        imports: Modules outside of the package that register tasks, losses, models or data sets. They are imported
+            before names are looked up.
     """
 
     data: Data = field(default_factory=Data)
@@ -166,76 +250,87 @@ class Config:
     optim: Optim = field(default_factory=Optim)
     train: Train = field(default_factory=Train)
     balancing: str = PLAIN_BALANCING
+    losses: dict[str, str] = field(default_factory=dict)
+    loss_weights: dict[str, float] = field(default_factory=dict)
+    imports: tuple[str, ...] = option((), may_change=True, same_experiment=True)
 
 
 def main_tasks(config: Config) -> tuple[str, ...]:
-    """The main tasks in task order."""
+    """Returns the main tasks in task order."""
     return task_table.ordered(config.data.tasks)
 
 
 def aux_tasks(config: Config) -> tuple[str, ...]:
-    """The auxiliary tasks in task order; the main ones where none are named."""
+    """Returns the auxiliary tasks in task order; the main tasks where the configuration names no auxiliary ones."""
     return task_table.ordered(config.data.aux_tasks or config.data.tasks)
 
 
 def all_tasks(config: Config) -> tuple[str, ...]:
-    """Every task whose label is needed for training, in task order."""
+    """Returns every task whose label training needs, in task order."""
     return task_table.ordered((*config.data.tasks, *config.data.aux_tasks))
 
 
 def num_channels(config: Config, names: Iterable[str]) -> dict[str, int]:
-    """{task: logit channels}
+    """Returns {task: logit channels}.
+
+    Args:
+        config: The configuration, which names the data set and may name the classes.
+        names: Names of the tasks.
 
     Raises:
-        ValueError: the data set has no labels for one of the tasks.
+        ValueError: The data set has no labels for one of the tasks.
     """
     return catalogue.get(config.data.dataset).num_logits(names, config.data.class_names)
 
 
-_CHOICES = {
-    "data.protocol": ("astmt", "survey"),
-    "data.border": ("zero", "ignore"),
-    "model.dtype": ("float32", "bfloat16"),
-    "optim.name": ("adam", "sgd"),
-    "optim.schedule": ("poly", "step", "constant"),
-    "train.eval_protocol": tuple(PROTOCOLS),
-    "train.depth_protocol": ("", "image", "pixel"),
-}
-_MINIMUM = {
-    "data.num_workers": 0,
-    "optim.weight_decay": 0,
-    "optim.momentum": 0,
-    "optim.decay_rate": 0,
-    "optim.fusion_lr_multiplier": 0,
-    "train.seed": 0,
-    "train.batch_size": 1,
-    "train.accumulate": 1,
-    "train.batch_norm_groups": 1,
-    "train.epochs": 1,
-    "train.eval_final_epochs": 0,
-    "train.eval_batch_size": 0,
-    "train.log_every": 1,
-    "train.checkpoint_every": 0,
-}
+def flat(config: Config) -> dict[str, Any]:
+    """Returns {"section.field": value}, and {"field": value} for the fields outside of a section."""
+    return {name: value for name, value, _ in _fields(config)}
+
+
+def fixed_on_resume(config: Config) -> dict[str, Any]:
+    """Returns `flat` without the fields that may change when a run continues."""
+    return {name: value for name, value, rules in _fields(config) if not rules.may_change}
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """Returns `flat` without the fields in which runs of one experiment may differ: chance, places and speed."""
+    return {name: value for name, value, rules in _fields(config) if not rules.same_experiment}
+
+
+def _fields(part: Any, prefix: str = "") -> Iterator[tuple[str, Any, Rules]]:
+    """Yields (name, value, rules) of all fields, those of the sections in place of the sections."""
+    for each in dataclasses.fields(part):
+        name, value = prefix + each.name, getattr(part, each.name)
+        if dataclasses.is_dataclass(value):
+            yield from _fields(value, f"{name}.")
+        else:
+            yield name, value, each.metadata.get(_RULES, Rules())
+
+
+def with_new_names(config: Config) -> Config:
+    """Returns the configuration with values that were given under older names under the new ones."""
+    data = config.data
+    if not data.protocol:
+        return config
+    note_new_name("data.protocol", "data.release")
+    return dataclasses.replace(config, data=dataclasses.replace(data, release=data.protocol, protocol=""))
+
+
+@functools.cache
+def note_new_name(older: str, new: str) -> None:
+    """Logs, once in a process, that an option has a new name."""
+    logger.warning("%s is called %s now; the older name still works", older, new)
 
 
 def validate(config: Config) -> Config:
-    """The configuration itself, once every field makes sense.
+    """Returns the configuration itself, once every field makes sense.
 
     Raises:
-        ValueError: names every field that does not, what it holds and what it may hold.
+        ValueError: A field has a value that does not work. The message lists all such fields with the values they have
+            and may have.
     """
-    problems = []
-    for path, choices in _CHOICES.items():
-        value = _lookup(config, path)
-        if value not in choices:
-            problems.append(f"{path} is {value!r}; it may be {' or '.join(map(repr, choices))}")
-    for path, least in _MINIMUM.items():
-        value = _lookup(config, path)
-        if value < least:
-            problems.append(f"{path} is {value}; the least is {least}")
-    if not config.optim.lr > 0:
-        problems.append(f"optim.lr is {config.optim.lr}; it must be positive")
+    problems = [each for name, value, rules in _fields(config) for each in rules.problems(name, value, config)]
     size = tuple(config.data.image_size)
     whole = len(size) == 2 and all(isinstance(side, int) for side in size)
     if not whole or (min(size) < 32 and size != (0, 0)):
@@ -255,17 +350,16 @@ def validate(config: Config) -> Config:
             )
     if config.balancing != PLAIN_BALANCING and train.accumulate > 1:
         problems.append(
-            f"balancing is {config.balancing!r} and train.accumulate {train.accumulate}; gradients are balanced over "
-            "whole batches alone: use model.remat to save memory"
+            f"balancing is {config.balancing!r} and train.accumulate {train.accumulate}; only the gradients of whole "
+            "batches can be balanced: use model.remat to save memory"
         )
-    if config.train.seed >= 2**32:
-        problems.append(f"train.seed is {config.train.seed}; it must be below 2^32")
     if config.optim.schedule == "step" and not config.optim.decay_epochs:
         problems.append("optim.schedule is 'step' and optim.decay_epochs is empty; name epochs, for example (30, 60)")
     if not config.data.tasks:
         problems.append("data.tasks is empty; name at least one task, for example ('semseg', 'depth')")
     try:
         num_channels(config, all_tasks(config))
+        problems += _loss_problems(config)
     except ValueError as error:
         problems.append(f"data.tasks / data.aux_tasks: {error}")
     if problems:
@@ -273,19 +367,49 @@ def validate(config: Config) -> Config:
     return config
 
 
-def parse_arg(arg: str | None, **options: str | tuple[str, ...]) -> SimpleNamespace:
-    """The part after the colon of `--config file.py:key=value,key=value`, over the defaults a file offers.
+def _loss_problems(config: Config) -> Iterator[str]:
+    """Yields what is wrong with `losses` and `loss_weights`."""
+    trained = all_tasks(config)
+    for name, given in (("losses", config.losses), ("loss_weights", config.loss_weights)):
+        if unknown := [task for task in given if task not in trained]:
+            yield f"{name} names {', '.join(unknown)}; the tasks of this configuration are {', '.join(trained)}"
+    for task, loss in config.losses.items():
+        if loss not in loss_table.LOSSES:
+            yield f"losses has {loss!r} for {task}; the losses are {', '.join(loss_table.LOSSES)}"
+    for task, weight in config.loss_weights.items():
+        if weight < 0:
+            yield f"loss_weights has {weight} for {task}; the least is 0"
+    if config.loss_weights and config.balancing != PLAIN_BALANCING:
+        yield (
+            f"loss_weights is given and balancing is {config.balancing!r}, which weights the losses itself; leave out "
+            f"loss_weights, or choose balancing={PLAIN_BALANCING!r}"
+        )
+
+
+def parse_arg(
+    arg: str | None, *, aliases: Mapping[str, str] | None = None, **options: str | tuple[str, ...]
+) -> SimpleNamespace:
+    """Parses the part after the colon of `--config file.py:key=value,key=value`.
 
     Args:
-        options: {key: default}, or {key: (default, another value, ...)} where no other values make sense.
+        arg: Text after the colon; None or empty = the defaults of all options.
+        aliases: {older name of an option: its name}; a note in the log tells who uses the older name.
+        options: {key: default}, or {key: (default, another value, ...)} where the option has no other values.
+
+    Returns:
+        A namespace with the value of every option.
 
     Raises:
-        ValueError: a key the file does not offer, a value that makes no sense, or an entry without "=".
+        ValueError: The file has no such option, the option has no such value, or an entry has no "=".
     """
+    aliases = aliases or {}
     choices = {key: option for key, option in options.items() if isinstance(option, tuple)}
     values = {key: option[0] if isinstance(option, tuple) else option for key, option in options.items()}
     for entry in filter(None, (arg or "").split(",")):
         key, separator, value = entry.partition("=")
+        if key in aliases:
+            note_new_name(f"the option {key}=", f"{aliases[key]}=")
+            key = aliases[key]
         if not separator or key not in options:
             offered = ", ".join(f"{k}={'|'.join(choices.get(k, (v,)))}" for k, v in values.items()) or "none"
             raise ValueError(f"--config argument {entry!r} is not one of this file's options ({offered})")
@@ -296,15 +420,16 @@ def parse_arg(arg: str | None, **options: str | tuple[str, ...]) -> SimpleNamesp
 
 
 def for_backbone(backbone: str, **recipes: Recipe) -> Recipe:
-    """What a recipe prescribes for a backbone.
+    """Returns the recipe for a backbone.
 
-    Recipes are published for one backbone of a family; the others of the family take the same.
+    Recipes are published for one backbone of a family; the other backbones of the family take the same recipe.
 
     Args:
-        recipes: {family: what holds for it}; a backbone's name begins with its family, as in hrnet_w18.
+        backbone: Name of the backbone. It begins with the name of its family, as in hrnet_w18.
+        recipes: {family: its recipe}.
 
     Raises:
-        ValueError: a backbone of no such family.
+        ValueError: No family has this backbone.
     """
     for family, recipe in recipes.items():
         if backbone.startswith(family):
@@ -314,20 +439,22 @@ def for_backbone(backbone: str, **recipes: Recipe) -> Recipe:
 
 
 def to_json(config: Config) -> str:
-    """The configuration as it is stored beside a checkpoint."""
+    """Returns the text of the configuration that is stored beside checkpoints."""
     return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
 
 
 def from_json(text: str, source: str) -> Config:
-    """The inverse of `to_json`, also of an older version's.
+    """Returns the configuration of a text that this or an older version's `to_json` returned.
 
-    Fields that the file lacks take their defaults: whatever is added later, its default is what was done before.
+    Fields that the text lacks take their defaults: the default of a field that is added later keeps the behaviour of
+    the versions without the field.
 
     Args:
-        source: name of the file, for errors.
+        text: The text.
+        source: Name of the file with the text, for errors.
 
     Raises:
-        ValueError: no JSON object, or fields this version does not know.
+        ValueError: The text is no JSON object, or has fields that this version does not know.
     """
     try:
         content = json.loads(text)
@@ -338,8 +465,16 @@ def from_json(text: str, source: str) -> Config:
         raise ValueError(f"{source} is not a configuration of this version of mtl_jax: {error}") from error
 
 
-# Each rewrites, in place, what older versions stored under other names.
-_UPGRADES: tuple[Callable[[Any], None], ...] = ()
+def _rename_protocol(content: Any) -> None:
+    """Moves the value of `data.protocol`, the older name, to `data.release`."""
+    data = content.get("data") if isinstance(content, dict) else None
+    if isinstance(data, dict) and (release := data.pop("protocol", "")):
+        note_new_name("data.protocol", "data.release")
+        data["release"] = release
+
+
+# Each function rewrites, in place, what older versions stored under other names.
+_UPGRADES: tuple[Callable[[Any], None], ...] = (_rename_protocol,)
 
 
 def _build(cls: Any, values: Any, prefix: str) -> Any:
@@ -353,16 +488,16 @@ def _build(cls: Any, values: Any, prefix: str) -> Any:
     kwargs = {}
     for name, value in values.items():
         kind = known[name].type
-        if dataclasses.is_dataclass(kind):
-            value = _build(kind, value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            value = tuple(value)
-        elif isinstance(value, dict):
-            value = {key: tuple(listed) for key, listed in value.items()}
-        kwargs[name] = value
+        kwargs[name] = (
+            _build(kind, value, f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else _with_tuples(value)
+        )
     return cls(**kwargs)
 
 
-def _lookup(config: Config, path: str) -> Any:
-    section, name = path.split(".")
-    return getattr(getattr(config, section), name)
+def _with_tuples(value: Any) -> Any:
+    """Returns a value of JSON with tuples in place of lists."""
+    if isinstance(value, list):
+        return tuple(map(_with_tuples, value))
+    if isinstance(value, dict):
+        return {key: _with_tuples(inner) for key, inner in value.items()}
+    return value

@@ -1,19 +1,24 @@
-"""From a configuration to the things it names: data, model, optimiser, metrics.
+"""One experiment: a configuration together with everything that its names stand for.
 
-Training, evaluation and prediction start here, so that a checkpoint is read by the same model that wrote it.
+Training, evaluation, prediction, export and reports all start from an `Experiment`, so that a checkpoint is read by the
+same model that wrote it. The configuration of a run is stored in its work directory.
 """
 
+import copy
 import dataclasses
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import optax
 from tensorflow_datasets.core import DatasetBuilder
 
-from mtl_jax import metrics, models, optim, tasks
+from mtl_jax import config as configs
+from mtl_jax import metrics, models, optim, registry, tasks
 from mtl_jax import protocol as protocols
-from mtl_jax.config import Config, all_tasks, from_json, main_tasks, num_channels, to_json
+from mtl_jax.config import Config
 from mtl_jax.data import catalogue, datasets, description, transforms
 from mtl_jax.data.catalogue import Dataset
 from mtl_jax.data.split import Split
@@ -21,170 +26,248 @@ from mtl_jax.data.transforms import Recipe
 from mtl_jax.losses import Objective
 from mtl_jax.protocol import Protocol
 from mtl_jax.runtime import atomic_files
+from mtl_jax.tasks import Criterion
 
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
-# What may differ between a run and its continuation: where files lie, what it started from, speed and memory.
-_FREE = {
-    "data.data_dir",
-    "data.manual_dir",
-    "data.num_workers",
-    "data.skip_corrupt",
-    "model.pretrained",
-    "model.init_single_task",
-    "model.single_task",
-    "model.remat",
-    "train.split_state",
-    "train.log_every",
-    "train.checkpoint_every",
-}
 
 
-def dataset(config: Config) -> Dataset:
-    """The data set's row."""
-    return catalogue.get(config.data.dataset)
+@dataclass(frozen=True)
+class Experiment:
+    """A configuration, and what its names stand for; `make` makes one.
+
+    Every property is computed when it is first read, so an experiment costs nothing that is not used.
+
+    Attributes:
+        config: The configuration, which nobody changes any more.
+    """
+
+    config: Config
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The row of the data set."""
+        return catalogue.get(self.config.data.dataset)
+
+    @cached_property
+    def builder_name(self) -> str:
+        """The name of the TFDS builder that serves the data, for example "nyud_mt/astmt"."""
+        return self.config.data.builder or self.dataset.builder(self.config.data.release)
+
+    @cached_property
+    def data_dir(self) -> Path:
+        """The folder of the built data sets."""
+        return _data_dir(self.config)
+
+    @cached_property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of network inputs in pixels."""
+        height, width = self.config.data.image_size
+        return (height, width) if (height, width) != (0, 0) else self.dataset.image_size
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The augmentation of training images."""
+        data = self.config.data
+        return transforms.get_recipe(data.augmentation or self.dataset.recipe(data.release))
+
+    @cached_property
+    def main_tasks(self) -> tuple[str, ...]:
+        """The main tasks in task order."""
+        return configs.main_tasks(self.config)
+
+    @cached_property
+    def aux_tasks(self) -> tuple[str, ...]:
+        """The tasks of intermediate predictions in task order."""
+        return configs.aux_tasks(self.config)
+
+    @cached_property
+    def all_tasks(self) -> tuple[str, ...]:
+        """Every task whose label training needs, in task order."""
+        return configs.all_tasks(self.config)
+
+    @cached_property
+    def channels(self) -> dict[str, int]:
+        """{main task: logit channels}."""
+        return configs.num_channels(self.config, self.main_tasks)
+
+    @cached_property
+    def objective(self) -> Objective:
+        """The function that training minimises.
+
+        The weights of the task table balance several tasks, so a task on its own has the weight 1.
+        """
+        alone = {self.main_tasks[0]: 1.0} if len(self.all_tasks) == 1 else {}
+        return Objective(self.main_tasks, alone | self.config.loss_weights, self.config.losses)
+
+    @cached_property
+    def protocol(self) -> Protocol:
+        """The evaluation protocol."""
+        return protocols.get(self.config.train.eval_protocol, self.config.train.depth_protocol)
+
+    @cached_property
+    def protocol_description(self) -> dict[str, str]:
+        """What two results must share to be comparable."""
+        return self.protocol.describe(self.builder_name, self.dataset.describe_edges(self.protocol.name))
+
+    @cached_property
+    def streaming_metrics(self) -> dict[str, metrics.Metric]:
+        """{main task: its metric} of evaluations during training."""
+        return self._metrics(final=False)
+
+    @cached_property
+    def final_metrics(self) -> dict[str, metrics.Metric]:
+        """{main task: its metric} of the final protocol."""
+        return self._metrics(final=True)
+
+    @cached_property
+    def streaming_criteria(self) -> dict[str, Criterion]:
+        """{main task: metric that decides which of two models is better} of evaluations during training."""
+        return self.protocol.criteria(self.main_tasks, final=False)
+
+    @cached_property
+    def final_criteria(self) -> dict[str, Criterion]:
+        """{main task: metric that decides which of two models is better} of the final protocol."""
+        return self.protocol.criteria(self.main_tasks, final=True)
+
+    def _metrics(self, *, final: bool) -> dict[str, metrics.Metric]:
+        depth = self.protocol.depth
+        return {
+            name: metrics.build(tasks.get(name).metric, num_classes=n, depth_protocol=depth, final=final)
+            for name, n in self.channels.items()
+        }
+
+    def prepare_data(self) -> DatasetBuilder:
+        """Returns the builder of the data set, which is built first where it is not.
+
+        Raises:
+            ValueError: The names of the classes differ from those of the configuration, or see `datasets.prepare`.
+            OSError: See `datasets.prepare`.
+        """
+        builder = datasets.prepare(self.builder_name, self.data_dir, self.config.data.manual_dir or None)
+        if self.dataset.described:
+            built = _described(builder).class_names
+            for task, wanted in self.config.data.class_names.items():
+                if built.get(task) != tuple(wanted):
+                    raise ValueError(
+                        f"the classes of {task} in {builder.data_path} are {built.get(task)}, those of the "
+                        f"configuration {tuple(wanted)}; train anew, or build the data set as it was"
+                    )
+        return builder
+
+    def open_split(self, split: str, names: Sequence[str]) -> Split:
+        """Returns the records of a split; the data set is built first where it is not.
+
+        A single-task experiment has only the images with a label of its task.
+
+        Args:
+            split: "train" or "val".
+            names: Tasks whose labels are read.
+
+        Raises:
+            ValueError, OSError: See `prepare_data` and `datasets.open_split`.
+        """
+        return datasets.open_split(self.prepare_data(), split, names, only_labelled=len(self.all_tasks) == 1)
+
+    def learning_rate(self, steps_per_epoch: int) -> optim.Schedule:
+        """Returns the schedule optimiser step -> learning rate."""
+        options, epochs = self.config.optim, self.config.train.epochs
+        schedule = optim.make_schedule(
+            options.schedule, options.lr, epochs, decay_epochs=options.decay_epochs, decay_rate=options.decay_rate
+        )
+        return optim.per_step(schedule, steps_per_epoch, epochs)
+
+    def optimizer(self, steps_per_epoch: int) -> optax.GradientTransformation:
+        """Returns the optimiser with its schedule over steps."""
+        options = self.config.optim
+        return optim.make_optimizer(
+            options.name,
+            self.learning_rate(steps_per_epoch),
+            weight_decay=options.weight_decay,
+            momentum=options.momentum,
+            multipliers=dict.fromkeys(models.FUSIONS, options.fusion_lr_multiplier),
+        )
+
+
+def make(config: Config | Experiment) -> Experiment:
+    """Returns the experiment of a configuration, or the given experiment itself.
+
+    Values under older names are moved to the new names, and the modules in `imports` are loaded.
+
+    Args:
+        config: A configuration for which `resolve` has nothing left to fill in. The experiment has a copy of it.
+
+    Raises:
+        ValueError: The configuration does not work, see `config.validate`, or a module cannot be found.
+    """
+    if isinstance(config, Experiment):
+        return config
+    registry.load_extensions(config.imports)
+    return Experiment(configs.validate(configs.with_new_names(copy.deepcopy(config))))
 
 
 def resolve(config: Config) -> Config:
-    """The configuration with what a described data set says about itself: builder, classes, tasks and image size.
+    """Returns the configuration with values under their new names and with what a described data set says about itself.
+
+    A described data set is a folder of your own with a description: it says builder, classes, tasks and image size. The
+    modules in `imports` are loaded.
 
     Raises:
-        ValueError: a faulty description, or one that does not go with the configuration.
-        FileNotFoundError: no description.
+        ValueError: A description is faulty, or does not go with the configuration; or a module cannot be found.
+        FileNotFoundError: There is no description.
     """
+    registry.load_extensions(config.imports)
+    config = configs.with_new_names(config)
     data = config.data
-    if not dataset(config).described:
+    if not catalogue.get(data.dataset).described:
         return config
     if data.manual_dir:
-        found = description.read(data.manual_dir)
+        described = description.read(data.manual_dir)
     elif data.builder:
-        found = _described(datasets.make_builder(data.builder, data_dir(config)))
+        described = _described(datasets.make_builder(data.builder, _data_dir(config)))
     else:
         raise ValueError(
             f"data.dataset is {data.dataset!r} and data.manual_dir is empty; give the folder that has "
             f"{description.FILE} in it: --config.data.manual_dir=DIR"
         )
-    main = data.tasks or tuple(found.labels)
+    main = data.tasks or tuple(described.labels)
     names = tasks.ordered((*main, *data.aux_tasks))
-    if lost := [task for task in names if task not in found.labels]:
+    if lost := [task for task in names if task not in described.labels]:
         raise ValueError(
             f"data.tasks / data.aux_tasks name {', '.join(lost)}, but {data.manual_dir or data.builder} has "
-            f"{', '.join(found.labels)}; change the tasks, or describe them there"
+            f"{', '.join(described.labels)}; change the tasks, or describe them there"
         )
     filled = dataclasses.replace(
         data,
-        builder=f"folder_mt/{found.name}",
-        class_names={task: listed for task, listed in found.class_names.items() if task in names},
+        builder=f"folder_mt/{described.name}",
+        class_names={task: listed for task, listed in described.class_names.items() if task in names},
         tasks=main,
-        image_size=found.image_size if tuple(data.image_size) == (0, 0) else data.image_size,
+        image_size=described.image_size if tuple(data.image_size) == (0, 0) else data.image_size,
     )
     return dataclasses.replace(config, data=filled)
 
 
-def builder_name(config: Config) -> str:
-    """The tfds builder that serves the data."""
-    return config.data.builder or dataset(config).builder(config.data.protocol)
-
-
-def image_size(config: Config) -> tuple[int, int]:
-    """(height, width) of network inputs in pixels."""
-    height, width = config.data.image_size
-    return (height, width) if (height, width) != (0, 0) else dataset(config).image_size
-
-
-def recipe(config: Config) -> Recipe:
-    """The augmentation."""
-    return transforms.get_recipe(dataset(config).recipe(config.data.protocol))
-
-
-def data_dir(config: Config) -> Path:
-    """Where built data sets live."""
+def _data_dir(config: Config) -> Path:
     return Path(config.data.data_dir or "~/tensorflow_datasets").expanduser()
 
 
-def open_split(config: Config, split: str, names: Sequence[str]) -> Split:
-    """The records of a split with the labels of these tasks; the data set is built first where it is not.
-
-    A single-task run sees only the images that have its label.
-    """
-    builder = datasets.prepare(builder_name(config), data_dir(config), config.data.manual_dir or None)
-    if dataset(config).described:
-        built = _described(builder).class_names
-        for task, wanted in config.data.class_names.items():
-            if built.get(task) != tuple(wanted):
-                raise ValueError(
-                    f"the classes of {task} in {builder.data_path} are {built.get(task)}, those of the configuration "
-                    f"{tuple(wanted)}; train anew, or build the data set as it was"
-                )
-    return datasets.open_split(builder, split, names, only_labelled=len(all_tasks(config)) == 1)
-
-
 def _described(builder: DatasetBuilder) -> description.Description:
-    """What a built data set keeps of its folder's description."""
+    """Returns what a built data set keeps of its folder's description."""
     return description.from_dict(dict(builder.info.metadata)["description"])
 
 
-def build_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
-    """The optimiser with its schedule over steps."""
-    return optim.make_optimizer(
-        config.optim.name,
-        learning_rate(config, steps_per_epoch),
-        weight_decay=config.optim.weight_decay,
-        momentum=config.optim.momentum,
-        multipliers=dict.fromkeys(models.FUSIONS, config.optim.fusion_lr_multiplier),
-    )
-
-
-def learning_rate(config: Config, steps_per_epoch: int) -> optim.Schedule:
-    """Optimiser step -> learning rate."""
-    options, epochs = config.optim, config.train.epochs
-    schedule = optim.make_schedule(
-        options.schedule, options.lr, epochs, decay_epochs=options.decay_epochs, decay_rate=options.decay_rate
-    )
-    return optim.per_step(schedule, steps_per_epoch, epochs)
-
-
-def build_objective(config: Config) -> Objective:
-    """What training minimises. The weights of the tasks balance them, so a task on its own has the weight 1."""
-    names = main_tasks(config)
-    return Objective(names, {names[0]: 1.0} if len(all_tasks(config)) == 1 else None)
-
-
-def build_metrics(config: Config, *, final: bool) -> dict[str, metrics.Metric]:
-    """{main task: its metric}, of the final protocol or of evaluation while training."""
-    channels = num_channels(config, main_tasks(config))
-    return {
-        name: metrics.build(tasks.get(name).metric, num_classes=n, depth_protocol=protocol(config).depth, final=final)
-        for name, n in channels.items()
-    }
-
-
-def protocol(config: Config) -> Protocol:
-    """The rules of evaluation."""
-    return protocols.get(config.train.eval_protocol, config.train.depth_protocol)
-
-
-def describe_protocol(config: Config) -> dict[str, str]:
-    """What numbers have to share to be compared."""
-    rule = dataset(config).describe_edges(config.train.eval_protocol)
-    return protocol(config).describe(builder_name(config), rule)
-
-
-def criteria(config: Config, *, final: bool) -> dict[str, tasks.Criterion]:
-    """{main task: the metric that decides}, by the final protocol or while training."""
-    return protocol(config).criteria(main_tasks(config), final=final)
-
-
 def claim_workdir(config: Config, workdir: str | Path, *, resumes: bool, allow_change: bool = False) -> None:
-    """Writes the configuration into the work directory, after comparing it with that of the run there.
+    """Writes the configuration into a work directory, after a comparison with the configuration of the run there.
 
     Args:
-        resumes: the directory holds a checkpoint, which the configuration has to fit.
-        allow_change: differences are listed in a warning.
+        config: The configuration.
+        workdir: The work directory, which is made where it is not.
+        resumes: True where the directory holds a checkpoint, which the configuration has to fit.
+        allow_change: Differences are listed in a warning instead of an error.
 
     Raises:
-        ValueError: the directory belongs to a run with another configuration; every difference is listed.
+        ValueError: The directory belongs to a run with another configuration; every difference is listed.
     """
     if resumes and (listed := differences(config, workdir)):
         if not allow_change:
@@ -195,46 +278,41 @@ def claim_workdir(config: Config, workdir: str | Path, *, resumes: bool, allow_c
         logger.warning("%s goes on with another configuration: %s", workdir, listed)
     # Evaluation may be started from another folder, so the data's place is stored as an absolute path.
     stored = dataclasses.replace(
-        config, data=dataclasses.replace(config.data, data_dir=str(data_dir(config).resolve()))
+        config, data=dataclasses.replace(config.data, data_dir=str(_data_dir(config).resolve()))
     )
     path = Path(workdir) / CONFIG
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_files.write(path, to_json(stored))
+    atomic_files.write(path, configs.to_json(stored))
 
 
 def differences(config: Config, workdir: str | Path) -> str:
-    """What the run in a work directory has otherwise than this configuration, listed; empty if nothing that matters.
+    """Returns a list of the fields in which the run in a work directory differs from a configuration.
+
+    Fields that may change when a run continues do not count. The text is empty where nothing differs.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_config`.
+        FileNotFoundError, ValueError: See `load_config`.
     """
-    old, new = flat(load_config(workdir)), flat(config)
-    changed = [name for name in new if old[name] != new[name] and name not in _FREE]
-    return "; ".join(f"{name}: {old[name]!r} there, {new[name]!r} now" for name in changed)
+    old, new = configs.fixed_on_resume(load_config(workdir)), configs.fixed_on_resume(config)
+    return "; ".join(f"{name}: {old[name]!r} there, {new[name]!r} now" for name in new if old[name] != new[name])
 
 
 def load_config(workdir: str | Path) -> Config:
-    """The configuration stored in a work directory.
+    """Returns the configuration that is stored in a work directory, and loads the modules in its `imports`.
 
-    What a described folder says is part of it, so the folder itself is not asked for any more.
+    What a described folder says is part of the stored configuration, so the folder itself is not needed any more.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it cannot be understood.
+        FileNotFoundError: The directory has no configuration.
+        ValueError: The configuration cannot be understood.
     """
     path = Path(workdir) / CONFIG
     if not path.is_file():
         raise FileNotFoundError(
             f"{workdir} is no work directory of a run: it has no {CONFIG}. Give the --workdir of a training run"
         )
-    config = from_json(path.read_text(encoding="utf-8"), str(path))
-    if dataset(config).described:
+    config = configs.from_json(path.read_text(encoding="utf-8"), str(path))
+    registry.load_extensions(config.imports)
+    if catalogue.get(config.data.dataset).described:
         config.data.manual_dir = ""
     return config
-
-
-def flat(config: Config) -> dict[str, object]:
-    """{section.field: value} of all fields."""
-    sections = {name: getattr(config, name) for name in ("data", "model", "optim", "train")}
-    nested = {f"{section}.{name}": value for section, part in sections.items() for name, value in vars(part).items()}
-    return nested | {"balancing": config.balancing}

@@ -1,14 +1,15 @@
-"""Evaluation protocols: how predictions become the numbers that papers quote.
+"""Evaluation protocols: the rules by which predictions become the numbers that papers quote.
 
-Numbers of different protocols are not comparable, so the protocol stands beside every result, in full.
+Numbers of different protocols are not comparable, so a full description of the protocol stands beside every result.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 from mtl_jax import tasks as task_table
+from mtl_jax.registry import Registry
 from mtl_jax.tasks import Criterion
 
 if TYPE_CHECKING:
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EdgeRule:
-    """How edges are scored.
+    """The rules by which edges are scored.
 
     Attributes:
-        protocol: key of `boundaries.PROTOCOLS`.
-        max_dist: tolerance, as a fraction of the image's diagonal.
-        images: "all" of the split, or "pascal_context": the 2498 of `boundaries.pascal_context_ids`.
+        protocol: Key of `boundaries.PROTOCOLS`.
+        max_dist: Distance up to which boundaries match, as a fraction of the image's diagonal.
+        images: Images that count: "all" of the split, or "pascal_context", the 2498 of
+            `boundaries.pascal_context_ids`.
     """
 
     protocol: str
@@ -33,12 +35,13 @@ class EdgeRule:
         return f"{self.protocol}, maxDist {self.max_dist:g}, {self.images} images"
 
     def boundary_protocol(self) -> "boundaries.BoundaryProtocol":
+        """Returns the protocol by which boundaries are matched."""
         from mtl_jax import boundaries  # only where edges are scored: the compiler behind it takes a second to load
 
         return boundaries.get(self.protocol, self.max_dist)
 
     def scored(self, image_id: str) -> bool:
-        """Whether an image counts."""
+        """Returns True if an image counts."""
         return self.images == "all" or image_id in _pascal_context()
 
 
@@ -47,9 +50,9 @@ class Protocol:
     """A set of rules.
 
     Attributes:
-        name: key of `PROTOCOLS`.
-        depth: "image" (mean over images of each one's RMSE) or "pixel" (over all pixels).
-        saliency: what decides: "mIoU" or "maxF".
+        name: Key of `PROTOCOLS`.
+        depth: RMSE of depth: "image" (mean over the images of each image's RMSE) or "pixel" (over all pixels).
+        saliency: Metric that decides saliency: "mIoU" or "maxF".
     """
 
     name: str
@@ -57,52 +60,68 @@ class Protocol:
     saliency: str
 
     def describe(self, data: str, edges: str) -> dict[str, str]:
-        """What results have to share to be compared, as it is stored with them.
+        """Returns what two results must share to be comparable; it is stored with every result.
 
         Args:
-            data: tfds name of the data set, with its version of the labels.
-            edges: the data set's rules for edges as text.
+            data: TFDS name of the data set, with its version of the labels.
+            edges: Rules for the edges of the data set as text.
         """
         return {"data": data, "depth": self.depth, "saliency": self.saliency, "edge": edges}
 
     def criteria(self, names: Iterable[str], *, final: bool) -> dict[str, Criterion]:
-        """{task: the metric that decides}.
+        """Returns {task: metric that decides which of two models is better}.
 
         Args:
-            names: of the tasks.
-            final: of the final protocol; while training, edges are ranked by their loss.
+            names: Names of the tasks.
+            final: True for the final protocol; during training edges are ranked by their loss.
         """
         return criteria(names, saliency=self.saliency, final=final)
 
 
 def criteria(names: Iterable[str], *, saliency: str, final: bool) -> dict[str, Criterion]:
-    """As `Protocol.criteria`, from what a report keeps of its protocol."""
+    """Returns the result of `Protocol.criteria` for the part of a protocol that a report keeps.
+
+    Args:
+        names: Names of the tasks.
+        saliency: Metric that decides saliency: "mIoU" or "maxF".
+        final: True for the final protocol; during training edges are ranked by their loss.
+    """
     rows = [task_table.get(name) for name in names]
-    found = {row.name: row.criterion if final else row.streaming_criterion or row.criterion for row in rows}
-    if "sal" in found:
-        found["sal"] = Criterion(saliency, higher_is_better=True)
-    return found
+    decisive = {row.name: row.criterion if final else row.streaming_criterion or row.criterion for row in rows}
+    if "sal" in decisive:
+        decisive["sal"] = Criterion(saliency, higher_is_better=True)
+    return decisive
 
 
-PROTOCOLS: Mapping[str, Protocol] = {
-    protocol.name: protocol
-    for protocol in (
-        Protocol("survey", "image", "mIoU"),  # arXiv 2004.13379 and 2001.06902
-        Protocol("astmt", "pixel", "mIoU"),  # arXiv 1904.08918
-        Protocol("invpt", "pixel", "maxF"),  # ATRC (2104.13874), InvPT (2203.07997), TaskPrompter
-    )
-}
+PROTOCOLS: Registry[Protocol] = Registry("protocol", "protocols", "mtl_jax.protocol.register")
+
+
+def register(protocol: Protocol) -> Protocol:
+    """Adds a protocol under its name, and returns it.
+
+    Raises:
+        ValueError: There is another protocol of this name.
+    """
+    return PROTOCOLS.register(protocol.name, protocol)
+
+
+register(Protocol("survey", "image", "mIoU"))  # arXiv 2004.13379 and 2001.06902
+register(Protocol("astmt", "pixel", "mIoU"))  # arXiv 1904.08918
+register(Protocol("invpt", "pixel", "maxF"))  # ATRC (arXiv 2104.13874), InvPT (arXiv 2203.07997), TaskPrompter
 
 
 def get(name: str, depth: str = "") -> Protocol:
-    """The protocol of this name, if wanted with another measure of depth.
+    """Returns the protocol of a name.
+
+    Args:
+        name: Key of `PROTOCOLS`.
+        depth: RMSE of depth, "image" or "pixel", in place of the protocol's own; empty = the protocol's own.
 
     Raises:
-        ValueError: no such protocol; the message lists those there are.
+        ValueError: The name is unknown; the message lists the protocols.
     """
-    if name not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {name!r}; the protocols are {', '.join(PROTOCOLS)}")
-    return replace(PROTOCOLS[name], depth=depth or PROTOCOLS[name].depth)
+    protocol = PROTOCOLS[name]
+    return replace(protocol, depth=depth or protocol.depth)
 
 
 @cache

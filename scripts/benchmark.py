@@ -1,4 +1,4 @@
-"""Measures parts of the library beside the same work done in PyTorch, alternately in one run.
+"""Measures parts of the library, alternately with the same work in PyTorch.
 
     python scripts/benchmark.py train --config configs/nyud_mtinet.py:aux=edge+normals --against eager,compile \\
         --config.train.batch_size=2 --config.data.image_size="(240, 320)"
@@ -9,11 +9,11 @@
     python scripts/benchmark.py input --recipe pascal --workers 0,1,2,4 --images 64 --json input.json
 
 `train`, `infer` and `eval` measure steps of a configuration on one random batch: steady state, compilation, memory, and
-what share of the device's measured peaks is reached. With --against the PyTorch twin of the model (parity/reference)
-takes the same steps with the same weights and batch: eagerly, with channels_last, or compiled; the results of the first
-step have to agree. `balance` measures training steps whose tasks different methods balance. `compile` starts processes
-that compile with an empty and with a filled cache. `input` measures the input pipeline beside a DataLoader. What it is
-exactly stands in benchmarks/, a file for each.
+the share of the device's measured peaks. With --against the PyTorch twin of the model (parity/reference) takes the same
+steps with the same weights and batch: eagerly, with channels_last, or compiled; the results of the first step have to
+agree. `balance` measures training steps with different balancing methods. `compile` measures compilation with an empty
+and with a filled cache, in processes of its own. `input` measures the input pipeline beside a DataLoader. Every
+benchmark has a file in benchmarks/, which describes it.
 """
 
 import importlib
@@ -35,27 +35,33 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # of benchmarks and parity, 
 from benchmarks import balance, comparison, compile, device, eval, infer, input, train
 from mtl_jax import cli, experiment
 from mtl_jax.balancing import BALANCERS
-from mtl_jax.config import Config, validate
+from mtl_jax.config import Config
 from mtl_jax.runtime import atomic_files
 
 _WAYS = ("eager", "channels_last", "compile", "compile_channels_last")
-_ALL = "of all but input: "
+_ALL = "for all but input: "
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string=_ALL + "FILE.py or FILE.py:key=value,...")
 _AGAINST = flags.DEFINE_list("against", [], f"{_ALL}ways to run PyTorch, of {', '.join(_WAYS)}")
-_REPEATS = flags.DEFINE_integer("repeats", 3, "repeats, of which the median is reported", lower_bound=1)
-_WARM_UP = flags.DEFINE_integer("warm_up", 2, "of steps: repeats before those that are timed", lower_bound=0)
-_STEPS = flags.DEFINE_integer("steps", 1, "of steps: taken in a repeat before the host waits for them", lower_bound=1)
-_INFER_BATCH = flags.DEFINE_integer("infer_batch", 1, "of infer: images predicted at once", lower_bound=1)
-_METHODS = flags.DEFINE_list("methods", list(BALANCERS), "of balance: what balances the tasks, beside fixed weights")
-_HERE = flags.DEFINE_bool("here", False, "of compile: once, in this process, PyTorch's side if --against names it")
-_RECIPES = flags.DEFINE_multi_enum("recipe", list(input.CASES), list(input.CASES), "of input: what (repeatable)")
-_WORKERS = flags.DEFINE_list("workers", ["0", "1", "2"], "of input: numbers of worker processes")
-_IMAGES = flags.DEFINE_integer("images", 32, "of input: images in each data set", lower_bound=1)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "of input: images in a batch", lower_bound=1)
-_BATCHES = flags.DEFINE_integer("batches", 12, "of input: batches timed in each repeat", lower_bound=1)
-_SCALE = flags.DEFINE_float("scale", 1.0, "of input: of the sides of the images, for trying out", lower_bound=0.1)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "of input: keeps the files for the next time, else temporary")
+_REPEATS = flags.DEFINE_integer("repeats", 3, "number of repeats, of which the median is reported", lower_bound=1)
+_WARM_UP = flags.DEFINE_integer("warm_up", 2, "for steps: number of repeats before the timed ones", lower_bound=0)
+_STEPS = flags.DEFINE_integer("steps", 1, "for steps: number of steps in a repeat", lower_bound=1)
+_INFER_BATCH = flags.DEFINE_integer("infer_batch", 1, "for infer: number of images in a batch", lower_bound=1)
+_METHODS = flags.DEFINE_list("methods", list(BALANCERS), "for balance: balancing methods, beside fixed weights")
+_HERE = flags.DEFINE_bool(
+    "here", False, "for compile: compile once in this process, with PyTorch if --against names a way"
+)
+_RECIPES = flags.DEFINE_multi_enum(
+    "recipe", list(input.CASES), list(input.CASES), "for input: recipes to measure (repeatable)"
+)
+_WORKERS = flags.DEFINE_list("workers", ["0", "1", "2"], "for input: numbers of worker processes")
+_IMAGES = flags.DEFINE_integer("images", 32, "for input: number of images in each data set", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "for input: number of images in a batch", lower_bound=1)
+_BATCHES = flags.DEFINE_integer("batches", 12, "for input: number of batches timed in each repeat", lower_bound=1)
+_SCALE = flags.DEFINE_float("scale", 1.0, "for input: factor on the sides of the images", lower_bound=0.1)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "for input: folder that keeps the files for the next time; by default a temporary one"
+)
 _JSON = flags.DEFINE_string("json", None, "file that receives the numbers")
 
 
@@ -72,7 +78,7 @@ def main(what: str) -> None:
 
 
 def _steps(what: ModuleType) -> dict[str, Any]:
-    """Steps of our programs and PyTorch's; `what` is a module of benchmarks with `programs`."""
+    """Measures steps of our programs and PyTorch's; `what` is a module of benchmarks with `programs`."""
     config = _config()
     if what is infer:
         config = replace(config, train=replace(config.train, batch_size=_INFER_BATCH.value))
@@ -85,7 +91,7 @@ def _balance() -> dict[str, Any]:
 
 
 def _compare(programs: dict[str, comparison.Program], what: ModuleType, config: Config) -> dict[str, Any]:
-    found = comparison.compare(
+    compared = comparison.compare(
         programs,
         what.deviation,
         what.TOLERANCE,
@@ -95,8 +101,8 @@ def _compare(programs: dict[str, comparison.Program], what: ModuleType, config: 
         warm_up=_WARM_UP.value,
         steps=_STEPS.value,
     )
-    print(f"{found.table()}\n\n{found.describe()}")
-    return found.numbers()
+    print(f"{compared.table()}\n\n{compared.describe()}")
+    return compared.numbers()
 
 
 def _compile() -> dict[str, Any]:
@@ -108,9 +114,9 @@ def _compile() -> dict[str, Any]:
         return {**device.describe(), "rows": here}
     command = [sys.executable, *sys.argv, "--here"]
     rows: dict[str, Any] = {}
-    for way in ("", *ways):  # the device is not this process's: it would lack the memory
-        found, known = compile.twice([*command, f"--against={way}"])
-        rows |= found
+    for way in ("", *ways):  # this process leaves the memory of the device to the others
+        compiled, known = compile.twice([*command, f"--against={way}"])
+        rows |= compiled
     print(compile.table(rows))
     return {**known, "rows": rows}
 
@@ -123,8 +129,8 @@ def _input() -> dict[str, Any]:
         reference.torch.set_num_threads(1)
     rows, deviations = input.measure(_RECIPES.value, workers, settings, reference, _DATA_DIR.value)
     print(input.table(rows))
-    for name, found in deviations.items():
-        print(f"\n{name}, largest deviation: " + ", ".join(f"{task} {value:.1e}" for task, value in found.items()))
+    for name, largest in deviations.items():
+        print(f"\n{name}, largest deviation: " + ", ".join(f"{task} {value:.1e}" for task, value in largest.items()))
     return {"settings": vars(settings), "deviations": deviations, "rows": rows}
 
 
@@ -141,11 +147,11 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
 def _config() -> Config:
     if _CONFIG.value is None:
         raise ValueError("--config is missing: give it FILE.py")
-    return validate(experiment.resolve(_CONFIG.value))
+    return experiment.make(experiment.resolve(_CONFIG.value)).config
 
 
 def _ways() -> tuple[list[str], Any]:
-    """(ways to run PyTorch, parity.reference.speed), or none of either."""
+    """Returns (ways to run PyTorch, module parity.reference.speed), or ([], None) where PyTorch does not run."""
     ways = [way for way in _AGAINST.value if way]
     if unknown := [way for way in ways if way not in _WAYS]:
         raise ValueError(f"--against has {', '.join(unknown)}; the ways to run PyTorch are {', '.join(_WAYS)}")
@@ -160,7 +166,7 @@ def _number(text: str) -> int:
 
 
 def _reference(module: str, *needed: str) -> Any:
-    """The module of parity.reference with PyTorch's side, or None where it cannot run."""
+    """Returns a module of parity.reference with PyTorch's side, or None where a package that it needs is missing."""
     for name in needed:
         if importlib.util.find_spec(name) is None:
             print(f"{name} is not installed: only mtl_jax is measured")

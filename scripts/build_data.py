@@ -1,10 +1,10 @@
-"""Builds data sets from their original files, which training otherwise does at its start.
+"""Builds data sets from their original files; otherwise training builds them at its start.
 
     python scripts/build_data.py --dataset nyud_mt/astmt --dataset pascal_mt --manual_dir downloads
     python scripts/build_data.py --dataset own_data      # a folder with a dataset.toml
 
-Every file of every image is checked first; all problems found are reported together. An interrupted build is continued
-by the same command. Without --manual_dir the published archives are downloaded.
+Every file of every image is checked first, and all problems are reported together. The same command continues an
+interrupted build. Without --manual_dir the published archives are downloaded.
 """
 
 from pathlib import Path
@@ -17,11 +17,16 @@ from mtl_jax.data import catalogue, datasets, description
 from mtl_jax.tasks import TASKS
 
 _DATASETS = flags.DEFINE_multi_string(
-    "dataset", None, "builder, for example nyud_mt/astmt, or a folder with a dataset.toml (repeatable)", required=True
+    "dataset",
+    None,
+    "TFDS builder, for example nyud_mt/astmt, or a folder with a dataset.toml (repeatable)",
+    required=True,
 )
-_DATA_DIR = flags.DEFINE_string("data_dir", "~/tensorflow_datasets", "where built data sets live")
+_DATA_DIR = flags.DEFINE_string("data_dir", "~/tensorflow_datasets", "folder of the built data sets")
 _MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "folder or archive with the original files")
-_NUM_WORKERS = flags.DEFINE_integer("num_workers", None, "processes; by default one for each core", lower_bound=0)
+_NUM_WORKERS = flags.DEFINE_integer(
+    "num_workers", None, "number of processes; by default one for each core", lower_bound=0
+)
 
 
 def main() -> None:
@@ -35,7 +40,7 @@ def main() -> None:
 
 
 def _resolve(name: str) -> tuple[str, str | None]:
-    """A builder and where its files are; a folder is described in itself."""
+    """Returns the name of a builder and the folder with its original files, which may describe itself."""
     if name.partition("/")[0] in catalogue.BUILDERS:
         return name, _MANUAL_DIR.value
     if not Path(name).expanduser().is_dir():

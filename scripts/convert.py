@@ -1,13 +1,13 @@
-"""Converts weights: published or own torch files, safetensors, npz and work directories, each into the others.
+"""Converts weights between torch files, safetensors, npz and work directories.
 
     python scripts/convert.py checkpoint.pth weights.safetensors
     python scripts/convert.py runs/nyud_mtinet mti_net.pth --step best
     python scripts/convert.py mti_net.pth runs/imported --config configs/nyud_mtinet.py
 
-python scripts/convert.py SOURCE TARGET. SOURCE: a torch file (.pth, .pt, .pth.tar; read without torch), .safetensors,
-.npz, or the work directory of a run. TARGET, which must not exist: .safetensors, .npz, .pth or .pt (a state_dict; needs
-torch), or with --config a new work directory at step 0: scripts/evaluate.py and scripts/predict.py read it, and
-scripts/train.py starts from it.
+python scripts/convert.py SOURCE TARGET. SOURCE is a torch file (.pth, .pt, .pth.tar; read without torch), .safetensors,
+.npz, or the work directory of a run. TARGET must not exist. It is .safetensors, .npz, .pth or .pt (a state_dict; needs
+torch), or with --config a new work directory at step 0, which scripts/evaluate.py and scripts/predict.py read and
+scripts/train.py starts from.
 """
 
 from pathlib import Path
@@ -17,11 +17,14 @@ from absl import flags
 from ml_collections import config_flags
 
 from mtl_jax import cli, experiment, weights
-from mtl_jax.config import validate
 from mtl_jax.train import initial_weights, restore
 
-_STEP = flags.DEFINE_string("step", "best", "of a work directory: best, latest or a step number")
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="of a new work directory: FILE.py or FILE.py:key=value")
+_STEP = flags.DEFINE_string(
+    "step", "best", "checkpoint of SOURCE, if that is a work directory: best, latest or a step number"
+)
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", help_string="configuration of a new work directory, FILE.py or FILE.py:key=value,..."
+)
 _TORCH = (".pth", ".pt")
 
 
@@ -38,7 +41,7 @@ def main(source: str, target: str) -> None:
         )
     arrays = _read(Path(source))
     if not is_file:
-        initial_weights.create_workdir(validate(_CONFIG.value), path, arrays)
+        initial_weights.create_workdir(experiment.make(_CONFIG.value).config, path, arrays)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_torch(path, arrays) if path.suffix in _TORCH else weights.write_arrays(path, arrays)

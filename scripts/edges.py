@@ -4,9 +4,9 @@
         --ids pascal_context
     python scripts/edges.py --predictions DIR --ground_truth NYUD_MT/edge --protocol nms --max_dist 0.011
 
-Of any tool: predictions are grey PNGs of 8 bits, ID.png. The ground truth is ID.png, a map of classes or of edges, or
-ID.mat of PASCAL-Context (`LabelMap`) or BSDS500 (`groundTruth`). Writes edge_scores.json and, as it goes,
-counts.jsonl; a run that was stopped goes on where it was.
+The predictions of any tool can be scored. They are grey PNGs of 8 bits, ID.png. The ground truth is ID.png, a map of
+classes or of edges, or ID.mat of PASCAL-Context (`LabelMap`) or BSDS500 (`groundTruth`). Writes edge_scores.json, and
+counts.jsonl image by image, from which the same command continues after an interruption.
 """
 
 from dataclasses import asdict
@@ -20,16 +20,31 @@ from mtl_jax.runtime import atomic_files
 
 _PREDICTIONS = flags.DEFINE_string("predictions", None, "folder with ID.png", required=True)
 _TRUTH = flags.DEFINE_string("ground_truth", None, "folder with ID.png or ID.mat", required=True)
-_PROTOCOL = flags.DEFINE_enum("protocol", "plain", list(boundaries.PROTOCOLS), "thresholds and suppression")
-_MAX_DIST = flags.DEFINE_float("max_dist", None, "tolerance as a fraction of the diagonal; by default the protocol's")
+_PROTOCOL = flags.DEFINE_enum(
+    "protocol", "plain", list(boundaries.PROTOCOLS), "boundary protocol: thresholds and non-maximum suppression"
+)
+_MAX_DIST = flags.DEFINE_float(
+    "max_dist",
+    None,
+    "distance up to which boundaries match, as a fraction of the diagonal; by default the protocol's own",
+)
 _KIND = flags.DEFINE_enum(
-    "kind", "labels", list(KINDS), "PNG ground truth: maps of regions (or of edges, NYUD), or thin boundaries"
+    "kind",
+    "labels",
+    list(KINDS),
+    "content of PNG ground truth: labels = regions (or edges, NYUD), boundaries = thin boundaries",
 )
 _IDS = flags.DEFINE_string(
-    "ids", None, "file with one id a line, or pascal_context: its 2498 scored images; by default all with ground truth"
+    "ids",
+    None,
+    "file with one id a line, or pascal_context for its 2498 scored images; by default all images with ground truth",
 )
-_OUT = flags.DEFINE_string("out", None, "folder for the results; by default beside the predictions, NAME_scores")
-_NUM_WORKERS = flags.DEFINE_integer("num_workers", None, "processes; by default one for each core", lower_bound=0)
+_OUT = flags.DEFINE_string(
+    "out", None, "folder for the results; by default NAME_scores beside the folder NAME of the predictions"
+)
+_NUM_WORKERS = flags.DEFINE_integer(
+    "num_workers", None, "number of processes; by default one for each core", lower_bound=0
+)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Exports a run's model as one file that predicts without this package; reading it takes ten lines (README.md).
+"""Exports the model of a run as one file that predicts without this package; the README shows how to read it.
 
 python scripts/export.py --workdir runs/nyud_mtinet --out nyud_mtinet.zip
 python scripts/export.py --workdir runs/nyud_mtinet --out nyud_mtinet.zip --batch_size 8 --platforms cuda
@@ -12,8 +12,10 @@ from mtl_jax.inference import export
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of a training run", required=True)
 _STEP = flags.DEFINE_string("step", "best", "checkpoint: best, latest or a step number")
 _OUT = flags.DEFINE_string("out", None, "file to write, which must not exist", required=True)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 0, "images of a call; 0 = any number", lower_bound=0)
-_PLATFORMS = flags.DEFINE_list("platforms", ["cpu", "cuda"], f"what it runs on, of {', '.join(export.PLATFORMS)}")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 0, "images in a call of the program; 0 = any number", lower_bound=0)
+_PLATFORMS = flags.DEFINE_list(
+    "platforms", ["cpu", "cuda"], f"platforms that the program runs on, of {', '.join(export.PLATFORMS)}"
+)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Predicts on images: a map per task, and a panel of image, predictions and, where known, ground truth.
+"""Predicts on images: a map for each task, and a panel of the image, its predictions and, where known, its labels.
 
     python scripts/predict.py --workdir runs/nyud_mtinet --images "photos/*.jpg" --out predictions
     python scripts/predict.py --workdir runs/nyud_mtinet --split val --limit 8 --out predictions
@@ -16,11 +16,11 @@ from mtl_jax.inference.restored import Restored
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of a training run", required=True)
 _STEP = flags.DEFINE_string("step", "best", "checkpoint: best, latest or a step number")
-_IMAGES = flags.DEFINE_string("images", None, "glob of image files; put it in quotes")
+_IMAGES = flags.DEFINE_string("images", None, "image files, as a glob in quotes")
 _SPLIT = flags.DEFINE_string("split", None, "instead of --images: a split of the run's data set, train or val")
-_LIMIT = flags.DEFINE_integer("limit", 0, "at most so many images; 0 = all", lower_bound=0)
+_LIMIT = flags.DEFINE_integer("limit", 0, "greatest number of images; 0 = all", lower_bound=0)
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "with --split: where built data sets live, if not where the run had them"
+    "data_dir", None, "with --split: folder of the built data sets; by default the run's own"
 )
 _OUT = flags.DEFINE_string("out", None, "folder to write to", required=True)
 
@@ -37,7 +37,7 @@ def main() -> None:
     if paths is not None:
         samples = predict.file_samples(paths)
     else:
-        source = experiment.open_split(config, str(_SPLIT.value), run.tasks)
+        source = run.experiment.open_split(str(_SPLIT.value), run.tasks)
         samples = predict.split_samples(source, config.data.dataset, run.tasks, _LIMIT.value)
     written = predict.predict(run, samples, Path(_OUT.value))
     print(f"{written} images: maps and panels are in {_OUT.value}")

@@ -3,10 +3,11 @@
     python scripts/report.py runs
     python scripts/report.py runs/a runs/b --json report.json --plots plots
 
-Looks for work directories with a results.json (and results_latest.json, results_PROTOCOL.json: scripts/evaluate.py
---step latest, --protocol PROTOCOL). Runs that differ by their seed only share a line, mean ± standard deviation. The
-multi-task performance refers to the single-task runs found. Plots (pip install -e ".[plots]"): training curves and,
-where there are classes, the IoU of each.
+Looks below the given directories for work directories with results.json, or results_latest.json and
+results_PROTOCOL.json, which scripts/evaluate.py writes with --step latest and --protocol PROTOCOL. Runs that differ
+only in their seed share a line with mean ± standard deviation. The multi-task performance is relative to the
+single-task runs below the same directories. --plots draws training curves and the IoU of each class (pip install -e
+".[plots]").
 """
 
 from pathlib import Path
@@ -19,7 +20,7 @@ from mtl_jax.runtime import atomic_files
 
 _JSON = flags.DEFINE_string("json", None, "file that receives the numbers")
 _MARKDOWN = flags.DEFINE_string("markdown", None, "file that receives the tables")
-_PLOTS = flags.DEFINE_string("plots", None, "folder that receives training curves and IoU of classes")
+_PLOTS = flags.DEFINE_string("plots", None, "folder that receives training curves and the IoU of each class")
 
 
 def main(*directories: str) -> None:

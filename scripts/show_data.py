@@ -1,4 +1,4 @@
-"""Draws a contact sheet of a data set, labels over images: look at the data before training on it.
+"""Draws a contact sheet of a data set, labels over images, to look at the data before training.
 
     python scripts/show_data.py --config configs/nyud_mtinet.py --split train --out sheet.png
     python scripts/show_data.py --config configs/pascal_mtinet.py --augment --tasks semseg,normals --out sheet.png
@@ -17,42 +17,44 @@ from absl import flags
 from ml_collections import config_flags
 
 from mtl_jax import cli, experiment, tasks
-from mtl_jax.config import Config, all_tasks, validate
-from mtl_jax.data import catalogue, datasets
+from mtl_jax.data import datasets
 from mtl_jax.data.split import Split
 from mtl_jax.drawing import contact_sheet
+from mtl_jax.experiment import Experiment
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configuration, FILE.py or FILE.py:key=value,...")
 _SPLIT = flags.DEFINE_string("split", "train", "train or val")
-_TASKS = flags.DEFINE_list("tasks", [], "labels to draw: those of the configuration, named ones, or all there are")
-_COUNT = flags.DEFINE_integer("count", 12, "at most so many images, evenly spread over the split", lower_bound=1)
-_START = flags.DEFINE_integer("start", None, "instead of evenly spread: consecutive ones from this position")
-_IDS = flags.DEFINE_list("ids", [], "instead of --count: the images with these ids, separated by commas")
-_AUGMENT = flags.DEFINE_bool("augment", False, "draw the samples as training sees them")
-_SEED = flags.DEFINE_integer("seed", 0, "of the augmentation", lower_bound=0)
-_HEIGHT = flags.DEFINE_integer("height", 240, "of each picture in pixels", lower_bound=32)
+_TASKS = flags.DEFINE_list("tasks", [], "tasks whose labels are drawn, or all; by default those of the configuration")
+_COUNT = flags.DEFINE_integer("count", 12, "greatest number of images, evenly spread over the split", lower_bound=1)
+_START = flags.DEFINE_integer(
+    "start", None, "position of the first of --count consecutive images, instead of evenly spread ones"
+)
+_IDS = flags.DEFINE_list("ids", [], "ids of the images to draw, instead of --count, separated by commas")
+_AUGMENT = flags.DEFINE_bool("augment", False, "draw the augmented samples that training sees")
+_SEED = flags.DEFINE_integer("seed", 0, "seed of the augmentation", lower_bound=0)
+_HEIGHT = flags.DEFINE_integer("height", 240, "height of each picture in pixels", lower_bound=32)
 _OUT = flags.DEFINE_string("out", None, "image file to write, for example sheet.png", required=True)
 flags.mark_flag_as_required("config")
 
 
 def main() -> None:
-    config = validate(experiment.resolve(_CONFIG.value))
+    shown = experiment.make(experiment.resolve(_CONFIG.value))
     out = _writable(Path(_OUT.value))
-    source = _open(config)
+    source = _open(shown)
     positions = _positions(source)
-    names = {**catalogue.get(config.data.dataset).class_names, **config.data.class_names}
-    picture = contact_sheet.sheet(_samples(config, source, positions), source.tasks, height=_HEIGHT.value, names=names)
+    names = {**shown.dataset.class_names, **shown.config.data.class_names}
+    picture = contact_sheet.sheet(_samples(shown, source, positions), source.tasks, height=_HEIGHT.value, names=names)
     _, encoded = cv2.imencode(out.suffix, picture[..., ::-1])
     out.write_bytes(encoded.tobytes())
     print(f"{len(positions)} of {len(source)} images of {source.name}, split {source.split}: {out}")
 
 
 def _writable(out: Path) -> Path:
-    """The path itself, before any work is done for it.
+    """Returns the path of the image file, after a check that it can be written.
 
     Raises:
-        ValueError: OpenCV writes no such files, or a folder has this name.
-        OSError: nothing can be written there.
+        ValueError: OpenCV writes no files with this suffix, or a folder has this name.
+        OSError: The folder cannot be written to.
     """
     if not out.suffix or not cv2.haveImageWriter(f"sheet{out.suffix}"):
         raise ValueError(f"--out {out} has no suffix of an image file; name it {out.stem}.png")
@@ -63,14 +65,11 @@ def _writable(out: Path) -> Path:
         return out
 
 
-def _open(config: Config) -> Split:
-    """The split with the labels to draw."""
+def _open(shown: Experiment) -> Split:
+    """Returns the split with the labels to draw."""
     if _TASKS.value != ["all"]:
-        names = tasks.ordered(_TASKS.value) or all_tasks(config)
-        return experiment.open_split(config, _SPLIT.value, names)
-    manual_dir = config.data.manual_dir or None
-    builder = datasets.prepare(experiment.builder_name(config), experiment.data_dir(config), manual_dir)
-    return datasets.open_split(builder, _SPLIT.value)
+        return shown.open_split(_SPLIT.value, tasks.ordered(_TASKS.value) or shown.all_tasks)
+    return datasets.open_split(shown.prepare_data(), _SPLIT.value)
 
 
 def _positions(source: Split) -> list[int]:
@@ -81,13 +80,13 @@ def _positions(source: Split) -> list[int]:
     return contact_sheet.find(source, _IDS.value)
 
 
-def _samples(config: Config, source: Split, positions: list[int]) -> Iterator[dict[str, Any]]:
-    recipe, size = experiment.recipe(config), experiment.image_size(config)
+def _samples(shown: Experiment, source: Split, positions: list[int]) -> Iterator[dict[str, Any]]:
+    data = shown.config.data
     for position in positions:
-        sample = source.sample(position, source.tasks, config.data.dataset)
+        sample = source.sample(position, source.tasks, data.dataset)
         if _AUGMENT.value:
             rng = np.random.default_rng([_SEED.value, position])
-            sample = contact_sheet.augmented(sample, rng, recipe, size, config.data.border)
+            sample = contact_sheet.augmented(sample, rng, shown.recipe, shown.image_size, data.border)
         yield sample
 
 

@@ -1,13 +1,13 @@
-"""Trains one small model with every method of task balancing and compares their multi-task performance.
+"""Trains one small model with every balancing method and compares the multi-task performance.
 
     python scripts/study_balancing.py --workdir runs/balancing
     python scripts/study_balancing.py --workdir runs/balancing --methods dwa,cagrad:c=0.5 --seeds 0,1,2,3,4
 
-The embedded PASCAL-like pictures of 96x96, cut to 64x64, five tasks, a narrow ResNet-18 with a head for each task,
-from scratch, the same number of steps for every method. Fixed weights are tuned first, by runs with a seed of their
-own: from the better of equal ones and the task table's, each is made three times as large and as small. Each run takes
-one core, --jobs of them at a time; what was scored is kept, so that the same command goes on after an interruption.
-Prints a table and writes WORKDIR/study.json.
+The data are the embedded PASCAL-like pictures of 96x96, cut to 64x64, with five tasks. The model is a narrow ResNet-18
+with a head for each task, trained from scratch for the same number of steps with every method. Fixed weights are tuned
+first, by runs with a seed of their own: from the better of equal weights and the task table's, each weight is made
+three times as large, and a third as large. Each run takes one core, and --jobs runs go on at a time. Scored runs are
+kept, so that the same command continues after an interruption. Prints a table and writes WORKDIR/study.json.
 """
 
 import multiprocessing
@@ -28,11 +28,13 @@ from mtl_jax.data import datasets
 from mtl_jax.runtime import atomic_files
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder that receives the runs", required=True)
-_METHODS = flags.DEFINE_list("methods", list(study.METHODS), "what to compare, beside equal and tuned weights")
-_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "of the runs that are compared")
+_METHODS = flags.DEFINE_list(
+    "methods", list(study.METHODS), "balancing methods to compare, beside equal and tuned weights"
+)
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds of the runs that are compared")
 _EPOCHS = flags.DEFINE_integer("epochs", 4, "passes over the 400 images, 100 steps each", lower_bound=1)
-_JOBS = flags.DEFINE_integer("jobs", 2, "runs at a time", lower_bound=1)
-_DATA_DIR = flags.DEFINE_string("data_dir", "data", "where the pictures are, or will be")
+_JOBS = flags.DEFINE_integer("jobs", 2, "number of runs at a time", lower_bound=1)
+_DATA_DIR = flags.DEFINE_string("data_dir", "data", "folder of the built pictures")
 
 
 def main() -> None:
@@ -68,7 +70,7 @@ def main() -> None:
 
 
 def _best(results: study.Study, candidates: Sequence[tuple[float, ...]], tuning: dict[str, float]) -> tuple[float, ...]:
-    """The fixed weights of the greatest multi-task performance; all are added to `tuning`."""
+    """Returns the fixed weights with the greatest multi-task performance; adds that of all candidates to `tuning`."""
     runs = study.tuning(candidates)
     _train(runs, results.root)
     gains = [results.row([run]).gain for run in runs]

@@ -1,10 +1,10 @@
-"""Parameters and multiply-adds of models, counted without computing anything.
+"""Prints the numbers of parameters and multiply-adds of models, which are counted without computing anything.
 
     python scripts/summary.py --markdown
     python scripts/summary.py --config configs/nyud_mtinet.py --config configs/nyud_mtinet.py:aux=edge+normals
 
-Multiply-adds are those of predicting one image of the data set's resolution: convolutions and matrix products, without
-normalisation, activations and bilinear interpolation.
+Multiply-adds are counted for the prediction of one image of the data set's resolution: those of convolutions and matrix
+products, without normalisation, activations and bilinear interpolation.
 """
 
 import runpy
@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import flags
 
 from mtl_jax import cli, experiment
-from mtl_jax.config import Config, validate
+from mtl_jax.config import Config
 from mtl_jax.reports import cost
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -51,11 +51,11 @@ _MARKDOWN = flags.DEFINE_bool("markdown", False, "print a Markdown table")
 
 
 def load(spec: str) -> Config:
-    """The configuration of `FILE.py` or `FILE.py:argument`."""
+    """Returns the configuration of `FILE.py` or `FILE.py:argument`."""
     path, _, argument = spec.partition(":")
     if not Path(path).is_file():
         raise FileNotFoundError(f"--config is {spec!r} and there is no file {path}; give one of {CONFIGS.name}/*.py")
-    return validate(experiment.resolve(runpy.run_path(path)["get_config"](argument or None)))
+    return experiment.make(experiment.resolve(runpy.run_path(path)["get_config"](argument or None))).config
 
 
 def main() -> None:

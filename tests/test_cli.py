@@ -45,7 +45,7 @@ def test_no_config(tmp_path):
 def test_wrong_option_of_a_config_file(tmp_path):
     process = _run("train", "--config", "configs/nyud_mtinet.py:tasks=edge", "--workdir", tmp_path / "run")
     _assert_fails(
-        process, "'tasks=edge' is not one of this file's options (aux=, backbone=hrnet_w18, protocol=astmt|survey)"
+        process, "'tasks=edge' is not one of this file's options (aux=, backbone=hrnet_w18, release=astmt|survey)"
     )
 
 

@@ -1,11 +1,16 @@
 import dataclasses
 import json
+import logging
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
 from mtl_jax import config as configs
+from mtl_jax import optim, protocol
 from mtl_jax.config import Config, Data, Model, for_backbone, parse_arg, validate
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +43,60 @@ def test_what_a_file_does_not_offer_is_refused(arg, message):
         parse_arg(arg, aux="", backbone="tiny", mode=("one", "two"))
 
 
+@pytest.fixture
+def notes(caplog):
+    """The log, with a note on every older name, whoever has used it before."""
+    configs.note_new_name.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        yield caplog
+
+
+def test_older_names_of_options_are_understood(notes):
+    options = {"aliases": {"protocol": "release"}, "release": ("astmt", "survey")}
+    assert parse_arg("release=survey", **options).release == "survey"
+    assert not notes.messages
+    assert parse_arg("protocol=survey", **options).release == "survey"
+    assert notes.messages == ["the option protocol= is called release= now; the older name still works"]
+    with pytest.raises(ValueError, match="release is 'v1'; it may be 'astmt' or 'survey'"):
+        parse_arg("protocol=v1", **options)
+
+
+def test_older_names_of_fields_are_understood(notes):
+    config = Config(Data("nyud", ("depth",), protocol="survey"))
+    renamed = configs.with_new_names(config)
+    assert (renamed.data.release, renamed.data.protocol) == ("survey", "")
+    assert configs.with_new_names(renamed) is renamed
+    stored = json.loads(configs.to_json(renamed))
+    stored["data"]["protocol"] = stored["data"].pop("release")
+    del stored["losses"], stored["loss_weights"], stored["imports"]
+    assert configs.from_json(json.dumps(stored), "config.json") == renamed
+    assert notes.messages == ["data.protocol is called data.release now; the older name still works"]
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections loads files by it
+def test_fields_are_overridden_on_the_command_line(monkeypatch):
+    command = [
+        "train",
+        "--experiment=configs/nyud_mtinet.py:aux=edge",
+        "--experiment.optim.lr=3e-4",
+        "--experiment.data.protocol=survey",
+        "--experiment.data.image_size=(64, 96)",
+        "--experiment.data.skip_corrupt=true",
+        "--experiment.model.remat=('conv', 'heads')",
+        "--experiment.imports=('mine',)",
+        "--experiment.train.seed=3",
+    ]
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.chdir(ROOT)
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file("experiment", flag_values=values)
+    values(command)
+    config = holder.value
+    assert (config.optim.lr, config.train.seed, config.imports) == (3e-4, 3, ("mine",))
+    assert (config.data.protocol, config.data.image_size, config.data.skip_corrupt) == ("survey", (64, 96), True)
+    assert config.model.remat == ("conv", "heads")
+
+
 def test_recipes_hold_for_a_family_of_backbones():
     recipes = {"hrnet": 8, "resnet": 6}
     names = ("hrnet_w18", "hrnet_w48", "resnet18_dilated")
@@ -63,6 +122,57 @@ def test_validate_lists_every_problem():
         "data set 'nyud' has no task sal",
     ):
         assert part in str(error.value)
+
+
+def test_choices_are_those_of_the_tables(monkeypatch):
+    config = Config(Data("nyud", ("depth",), release="v1", augmentation="much", border="one"))
+    config.optim.name, config.optim.schedule, config.train.eval_protocol = "lion", "cosine", "own"
+    with pytest.raises(ValueError, match="does not work") as error:
+        validate(config)
+    for part in (
+        "data.release is 'v1'; it may be 'astmt' or 'survey'",
+        "data.augmentation is 'much'; it may be '' or 'astmt' or 'survey' or 'none'",
+        "data.border is 'one'; it may be 'zero' or 'ignore'",
+        "optim.name is 'lion'; it may be 'adam' or 'sgd'",
+        "optim.schedule is 'cosine'; it may be 'poly' or 'step' or 'constant'",
+        "train.eval_protocol is 'own'; it may be 'survey' or 'astmt' or 'invpt'",
+    ):
+        assert part in str(error.value)
+    optim.register_schedule("cosine", lambda lr, epochs, **_: optim.constant(lr))
+    optim.register_optimizer("lion", lambda learning_rate, *, momentum: optim.optax.lion(learning_rate))
+    protocol.register(protocol.Protocol("own", "pixel", "maxF", {}))
+    try:
+        validate(dataclasses.replace(config, data=Data("nyud", ("depth",), augmentation="none")))
+    finally:
+        optim.SCHEDULES.unregister("cosine")
+        optim.OPTIMIZERS.unregister("lion")
+        protocol.PROTOCOLS.unregister("own")
+
+
+def test_ranges():
+    config = Config(Data("nyud", ("depth",), num_workers=-1))
+    config.train.seed = 2**32
+    with pytest.raises(
+        ValueError, match=r"num_workers is -1; the least is 0; .*seed is 4294967296; it must be below 2\^32"
+    ):
+        validate(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"losses": {"sal": "depth_l1"}}, "losses names sal; the tasks of this configuration are semseg, depth"),
+        ({"losses": {"depth": "l2"}}, "losses has 'l2' for depth; the losses are softmax_cross_entropy, balanced_"),
+        ({"loss_weights": {"edge": 2.0}}, "loss_weights names edge; the tasks of this configuration are semseg, depth"),
+        ({"loss_weights": {"depth": -1.0}}, r"loss_weights has -1\.0 for depth; the least is 0"),
+        ({"loss_weights": {"depth": 2.0}, "balancing": "dwa"}, "loss_weights is given and balancing is 'dwa', which"),
+    ],
+)
+def test_losses_and_their_weights_are_checked(changes, message):
+    config = Config(Data("nyud", ("semseg", "depth")), losses={"depth": "normals_l1"}, loss_weights={"semseg": 3.0})
+    assert validate(config) is config
+    with pytest.raises(ValueError, match=message):
+        validate(dataclasses.replace(config, **changes))
 
 
 def test_micro_batches_are_equal():
@@ -118,7 +228,15 @@ def test_damaged_json_is_refused(change, message):
         configs.from_json(change(configs.to_json(Config(Data("nyud", ("semseg",))))), "x/config.json")
 
 
+def test_rules_say_what_continues_a_run_and_what_is_one_experiment():
+    everything, fixed, same = (set(f(Config())) for f in (configs.flat, configs.fixed_on_resume, configs.identity))
+    assert {"data.dataset", "optim.lr", "train.seed", "balancing", "losses", "loss_weights"} <= fixed < everything
+    assert everything - fixed >= {"data.data_dir", "data.skip_corrupt", "model.pretrained", "model.remat", "imports"}
+    assert everything - same >= {"train.seed", "train.log_every", "data.data_dir", "data.num_workers"}
+    assert {"data.skip_corrupt", "model.pretrained", "train.split_state"} <= same
+
+
 def test_every_field_is_documented():
-    for section in (configs.Data, configs.Model, configs.Optim, configs.Train):
+    for section in (configs.Config, configs.Data, configs.Model, configs.Optim, configs.Train):
         undocumented = [f.name for f in dataclasses.fields(section) if f"{f.name}:" not in section.__doc__]
         assert not undocumented, section

@@ -147,7 +147,7 @@ def test_there_are_33_experiments_in_14_files():
 @each_experiment
 def test_every_experiment_is_its_row(row):
     config = validate(load(row.spec))
-    assert (config.data.dataset, config.data.protocol) == (row.dataset, "astmt")
+    assert (config.data.dataset, config.data.release) == (row.dataset, "astmt")
     assert configs.main_tasks(config) == row.tasks
     assert configs.aux_tasks(config) == row.aux_tasks
     assert (config.model.name, config.model.backbone, config.model.head) == (row.model, row.backbone, "")
@@ -164,12 +164,13 @@ def test_every_experiment_is_its_row(row):
 
 
 @pytest.mark.parametrize("row", [row for row in EXPERIMENTS if row.dataset == "nyud"], ids=lambda row: row.spec)
-@pytest.mark.parametrize("protocol", ["astmt", "survey"])
-def test_both_protocols_on_nyud_differ_in_nothing_else(row, protocol):
+@pytest.mark.parametrize("release", ["astmt", "survey"])
+def test_both_releases_of_nyud_differ_in_nothing_else(row, release):
     separator = "," if ":" in row.spec else ":"
-    config, default = load(f"{row.spec}{separator}protocol={protocol}"), load(row.spec)
-    assert validate(config).data.protocol == protocol
-    config.data.protocol = default.data.protocol
+    config, default = load(f"{row.spec}{separator}release={release}"), load(row.spec)
+    assert load(f"{row.spec}{separator}protocol={release}") == config  # the older name
+    assert validate(config).data.release == release
+    config.data.release = default.data.release
     assert config == default
 
 
@@ -204,7 +205,7 @@ def test_other_backbones_take_the_recipe_of_their_family(name, backbone):
             (f"pascal_{name}:tasks=foo", "'foo'; it may be 'all' or 'small'")
             for name in ("baseline", "padnet", "mtinet")
         ),
-        *((f"{n}:protocol=v1", "'v1'; it may be 'astmt' or 'survey'") for n in FILES if n.startswith("nyud")),
+        *((f"{n}:release=v1", "'v1'; it may be 'astmt' or 'survey'") for n in FILES if n.startswith("nyud")),
         *((f"{name}:foo=1", "'foo=1' is not one of this file's options") for name in FILES),
         ("pascal_single:backbone=vgg16", "recipe for backbone 'vgg16'; .* begins with 'hrnet' or 'resnet'"),
         ("pascal_baseline:backbone=vgg16", "recipe for backbone 'vgg16'; .* begins with 'hrnet' or 'resnet'"),
@@ -232,13 +233,14 @@ def batches(data_dir):
     for dataset in (DATASETS[name] for name in sorted({row.dataset for row in EXPERIMENTS})):
         config = Config(configs.Data(dataset.name, dataset.tasks, builder=f"rendered_scenes/{dataset.name}_tiny"))
         config.data.data_dir = str(data_dir)
-        source = experiment.open_split(config, "train", dataset.tasks)
+        run = experiment.make(config)
+        source = run.open_split("train", dataset.tasks)
         found[dataset.name] = next(
             loader.train_batches(
                 source,
                 family=dataset.name,
                 tasks=dataset.tasks,
-                recipe=experiment.recipe(config),
+                recipe=run.recipe,
                 size=(64, 64),
                 batch_size=2,
                 seed=0,
@@ -249,10 +251,10 @@ def batches(data_dir):
 
 def _training(row: Experiment, batches, make_state):
     """(step, state, batch) of an experiment, as `train.fit` makes them."""
-    config = validate(load(row.spec))
-    tx = experiment.build_optimizer(config, steps_per_epoch=1)
-    state = make_state(lambda: models.build(config), tx, sharding.make_mesh())
-    step = make_train_step(state.graphdef, experiment.build_objective(config))
+    run = experiment.make(load(row.spec))
+    tx = run.optimizer(steps_per_epoch=1)
+    state = make_state(lambda: models.build(run.config), tx, sharding.make_mesh())
+    step = make_train_step(state.graphdef, run.objective)
     batch = {key: value for key, value in batches[row.dataset].items() if key in {"image", "index", *row.aux_tasks}}
     return step, state, batch
 

@@ -1,11 +1,14 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from mtl_jax import experiment, models
+from mtl_jax import experiment, models, optim, protocol
 from mtl_jax.config import Config, Data, Model, Optim, Train
+from mtl_jax.data import RECIPES
 from tests import tiny
 from tests.marks import slow
 
@@ -18,7 +21,7 @@ def _tiny_backbones(monkeypatch):
 def losses(config, outputs):
     """Of ones everywhere where zeros were predicted."""
     labels = dict.fromkeys(("edge", "depth"), jnp.ones((1, 2, 2, 1)))
-    return experiment.build_objective(config)(dict.fromkeys(outputs, jnp.zeros((1, 2, 2, 1))), labels)
+    return experiment.make(config).objective(dict.fromkeys(outputs, jnp.zeros((1, 2, 2, 1))), labels)
 
 
 def test_a_task_on_its_own_has_the_weight_1():
@@ -37,6 +40,74 @@ def test_an_auxiliary_task_makes_several():
     assert float(total) == pytest.approx(float(expected))
 
 
+def test_a_configuration_names_losses_and_weights():
+    data = Data("nyud", ("depth", "edge"))
+    plain, _ = losses(Config(data), ["edge", "depth"])
+    config = Config(data, losses={"edge": "balanced_cross_entropy"}, loss_weights={"depth": 3.0, "edge": 0.5})
+    total, parts = losses(config, ["edge", "depth"])
+    assert float(total) == pytest.approx(0.5 * parts["edge"] + 3 * parts["depth"])
+    assert experiment.make(config).objective.losses["edge"] == "balanced_cross_entropy"
+    assert experiment.make(Config(data)).objective.losses["edge"] == "edge_cross_entropy"
+    assert float(total) != pytest.approx(float(plain))
+    total, parts = losses(Config(Data("nyud", ("edge",)), loss_weights={"edge": 0.5}), ["edge"])
+    assert float(total) == pytest.approx(0.5 * float(parts["edge"]))
+
+
+def test_an_experiment_is_a_copy_of_its_configuration():
+    config = Config(Data("nyud", ("depth", "semseg"), release="survey"))
+    run = experiment.make(config)
+    config.data.release = "astmt"
+    assert run.builder_name == "nyud_mt/survey"
+    assert run.recipe == RECIPES["survey"]
+    assert run.main_tasks == run.aux_tasks == run.all_tasks == ("semseg", "depth")
+    assert run.channels == {"semseg": 40, "depth": 1}
+    assert run.image_size == (480, 640)
+    assert run.protocol_description["data"] == "nyud_mt/survey"
+    assert experiment.make(run) is run
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        run.config = config
+
+
+def test_the_augmentation_is_chosen_by_itself():
+    run = experiment.make(Config(Data("nyud", ("depth",), release="survey", augmentation="none")))
+    assert run.builder_name == "nyud_mt/survey"
+    assert run.recipe == RECIPES["none"]
+
+
+def test_the_older_name_of_the_release_still_works():
+    config = Config(Data("nyud", ("depth",), protocol="survey"))
+    for changed in (experiment.resolve(config), experiment.make(config).config):
+        assert (changed.data.release, changed.data.protocol) == ("survey", "")
+
+
+EXTENSION = """
+from mtl_jax import optim, protocol
+
+optim.register_schedule("flat", lambda lr, epochs, **_: optim.constant(lr))
+protocol.register(protocol.Protocol("of_an_extension", "pixel", "mIoU", {}))
+"""
+
+
+def test_extensions_are_loaded_before_names_are_looked_up(tmp_path, monkeypatch):
+    (tmp_path / "extension_of_a_test.py").write_text(EXTENSION)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = Config(Data("nyud", ("depth",)), optim=Optim(schedule="flat", lr=1e-2))
+    config.train.eval_protocol, config.imports = "of_an_extension", ("extension_of_a_test",)
+    try:
+        run = experiment.make(experiment.resolve(config))
+        assert float(run.learning_rate(5)(7)) == pytest.approx(1e-2)
+        assert run.protocol_description["edge"] == "nms, maxDist 0.0075, all images"
+        experiment.claim_workdir(run.config, tmp_path / "run", resumes=False)
+        assert experiment.load_config(tmp_path / "run").imports == ("extension_of_a_test",)
+        assert experiment.differences(run.config, tmp_path / "run") == ""
+    finally:
+        optim.SCHEDULES.unregister("flat")
+        protocol.PROTOCOLS.unregister("of_an_extension")
+    config.imports = ("no_such_module_anywhere",)
+    with pytest.raises(ValueError, match="no_such_module_anywhere"):
+        experiment.resolve(config)
+
+
 @pytest.mark.parametrize(("name", "fusion"), [slow("cross_stitch", "cross_stitch"), ("nddr_cnn", "nddr")])
 def test_fusions_learn_at_their_own_rate(name, fusion):
     """One step of sgd against a gradient of ones: every parameter moves by lr, those of the fusion 100 times as far."""
@@ -50,7 +121,7 @@ def test_fusions_learn_at_their_own_rate(name, fusion):
         )
         model = models.build(config)
         before = nnx.to_flat_state(jax.tree.map(jnp.copy, nnx.state(model, nnx.Param)))
-        optimizer = nnx.Optimizer(model, experiment.build_optimizer(config, steps_per_epoch=1), wrt=nnx.Param)
+        optimizer = nnx.Optimizer(model, experiment.make(config).optimizer(steps_per_epoch=1), wrt=nnx.Param)
         optimizer.update(model, jax.tree.map(jnp.ones_like, nnx.state(model, nnx.Param)))
         after = dict(nnx.to_flat_state(nnx.state(model, nnx.Param)))
         return {path: np.asarray(value[...] - after[path][...]) for path, value in before}

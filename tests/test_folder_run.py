@@ -8,7 +8,6 @@ import pytest
 
 from mtl_jax import experiment
 from mtl_jax.config import Config, Data, Model, Optim, Train, num_channels, validate
-from mtl_jax.data import catalogue
 from mtl_jax.evaluation import result_files, scoring
 from mtl_jax.evaluation.edge_scores import EdgeScores
 from mtl_jax.inference.predict import predict, split_samples
@@ -39,9 +38,9 @@ def test_run(workdir, tmp_path):
     config = experiment.load_config(workdir)
     assert num_channels(config, ("semseg",)) == {"semseg": 3}
     run = Restored(config, workdir, "latest")
-    source = experiment.open_split(config, "val", run.tasks)
-    rules = experiment.build_metrics(config, final=True)
-    edges = EdgeScores(source, catalogue.get("folder").edge_rule("survey"), num_workers=0)
+    source = run.experiment.open_split("val", run.tasks)
+    rules = run.experiment.final_metrics
+    edges = EdgeScores(source, run.experiment.dataset.edge_rule("survey"), num_workers=0)
     results = scoring.final(scoring.at_size(run.predict_split(source)), source, rules, "folder", edges).results
     scoring.save_predictions(run.predict_split(source), source, "folder", tmp_path / "saved")
     assert math.isnan(results["sal"]["mIoU"])  # no image of the split has this label
@@ -49,8 +48,8 @@ def test_run(workdir, tmp_path):
     assert all(math.isfinite(results[task][name]) for task, name in (("depth", "rmse"), ("normals", "mean")))
     for task in run.tasks:
         assert len(list((tmp_path / "saved" / task).iterdir())) == 2
-    criteria = experiment.criteria(config, final=True)
-    described = experiment.describe_protocol(config)
+    criteria = run.experiment.final_criteria
+    described = run.experiment.protocol_description
     content = result_files.make(results, None, criteria, checkpoint="latest", step=run.step, protocol=described)
     assert content["protocol"]["data"] == "folder_mt/own"
     assert "sal" in result_files.readable(content)
@@ -58,7 +57,7 @@ def test_run(workdir, tmp_path):
     # The unlabelled image changes nothing: the same numbers from the labelled one alone.
     (index,) = (i for i in range(2) if source.sample(i, (), "folder")["id"] == "e")
     images = scoring.at_size((i, maps) for i, maps in run.predict_split(source) if i == index)
-    edges = EdgeScores(source, catalogue.get("folder").edge_rule("survey"), num_workers=0)
+    edges = EdgeScores(source, run.experiment.dataset.edge_rule("survey"), num_workers=0)
     alone = scoring.final(images, source, rules, "folder", edges).results
     for task in ("edge", "depth"):
         np.testing.assert_equal(alone[task], results[task])

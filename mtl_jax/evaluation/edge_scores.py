@@ -1,4 +1,4 @@
-"""Edges by the final protocol: odsF, oisF and AP of a data set's predictions, collected image by image."""
+"""Scores of edges by the final protocol: odsF, oisF and AP of a data set, collected image by image."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -21,14 +21,14 @@ _SCORES = ("odsF", "oisF", "AP")
 class EdgeScores:
     """Collects predicted edge maps with the boundaries they are scored against.
 
-    Both are kept as PNGs, about 50 KB an image, because matching is left to worker processes at the end.
+    Both are kept as PNGs, about 50 KB an image, because worker processes match them at the end.
 
     Args:
-        source: the split the images are from.
-        rule: how, and which images.
-        store: file for each image's counts, from which an interrupted evaluation continues; see
-            `boundaries.count_images`.
-        num_workers: processes; None = one for each core.
+        source: The split that the images are from.
+        rule: The rules for edges, and the images that count.
+        store: File that keeps the counts of each image, from which an interrupted evaluation continues; see
+            `boundaries.count_images`. None = counts are not kept.
+        num_workers: Number of processes; None = one for each core.
     """
 
     def __init__(self, source: Split, rule: EdgeRule, *, store: Path | None = None, num_workers: int | None = None):
@@ -37,12 +37,12 @@ class EdgeScores:
         self._images: list[boundaries.Image] = []
 
     def encode(self, index: int, record: Mapping[str, Any], prediction: np.ndarray) -> Stats:
-        """What `add` takes for an image, two PNGs; nothing for one that is not scored.
+        """Returns the input of `add` for an image: two PNGs, or nothing where the image is not scored.
 
         Args:
-            index: its position in the split.
-            record: decoded, with the label of its edges.
-            prediction: as it is stored, uint8 `[H, W, 1]` at the image's size.
+            index: Position of the image in the split.
+            record: Decoded record with the label of its edges.
+            prediction: Prediction as it is stored, uint8 `[H, W, 1]` at the image's size.
         """
         if not self._rule.scored(record["id"]):
             return {}
@@ -59,21 +59,21 @@ class EdgeScores:
             self._images.append(boundaries.Image(str(encoded["id"]), prediction, truth, kind="boundaries"))
 
     def compute(self) -> Result:
-        """The scores of all images added, see `boundaries.Scores`; NaN where there are none."""
+        """Returns the scores of all images added, see `boundaries.Scores`; NaN where there are none."""
         if not self._images:
             return dict.fromkeys(_SCORES, float("nan"))
         return asdict(boundaries.score(self._counts, self._rule.boundary_protocol()))
 
     def bootstrap(self, resamples: int, seed: int) -> dict[str, tuple[float, float]]:
-        """Confidence intervals of odsF, oisF and AP, see `metrics.core.intervals`."""
+        """Returns confidence intervals of odsF, oisF and AP, see `metrics.core.intervals`."""
         if not self._images:
             return {}
         counts, protocol = self._counts, self._rule.boundary_protocol()
 
         def scores(images: np.ndarray) -> Result:
             drawn = boundaries.BoundaryCounts(*(value[images] for value in vars(counts).values()))
-            found = boundaries.score(drawn, protocol)
-            return {name: getattr(found, name) for name in _SCORES}
+            drawn_scores = boundaries.score(drawn, protocol)
+            return {name: getattr(drawn_scores, name) for name in _SCORES}
 
         return intervals(scores, len(self._images), resamples, seed)
 

@@ -1,4 +1,4 @@
-"""What the evaluation of one checkpoint, or of files, leaves behind: scores and how they were obtained."""
+"""Reports on one checkpoint, or on files: scores, and how they were obtained."""
 
 import json
 import math
@@ -15,7 +15,6 @@ from mtl_jax.tasks import Criterion
 
 RESULTS = "results.json"
 BEST = "best"
-_NAMES = re.compile(rf"results(_latest|_\d+)?(_({'|'.join(PROTOCOLS)}))?\.json")
 
 Report = dict[str, Any]  # see `make`
 
@@ -29,12 +28,15 @@ def make(
     step: int | None,
     protocol: Mapping[str, str],
 ) -> Report:
-    """Scores, the multi-task performance where it can be told, and how they were obtained.
+    """Returns a report: scores, multi-task performance where it is defined, and how they were obtained.
 
     Args:
-        checkpoint: which was asked for: "best", "latest" or a number; None for predictions that come from files.
-        step: of the checkpoint; None as well.
-        protocol: what numbers have to share to be compared, `Protocol.describe`.
+        results: {task: {metric: value}}.
+        reference: Results of single-task models, which the multi-task performance is relative to; None = none.
+        criteria: {task: metric that decides}.
+        checkpoint: Checkpoint that was asked for: "best", "latest" or a number; None for predictions from files.
+        step: Number of the checkpoint's step; None for predictions from files.
+        protocol: Description of the protocol, from `Protocol.describe`.
     """
     gain = None if reference is None else delta_m(results, reference, criteria)
     if gain is not None and not math.isfinite(gain):  # a task without a labelled image
@@ -44,31 +46,33 @@ def make(
 
 
 def file_name(checkpoint: str = BEST, protocol: str = "") -> str:
-    """The file with the report on a checkpoint: results[_CHECKPOINT][_PROTOCOL].json.
+    """Returns the name of the file with the report on a checkpoint: results[_CHECKPOINT][_PROTOCOL].json.
 
     Args:
-        checkpoint: "best", which goes without saying, "latest" or a number.
-        protocol: key of `PROTOCOLS`; none for the run's own.
+        checkpoint: "best", which the name leaves out, "latest" or a number.
+        protocol: Key of `PROTOCOLS`; empty for the run's own protocol, which the name leaves out.
     """
     return "_".join(("results", *(part for part in (checkpoint, protocol) if part not in ("", BEST)))) + ".json"
 
 
 def find(directories: Iterable[str | Path]) -> list[Path]:
-    """The reports below the directories, each once."""
+    """Returns the paths of the reports below the directories, each once."""
+    protocols = "|".join(map(re.escape, PROTOCOLS))
+    names = re.compile(rf"results(_latest|_\d+)?(_({protocols}))?\.json")
     paths = {path.resolve() for directory in directories for path in Path(directory).rglob("results*.json")}
-    return sorted(path for path in paths if _NAMES.fullmatch(path.name))
+    return sorted(path for path in paths if names.fullmatch(path.name))
 
 
 def write(content: Report, path: Path) -> Path:
-    """Writes a report, whole or not at all; undefined scores become null."""
+    """Writes a report, whole or not at all, and returns its path; undefined scores become null."""
     return atomic_files.write_json(path, content)
 
 
 def read(path: Path) -> Report:
-    """What `write` wrote.
+    """Returns the report that `write` wrote.
 
     Raises:
-        ValueError: it is none; the message names the file.
+        ValueError: The file is not a report; the message names it.
     """
     try:
         content: Report = json.loads(path.read_text(encoding="utf-8"))
@@ -92,23 +96,23 @@ def _defined(value: Any) -> Any:
 def read_single_task(
     directories: Sequence[str | Path], criteria: Mapping[str, Criterion], protocol: Mapping[str, str]
 ) -> Results:
-    """The results of single-task runs at their best checkpoints, found below the directories.
+    """Returns the results of single-task runs at their best checkpoints, which are looked for below the directories.
 
-    Scores of files are only taken from a directory that is named itself: below a folder of runs they may be of
+    Results of files count only where their directory is given itself, because below a folder of runs they may belong to
     anything.
 
     Args:
-        directories: work directories, or folders of such.
-        criteria: {task: what decides}; these tasks are looked for.
-        protocol: what the results must have been obtained under.
+        directories: Work directories, or folders of work directories.
+        criteria: {task: metric that decides} for the tasks to look for.
+        protocol: Description of the protocol that the results must have been obtained by.
 
     Raises:
-        FileNotFoundError: no results for one of the tasks; the message names the command that makes them.
-        ValueError: results that cannot be read, that occur twice, that were obtained under another protocol, or that no
-            relative gain can refer to; the message names the file.
+        FileNotFoundError: A task has no results; the message names the command that makes them.
+        ValueError: Results cannot be read, occur twice, were obtained by another protocol, or allow no relative gain;
+            the message names the file.
     """
     named = {Path(directory).resolve() for directory in directories}
-    found: dict[str, Path] = {}
+    chosen: dict[str, Path] = {}
     foreign: dict[str, str] = {}
     results: Results = {}
     for path in find(directories):
@@ -122,18 +126,18 @@ def read_single_task(
         if obtained != dict(protocol):
             foreign[names[0]] = f"{path} was obtained under the protocol {obtained}"
             continue
-        if names[0] in found:
+        if names[0] in chosen:
             raise ValueError(
-                f"both {found[names[0]]} and {path} are results of {names[0]}; name one with --single_task"
+                f"both {chosen[names[0]]} and {path} are results of {names[0]}; name one with --single_task"
             )
         criterion = criteria[names[0]]
         if criterion.name not in scores[names[0]]:
             raise ValueError(f"{path} has no {criterion.name} of {names[0]}; evaluate the single-task run again")
         if not can_serve_as_reference(scores, {names[0]: criterion}):
             raise ValueError(f"{path}: {criterion.name} is 0 or undefined, so no relative gain exists")
-        found[names[0]] = path
+        chosen[names[0]] = path
         results |= scores
-    if missing := [task for task in criteria if task not in found]:
+    if missing := [task for task in criteria if task not in chosen]:
         if others := [foreign[task] for task in missing if task in foreign]:
             raise ValueError(
                 f"{others[0]}, this run under {dict(protocol)}; numbers of different protocols are not comparable. "
@@ -147,7 +151,7 @@ def read_single_task(
 
 
 def readable(content: Report) -> str:
-    """A report for people."""
+    """Returns a report as text for people."""
     gain = content["delta_m"]
     if gain is not None:
         comparison = f"multi-task performance relative to single-task models: {100 * gain:+.2f} %"
@@ -158,8 +162,9 @@ def readable(content: Report) -> str:
     protocol = ", ".join(f"{name} {value}" for name, value in content["protocol"].items())
     step = "predictions from files" if content["step"] is None else f"step {content['step']}"
     text = f"{step}; protocol: {protocol}\n{table(content['results'])}\n{comparison}"
-    for task, found in content.get("intervals", {}).items():
-        text += f"\n95 % intervals of {task}: " + ", ".join(f"{k} {a:.4f} to {b:.4f}" for k, (a, b) in found.items())
+    for task, intervals in content.get("intervals", {}).items():
+        text += f"\n95 % intervals of {task}: "
+        text += ", ".join(f"{name} {low:.4f} to {high:.4f}" for name, (low, high) in intervals.items())
     if "constant" in content:
         text += f"\nbest constant prediction:\n{table(content['constant'])}"
     return text

@@ -1,4 +1,4 @@
-"""What an interrupted pass over a data set has finished."""
+"""A log of the finished images of a pass over a data set, from which an interrupted pass continues."""
 
 import hashlib
 import io
@@ -15,19 +15,19 @@ from filelock import FileLock, Timeout
 from mtl_jax.runtime import atomic_files
 
 Entry = dict[str, dict[str, Any]]  # {name: {name: array}}
-_HEAD = struct.Struct("<32sQI")  # of a frame: digest of the key, length of the content, checksum of both
-_FAST = 1  # zlib's level: histograms of mostly zeros become small at any
+_HEAD = struct.Struct("<32sQI")  # head of a frame: digest of the key, length of the content, checksum of both
+_FAST = 1  # zlib's level; at every level histograms of mostly zeros become small
 
 
 class ResumeLog:
-    """Keeps an entry for each finished image in a file; a killed process leaves all but the one it was writing.
+    """A file with an entry for each finished image; a killed process loses only the entry that it was writing.
 
     Args:
-        path: the file.
-        keys: for each image what its entry follows from; kept entries of other keys do not count.
+        path: The file.
+        keys: For each image a text that names everything its entry depends on; entries with other keys do not count.
 
     Raises:
-        ValueError: another process is writing the file.
+        ValueError: Another process is writing the file.
     """
 
     def __init__(self, path: Path, keys: Sequence[str]):
@@ -47,7 +47,7 @@ class ResumeLog:
             self._end = offset + length
 
     def _frames(self) -> Iterator[tuple[int, bytes, int]]:
-        """(offset of the content, digest, length) of the whole frames in the file."""
+        """Yields (offset of the content, digest, length) of the whole frames in the file."""
         if not self._path.exists():
             return
         with self._path.open("rb") as file:
@@ -59,7 +59,7 @@ class ResumeLog:
                 yield file.tell() - length, digest, length
 
     def __iter__(self) -> Iterator[int]:
-        """The images that were finished when the file was opened."""
+        """Returns an iterator over the images that were finished when the file was opened."""
         return iter(sorted(self._places))
 
     def __contains__(self, index: object) -> bool:
@@ -69,7 +69,7 @@ class ResumeLog:
         return len(self._places)
 
     def entries(self) -> Iterator[Entry]:
-        """The entries of those images, in their order."""
+        """Yields the entries of the images that were finished when the file was opened, in their order."""
         if not self._places:
             return
         with self._path.open("rb") as file:
@@ -85,8 +85,12 @@ class ResumeLog:
     def add(self, index: int, entry: Mapping[str, Mapping[str, Any]]) -> None:
         """Writes the entry of an image that has just been finished.
 
+        Args:
+            index: Index of the image.
+            entry: {name: {name: array}}.
+
         Raises:
-            OSError: it cannot be written; the message names the file.
+            OSError: The file cannot be written; the message names it.
         """
         if self._file is None:
             self._file = io.FileIO(self._path, "r+" if self._path.exists() else "w")
@@ -98,7 +102,7 @@ class ResumeLog:
         atomic_files.append(self._file, _HEAD.pack(digest, len(content), _checksum(digest, content)) + content)
 
     def delete(self) -> None:
-        """Removes the file: everything is finished."""
+        """Removes the file, after everything is finished."""
         self._close()
         self._path.unlink(missing_ok=True)
         Path(self._lock.lock_file).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Evaluation: while training, and by the final protocol.
+"""Evaluation during training and by the final protocol.
 
-While training, predictions are scored where they are made, at network resolution, against the transformed labels. The
-final protocol resizes every prediction to its image's original size, quantises it as if it were written to a file, and
+During training, predictions are scored on the device, at network resolution, against the transformed labels. The final
+protocol resizes every prediction to its image's original size, quantises it as if it were written to a file, and
 compares it with the untouched labels.
 """
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:  # edges load a compiler, which training does not need
     from mtl_jax.evaluation.resume_log import ResumeLog
 
 Results = dict[str, Result]  # {task: {metric: value}}
-# (task, record) -> the prediction at the size of the record's image, `[H, W]` of class maps, else `[H, W, C]`
+# (task, record) -> prediction at the size of the record's image: `[H, W]` for class maps, otherwise `[H, W, C]`
 Predicted = Callable[[str, Mapping[str, Any]], np.ndarray]
-Entry = dict[str, Stats]  # what an image adds to the scores: {task: {name: [1, ...]}}, and _BOUNDARY: its edges
+Entry = dict[str, Stats]  # statistics of one image: {task: {name: [1, ...]}}, and its edges under _BOUNDARY
 _BOUNDARY = "boundary"
-_RULES = 1  # to be raised when the same predictions get other statistics, so that kept ones do not count any more
+_RULES = 1  # raise it when statistics change for the same predictions: kept statistics then do not count any more
 
 
 def streaming(
@@ -42,12 +42,14 @@ def streaming(
     metrics: Mapping[str, Metric],
     mesh: Mesh,
 ) -> Results:
-    """Scores at network resolution.
+    """Returns the scores at network resolution.
 
     Args:
-        step: from `train.step.make_eval_step`.
-        arrays: the state's arrays.
-        batches: from `data.loader.val_batches`, with "valid" marking the images that do not merely pad.
+        step: Step from `train.step.make_eval_step`.
+        arrays: Arrays of the state.
+        batches: Batches from `data.loader.val_batches`; images that are not "valid" are padding.
+        metrics: {task: metric}.
+        mesh: Devices that share a batch.
     """
     accumulators = {task: Accumulator(metric) for task, metric in metrics.items()}
     with contextlib.closing(_placed(batches, mesh)) as placed:
@@ -64,10 +66,13 @@ def predict_images(
     batches: Iterable[Mapping[str, np.ndarray]],
     mesh: Mesh,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """(index, {task: prediction of one image at network resolution}) for every image of the batches.
+    """Yields (index, {task: prediction at network resolution}) for every image of the batches.
 
     Args:
-        step: from `train.step.make_predict_step`.
+        step: Step from `train.step.make_predict_step`.
+        arrays: Arrays of the state.
+        batches: Batches with "image" `[B, H, W, 3]`, "index" and "valid" `[B]`; images that are not valid are padding.
+        mesh: Devices that share a batch.
     """
     with contextlib.closing(_placed(batches, mesh, ("image", "index", "valid"))) as placed:
         for batch in placed:
@@ -80,7 +85,7 @@ def predict_images(
 def _placed(
     batches: Iterable[Mapping[str, np.ndarray]], mesh: Mesh, names: Sequence[str] | None = None
 ) -> Generator[dict[str, jax.Array], None, None]:
-    """The batches on the devices, or these entries of them; the next is on its way while one is being used."""
+    """Yields the batches, or some of their entries, on the devices; the next batch is copied while one is in use."""
     source = iter(batches)
 
     def place() -> dict[str, jax.Array]:
@@ -94,7 +99,7 @@ def _placed(
 
 
 def at_size(images: Iterable[tuple[int, Mapping[str, np.ndarray]]]) -> Iterator[tuple[int, Predicted]]:
-    """(index, {task: prediction at network resolution}) -> (index, what resizes them to a record's own size)."""
+    """Yields (index, function that resizes the predictions to a record's own size) for every image."""
     for index, maps in images:
         yield index, partial(_resized, maps)
 
@@ -106,10 +111,13 @@ def _resized(maps: Mapping[str, np.ndarray], task: str, record: Mapping[str, Any
 def keys(
     source: Split, metrics: Mapping[str, Metric], protocol: Mapping[str, str], origins: Iterable[str]
 ) -> list[str]:
-    """For each image what its statistics follow from.
+    """Returns for each image a text that names everything its statistics depend on.
 
     Args:
-        origins: for each image what its predictions follow from.
+        source: The records.
+        metrics: {task: metric of the final protocol}.
+        protocol: Description of the protocol, from `Protocol.describe`.
+        origins: For each image a text that changes whenever its predictions may change.
     """
     common = repr((_RULES, source.fingerprint(), metrics, protocol))
     return [f"{common} {index} {origin}" for index, origin in enumerate(origins)]
@@ -123,18 +131,18 @@ def final(
     edges: "EdgeScores | None" = None,
     progress: "ResumeLog | None" = None,
 ) -> "DatasetScores":
-    """Scores at each image's original size.
+    """Returns the scores at each image's original size.
 
-    An image without a label of a task does not count in that task's score.
+    An image without a label of a task does not count in the score of that task.
 
     Args:
-        images: (index in the source, what gives its predictions), see `at_size` and `read_predictions`.
-        source: the records with their labels.
-        metrics: the final protocol's.
-        family: label conventions of the records, a key of `records.CONVENTIONS`.
-        edges: also scores the predicted boundaries.
-        progress: receives every image's statistics at once, and counts as scored those it has already, which `images`
-            may leave out; its keys are of `keys`.
+        images: (index in the source, function that returns its predictions), see `at_size` and `read_predictions`.
+        source: The records with their labels.
+        metrics: {task: metric of the final protocol}.
+        family: Label conventions of the records, a key of `records.CONVENTIONS`.
+        edges: Scores of the predicted boundaries; None = boundaries are not scored.
+        progress: Log with the keys of `keys` that receives the statistics of each image. Images that it has already
+            count as scored, and may be missing in `images`.
     """
     scored = DatasetScores(metrics, edges)
     for finished in progress.entries() if progress is not None else ():
@@ -161,7 +169,7 @@ class DatasetScores:
 
     Args:
         metrics: {task: metric}.
-        edges: what scores the boundaries, where `metrics` has edges.
+        edges: Scores of the boundaries, which count where `metrics` has edges.
     """
 
     def __init__(self, metrics: Mapping[str, Metric], edges: "EdgeScores | None" = None):
@@ -169,7 +177,7 @@ class DatasetScores:
         self._edges = edges if "edge" in metrics else None
 
     def add(self, entry: Entry) -> None:
-        """Adds an image."""
+        """Adds the statistics of an image."""
         for name, stats in entry.items():
             if name != _BOUNDARY:
                 self._accumulators[name].update(stats)
@@ -179,29 +187,29 @@ class DatasetScores:
     @cached_property
     def results(self) -> Results:
         """{task: {metric: value}} of all images added."""
-        found: Results = {task: accumulator.compute() for task, accumulator in self._accumulators.items()}
+        results: Results = {task: accumulator.compute() for task, accumulator in self._accumulators.items()}
         if self._edges is not None:
-            found["edge"] |= self._edges.compute()
-        return found
+            results["edge"] |= self._edges.compute()
+        return results
 
     def bootstrap(self, resamples: int, seed: int = 0) -> dict[str, dict[str, tuple[float, float]]]:
-        """{task: {metric: 95 % confidence interval over the images}}, see `metrics.core.intervals`."""
-        found = {task: accumulator.bootstrap(resamples, seed) for task, accumulator in self._accumulators.items()}
+        """Returns {task: {metric: 95 % confidence interval over the images}}, see `metrics.core.intervals`."""
+        intervals = {task: accumulator.bootstrap(resamples, seed) for task, accumulator in self._accumulators.items()}
         if self._edges is not None:
-            found["edge"] |= self._edges.bootstrap(resamples, seed)
-        return found
+            intervals["edge"] |= self._edges.bootstrap(resamples, seed)
+        return intervals
 
 
 def save_predictions(
     images: Iterable[tuple[int, Mapping[str, np.ndarray]]], source: Split, family: str, save_to: Path
 ) -> None:
-    """Writes predictions at each image's original size, one sub-folder a task, see `predictions.file_path`.
+    """Writes predictions at each image's original size, with a sub-folder for each task, see `predictions.file_path`.
 
     Args:
         images: (index in the source, {task: prediction at network resolution}), from `predict_images`.
-        source: the records.
-        family: label conventions of the records.
-        save_to: the folder.
+        source: The records.
+        family: Label conventions of the records, a key of `records.CONVENTIONS`.
+        save_to: Folder that receives the predictions.
     """
     for index, maps in images:
         record = source.sample(index, (), family)
@@ -211,18 +219,19 @@ def save_predictions(
 def read_predictions(
     directory: Path, source: Split, channels: Mapping[str, int], skip: Container[int] = ()
 ) -> Iterator[tuple[int, Predicted]]:
-    """(index, what reads its predictions) of every image, from files as `save_predictions` or another tool writes them.
+    """Yields (index, function that reads its predictions) for every image.
 
-    Reading raises ValueError on a faulty file, or one that has not the image's size; the message names it.
+    The files are from `save_predictions` or another tool. The function raises ValueError where a file is faulty or does
+    not have the image's size; the message names the file.
 
     Args:
-        directory: the folder with a sub-folder for each task.
-        source: the records.
-        channels: {task: logit channels}, of class maps the number of classes.
-        skip: images to leave out.
+        directory: Folder with a sub-folder for each task.
+        source: The records.
+        channels: {task: logit channels}; for class maps the number of classes.
+        skip: Indices of images to leave out.
 
     Raises:
-        FileNotFoundError: predictions are missing; the message lists them.
+        FileNotFoundError: Predictions are missing; the message lists them.
     """
     predictions.check_complete(directory, channels, source.ids())
 
@@ -234,10 +243,14 @@ def read_predictions(
 
 
 def score(results: Results, reference: Results | None, criteria: Mapping[str, Criterion]) -> float | None:
-    """What ranks the checkpoints of a run, higher is better; None where it cannot be told.
+    """Returns the number that ranks the checkpoints of a run, higher is better; None where it is not defined.
 
-    The deciding metric for a single task; for several, the multi-task performance relative to `reference`: the
-    single-task results or, without them, the run's first evaluation that can serve.
+    For a single task it is the deciding metric, for several tasks the multi-task performance relative to `reference`.
+
+    Args:
+        results: {task: {metric: value}} of the checkpoint.
+        reference: Results of single-task models, or of the first evaluation of the run that can serve.
+        criteria: {task: metric that decides}.
     """
     if len(criteria) == 1:
         ((task, criterion),) = criteria.items()
@@ -250,13 +263,13 @@ def score(results: Results, reference: Results | None, criteria: Mapping[str, Cr
 
 
 def can_serve_as_reference(results: Results, criteria: Mapping[str, Criterion]) -> bool:
-    """Whether relative gains over these results exist: no deciding metric is 0 or undefined."""
+    """Returns True if gains relative to these results exist: no deciding metric is 0 or undefined."""
     values = [deciding(results, task, criterion) for task, criterion in criteria.items()]
     return all(math.isfinite(value) and value != 0 for value in values)
 
 
 def table(results: Results) -> str:
-    """The scalar results as aligned lines, one task each; nan where nothing is labelled."""
+    """Returns the scalar results as text with a line for each task; nan where nothing is labelled."""
     lines = []
     for task, result in results.items():
         scalars = {name: value for name, value in result.items() if isinstance(value, float)}

@@ -1,1 +1,1 @@
-"""A trained run at work: restored from its work directory, predicting, exported."""
+"""Trained runs in use: restoring, evaluating, predicting and exporting their models."""

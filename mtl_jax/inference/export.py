@@ -1,12 +1,13 @@
-"""A run's model as one file that predicts without this package.
+"""The model of a run as one file that predicts without this package.
 
 The file is a zip archive of
 
-* `program.jaxexport`: a program of `jax.export` with the weights in it, batch norms folded into convolutions, from
-  uint8 RGB images `[B, H, W, 3]` of the network's size to {task: prediction}, as `predictions.postprocess` gives them;
-* `description.json`: what goes in, what comes out and where it is from.
+* `program.jaxexport`: a program of `jax.export` with the weights in it and batch norms folded into convolutions. It
+  turns uint8 RGB images `[B, H, W, 3]` of the network's size into {task: prediction}, as `predictions.postprocess`
+  does;
+* `description.json`: the program's inputs, outputs and origin.
 
-Reading it takes jax with `flatbuffers` and nothing of this package; the README shows how.
+Reading the file takes jax with `flatbuffers` and nothing of this package; the README shows how.
 """
 
 import io
@@ -25,8 +26,9 @@ from jax import export as jax_export
 import mtl_jax
 from mtl_jax import experiment
 from mtl_jax import tasks as task_table
-from mtl_jax.config import Config, main_tasks, num_channels, validate
+from mtl_jax.config import Config
 from mtl_jax.evaluation.predictions import postprocess
+from mtl_jax.experiment import Experiment
 from mtl_jax.images import normalise
 from mtl_jax.models import evaluation_view
 from mtl_jax.nn import fold_batch_norm, isolate
@@ -37,7 +39,7 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 def export_run(
-    config: Config,
+    config: Config | Experiment,
     workdir: str | Path,
     step: str,
     out: str | Path,
@@ -48,17 +50,17 @@ def export_run(
     """Writes the model of a run at one of its checkpoints, and returns the file's description.
 
     Args:
-        config: the run's own, `experiment.load_config(workdir)`.
-        workdir: of the run.
-        step: "best", "latest" or a number.
-        out: the file; missing folders are made.
-        batch_size: the only one that the program takes; 0 = it takes any.
-        platforms: what the program can be compiled for, of `PLATFORMS`.
+        config: The run's own experiment or configuration, `experiment.load_config(workdir)`.
+        workdir: The work directory of the run.
+        step: Checkpoint: "best", "latest" or the number of a step.
+        out: File to write; missing folders are made.
+        batch_size: The only batch size that the program takes; 0 = it takes any.
+        platforms: Platforms that the program can be compiled for, of `PLATFORMS`.
 
     Raises:
         FileExistsError: `out` exists.
-        FileNotFoundError: no checkpoint, or not that one.
-        ValueError: an unknown platform, or a checkpoint that does not fit the configuration.
+        FileNotFoundError: The run has no checkpoints, or no such step.
+        ValueError: A platform is unknown, or the checkpoint does not fit the configuration.
     """
     out = Path(out)
     if out.exists():
@@ -66,11 +68,10 @@ def export_run(
     if not platforms or not set(platforms) <= set(PLATFORMS):
         raise ValueError(f"cannot export for {', '.join(platforms) or 'no platform'}; there are {', '.join(PLATFORMS)}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    number, state = restore.load(validate(config), workdir, step)
-    program = make_program(
-        state.model(), main_tasks(config), experiment.image_size(config), batch_size=batch_size, platforms=platforms
-    )
-    description = describe(config, number, program)
+    run = experiment.make(config)
+    number, state = restore.load(run, workdir, step)
+    program = make_program(state.model(), run.main_tasks, run.image_size, batch_size=batch_size, platforms=platforms)
+    description = describe(run, number, program)
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr("description.json", json.dumps(description, indent=1) + "\n")
@@ -82,7 +83,15 @@ def export_run(
 def make_program(
     model: nnx.Module, tasks: Sequence[str], size: tuple[int, int], *, batch_size: int, platforms: Sequence[str]
 ) -> jax_export.Exported:
-    """uint8 images `[B, *size, 3]` -> {task: prediction}; the arguments are `export_run`'s."""
+    """Returns a program that turns uint8 images `[B, height, width, 3]` into {task: prediction}.
+
+    Args:
+        model: The trained model.
+        tasks: Tasks that the program predicts.
+        size: (height, width) of the images in pixels.
+        batch_size: The only batch size that the program takes; 0 = it takes any.
+        platforms: Platforms that the program can be compiled for, of `PLATFORMS`.
+    """
     graphdef, state = nnx.split(evaluation_view(fold_batch_norm(model)))
     # Arrays of NumPy belong to no device. Constants let the compiler lay the kernels out once, not in every call.
     arrays = jax.tree.map(np.asarray, nnx.as_pure(state))
@@ -96,12 +105,19 @@ def make_program(
         return jax_export.export(predict, platforms=platforms)(jax.ShapeDtypeStruct(shape, jnp.uint8))
 
 
-def describe(config: Config, step: int, program: jax_export.Exported) -> dict[str, Any]:
-    """What a user of the program has to know, ready for JSON."""
+def describe(run: Experiment, step: int, program: jax_export.Exported) -> dict[str, Any]:
+    """Returns a description of a program for its users, ready for JSON.
+
+    Args:
+        run: The experiment that the model is from.
+        step: Number of the checkpoint's step.
+        program: The program.
+    """
+    config = run.config
     (images,) = program.in_avals
     outputs = jax.tree.unflatten(program.out_tree, program.out_avals)
-    described = {task: _form(outputs[task]) for task in main_tasks(config)}
-    for task, classes in num_channels(config, main_tasks(config)).items():
+    described = {task: _form(outputs[task]) for task in run.main_tasks}
+    for task, classes in run.channels.items():
         names = config.data.class_names.get(task)
         described[task] |= task_table.get(task).kind.describe_prediction(classes, names)
     return {
@@ -117,6 +133,6 @@ def describe(config: Config, step: int, program: jax_export.Exported) -> dict[st
 
 
 def _form(array: jax.core.ShapedArray) -> dict[str, Any]:
-    """Shape, with a name for a side that may be any, and type."""
+    """Returns the shape of an array, with names for sides that may have any length, and its type."""
     shape = [side if isinstance(side, int) else str(side) for side in array.shape]
     return {"shape": shape, "dtype": array.dtype.name}

@@ -1,4 +1,4 @@
-"""Prediction on files or on a split: maps and panels on disk."""
+"""Prediction on image files or on a split; maps and panels are written to disk."""
 
 import glob
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mtl_jax import experiment
 from mtl_jax.codecs import pictures
 from mtl_jax.data import transforms
 from mtl_jax.data.split import Split
@@ -17,18 +16,19 @@ from mtl_jax.drawing import panels
 from mtl_jax.evaluation import predictions
 from mtl_jax.inference.restored import Restored
 
-Sample = dict[str, Any]  # "id", "image" uint8 [H, W, 3], and a label [H, W, C] for each task that is known
+Sample = dict[str, Any]  # "id", "image" uint8 [H, W, 3], and a label [H, W, C] for each task with a known label
 
 
 def find_images(pattern: str, limit: int = 0) -> list[Path]:
-    """The files a glob matches, in order.
+    """Returns the files that match a glob, in order.
 
     Args:
-        limit: at most so many; 0 = all.
+        pattern: Glob, which may have ** for folders at any depth.
+        limit: Greatest number of files; 0 = all.
 
     Raises:
-        FileNotFoundError: none does.
-        ValueError: two files have the same name without suffix, so that their predictions would overwrite each other.
+        FileNotFoundError: No file matches.
+        ValueError: Two files have the same name without suffix, so that their predictions would overwrite each other.
     """
     paths = sorted(Path(path) for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
     if not paths:
@@ -44,10 +44,10 @@ def find_images(pattern: str, limit: int = 0) -> list[Path]:
 
 
 def file_samples(paths: Sequence[Path]) -> Iterator[Sample]:
-    """Images read from files, without labels.
+    """Yields the images in files, without labels.
 
     Raises:
-        ValueError: a file is not an image that can be read.
+        ValueError: A file is not an image that can be read.
     """
     for path in paths:
         try:
@@ -58,23 +58,35 @@ def file_samples(paths: Sequence[Path]) -> Iterator[Sample]:
 
 
 def split_samples(source: Split, family: str, tasks: Sequence[str], limit: int = 0) -> Iterator[Sample]:
-    """The images of a split with the labels they have; at most `limit` of them, 0 = all."""
+    """Yields the images of a split with their labels.
+
+    Args:
+        source: The records of the split.
+        family: Label conventions of the records, a key of `records.CONVENTIONS`.
+        tasks: Tasks whose labels are read.
+        limit: Greatest number of images; 0 = all.
+    """
     for index in range(min(limit or len(source), len(source))):
         yield source.sample(index, tasks, family)
 
 
 def predict(run: Restored, samples: Iterable[Sample], out: Path) -> int:
-    """Predicts and writes OUT/<task>/<id>.png or .mat and OUT/panels/<id>.png, all at the image's own size.
+    """Predicts, and writes OUT/<task>/<id>.png or .mat and OUT/panels/<id>.png at the size of the image.
+
+    Args:
+        run: The model.
+        samples: Images, with the labels that the panels show.
+        out: Folder OUT.
 
     Returns:
         The number of images.
 
     Raises:
-        ValueError: the folder belongs to an evaluation.
+        ValueError: The folder belongs to an evaluation.
     """
     if (out / predictions.OWNER).exists():
         raise ValueError(f"{out} holds predictions that scripts/evaluate.py has saved; give another --out")
-    size = experiment.image_size(run.config)
+    size = run.experiment.image_size
     (out / "panels").mkdir(parents=True, exist_ok=True)
     written = 0
     for sample in tqdm(samples, unit="image"):

@@ -1,4 +1,4 @@
-"""A trained model out of a work directory, ready to predict."""
+"""A trained model, read from a work directory and ready to predict."""
 
 import hashlib
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -9,10 +9,11 @@ import jax
 import numpy as np
 
 from mtl_jax import experiment
-from mtl_jax.config import Config, main_tasks, validate
+from mtl_jax.config import Config
 from mtl_jax.data import loader
 from mtl_jax.data.split import Split
 from mtl_jax.evaluation import scoring
+from mtl_jax.experiment import Experiment
 from mtl_jax.runtime import sharding
 from mtl_jax.train import restore
 from mtl_jax.train.step import make_predict_step
@@ -22,44 +23,50 @@ class Restored:
     """The model of a run at one of its checkpoints.
 
     Args:
-        config: the run's own, `experiment.load_config(workdir)`.
-        step: "best", "latest" or a number.
+        config: The run's own experiment or configuration, `experiment.load_config(workdir)`.
+        workdir: The work directory of the run.
+        step: Checkpoint: "best", "latest" or the number of a step.
 
     Raises:
-        FileNotFoundError: no checkpoint, or not that one.
-        ValueError: the checkpoint does not fit the configuration.
+        FileNotFoundError: The run has no checkpoints, or no such step.
+        DamagedError: The checkpoint's files are not whole.
+        ValueError: The checkpoint does not fit the configuration.
 
     Attributes:
-        workdir: of the run.
-        step: the checkpoint's step.
-        tasks: the main tasks.
-        state: the model and its optimiser.
+        experiment: The run's experiment.
+        config: The run's configuration.
+        workdir: The work directory of the run.
+        step: Number of the checkpoint's step.
+        tasks: The main tasks.
+        mesh: The devices, which share the images of a batch.
+        state: State with the model alone.
     """
 
-    def __init__(self, config: Config, workdir: str | Path, step: str):
-        self.config, self.workdir = validate(config), Path(workdir)
-        self.tasks = main_tasks(config)
+    def __init__(self, config: Config | Experiment, workdir: str | Path, step: str):
+        self.experiment, self.workdir = experiment.make(config), Path(workdir)
+        self.config, self.tasks = self.experiment.config, self.experiment.main_tasks
         self.mesh = sharding.make_mesh()
-        self.step, self.state = restore.load(config, workdir, step)
+        self.step, self.state = restore.load(self.experiment, workdir, step)
         self._predict = make_predict_step(self.state.graphdef, self.tasks, self.mesh)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Another one for every model that predicts something else, and for another state of its optimiser."""
-        found = hashlib.sha256(repr((self.config.model, experiment.image_size(self.config), self.tasks)).encode())
+        """A text that differs between models that predict differently; the optimiser's state has no influence."""
+        digest = hashlib.sha256(repr((self.config.model, self.experiment.image_size, self.tasks)).encode())
         for value in jax.tree.leaves(self.state.arrays):
             if not jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
-                found.update(np.ascontiguousarray(value).tobytes())
-        return found.hexdigest()
+                digest.update(np.ascontiguousarray(value).tobytes())
+        return digest.hexdigest()
 
     def predict_split(
         self, source: Split, batch_size: int = 0, skip: Container[int] = ()
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        """(index, {task: prediction at network resolution}) for every image of a split.
+        """Yields (index, {task: prediction at network resolution}) for every image of a split.
 
         Args:
-            batch_size: images at a time over all devices; 0 = the run's own for evaluation.
-            skip: images to leave out.
+            source: The records of the split.
+            batch_size: Number of images in a batch over all devices; 0 = the run's batch size of evaluation.
+            skip: Indices of images to leave out.
         """
         left = [index for index in range(len(source)) if index not in skip]
         if not left:
@@ -71,7 +78,7 @@ class Restored:
             source.subset(left),
             family=self.config.data.dataset,
             tasks=(),
-            size=experiment.image_size(self.config),
+            size=self.experiment.image_size,
             batch_size=size,
             num_workers=self.config.data.num_workers,
             process_index=jax.process_index(),
@@ -83,5 +90,10 @@ class Restored:
     def predict_batches(
         self, batches: Iterable[Mapping[str, np.ndarray]]
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        """As `predict_split`, from batches of normalised images with "index" and "valid"."""
+        """Yields (index, {task: prediction at network resolution}) for every image of batches.
+
+        Args:
+            batches: Batches with "image" `[B, H, W, 3]`, "index" and "valid" `[B]`; images that are not valid are
+                padding.
+        """
         return scoring.predict_images(self._predict, self.state.arrays, batches, self.mesh)

@@ -20,14 +20,21 @@ class Objective:
     Args:
         tasks: main tasks.
         weights: {task: w_t}; by default the task table's.
+        losses: {task: name of its loss in `LOSSES`}; by default the task table's.
     """
 
-    def __init__(self, tasks: Sequence[str], weights: Mapping[str, float] | None = None):
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        weights: Mapping[str, float] | None = None,
+        losses: Mapping[str, str] | None = None,
+    ):
         self.tasks = tuple(tasks)
         defaults = {name: task.loss_weight for name, task in task_table.TASKS.items()}
         if unknown := set(weights or {}) - set(defaults):
             raise ValueError(f"loss weights for unknown tasks {sorted(unknown)}; the tasks are {', '.join(defaults)}")
         self.weights = defaults | dict(weights or {})
+        self.losses = {name: task.loss for name, task in task_table.TASKS.items()} | dict(losses or {})
 
     def __call__(
         self, outputs: Mapping, batch: Mapping[str, jax.Array], counts: Mapping[str, LabelCounts] | None = None
@@ -66,7 +73,7 @@ class Objective:
             label = batch[task]
             prediction = prediction.astype(jnp.promote_types(prediction.dtype, jnp.float32))
             prediction = resize_like(prediction, label)
-            loss = LOSSES[task_table.get(task).loss]
+            loss = LOSSES[self.losses[task]]
             yield name, task, loss(prediction, label, counts=counts[task] if counts else None)
 
     def _predictions(self, outputs: Mapping) -> Iterator[tuple[str, str, jax.Array]]:

@@ -45,7 +45,7 @@ class Summary:
 def summarize(config: Config) -> Summary:
     """Counts a configuration's model, which predicts one image of the configured or the data set's resolution."""
     model = nnx.eval_shape(lambda: models.build(config))
-    size = experiment.image_size(config)
+    size = experiment.Experiment(config).image_size
     graphdef, state = nnx.split(models.evaluation_view(model))
     image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
     work = multiply_adds(lambda state, image: nnx.merge(graphdef, state)(image), state, image)

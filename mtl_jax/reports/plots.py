@@ -1,4 +1,4 @@
-"""Pictures of runs: training curves and the IoU of each class. Needs matplotlib, which nothing else here does."""
+"""Plots of runs: training curves and the IoU of each class. Only this module needs matplotlib."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -6,12 +6,11 @@ from pathlib import Path
 
 import matplotlib
 
-matplotlib.use("Agg")  # files only, also where there is no screen
+matplotlib.use("Agg")  # writes files, also where there is no screen
 
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from mtl_jax import experiment
 from mtl_jax.evaluation import result_files
 from mtl_jax.reports.run_table import EvaluatedRun
 
@@ -20,40 +19,38 @@ _IOU = "per_class_IoU"
 
 
 def draw(runs: Sequence[EvaluatedRun], folder: Path) -> list[Path]:
-    """Writes PNGs into the folder and returns them.
+    """Writes PNG files into a folder and returns their paths.
 
-    `loss.png` and `TASK_METRIC.png`: training loss, and what decides a task while training, over the steps of all
-    runs.
-    `DATA_TASK_IoU.png`, DATA the data set: the IoU of each class at the best checkpoints, by the run's own protocol.
+    `loss.png` shows the training loss of all runs over the steps, `TASK_METRIC.png` the metric that decides a task
+    during training. `DATA_TASK_IoU.png`, DATA the data set, shows the IoU of each class at the best checkpoints, by the
+    run's own protocol.
     """
     folder.mkdir(parents=True, exist_ok=True)
     labels = _labels(runs)
     written = [_curves(runs, labels, "train", "loss/total", folder / "loss.png")]
     names = {
-        f"{task}/{criterion.name}"
-        for run in runs
-        for task, criterion in experiment.criteria(run.config, final=False).items()
+        f"{task}/{criterion.name}" for run in runs for task, criterion in run.experiment.streaming_criteria.items()
     }
     written += [_curves(runs, labels, "eval", name, folder / f"{name.replace('/', '_')}.png") for name in sorted(names)]
     shown: dict[tuple[str, str], list[EvaluatedRun]] = {}
     for run in runs:
         for task in _class_scores(run):
-            shown.setdefault((experiment.builder_name(run.config), task), []).append(run)
-    for (data, task), those in sorted(shown.items()):
-        written.append(_bars(those, labels, task, folder / f"{data.replace('/', '_')}_{task}_IoU.png"))
+            shown.setdefault((run.experiment.builder_name, task), []).append(run)
+    for (data, task), scored in sorted(shown.items()):
+        written.append(_bars(scored, labels, task, folder / f"{data.replace('/', '_')}_{task}_IoU.png"))
     return written
 
 
 def _labels(runs: Sequence[EvaluatedRun]) -> dict[Path, str]:
-    """{work directory: a name no other has}"""
+    """Returns {work directory: short name that no other work directory has}."""
     common = os.path.commonpath([run.workdir.parent for run in runs])
     return {run.workdir: os.path.relpath(run.workdir, common) for run in runs}
 
 
 def _class_scores(run: EvaluatedRun) -> dict[str, list[float]]:
-    own = experiment.describe_protocol(run.config)
-    best = [found for found in run.reports if found["checkpoint"] == result_files.BEST and found["protocol"] == own]
-    return {task: scores[_IOU] for found in best for task, scores in found["results"].items() if _IOU in scores}
+    own = run.experiment.protocol_description
+    best = [each for each in run.reports if each["checkpoint"] == result_files.BEST and each["protocol"] == own]
+    return {task: scores[_IOU] for report in best for task, scores in report["results"].items() if _IOU in scores}
 
 
 def _curves(runs: Sequence[EvaluatedRun], labels: Mapping[Path, str], kind: str, name: str, path: Path) -> Path:

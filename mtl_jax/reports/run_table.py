@@ -9,18 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from mtl_jax import experiment
-from mtl_jax.config import PLAIN_BALANCING, Config, main_tasks
+from mtl_jax.config import PLAIN_BALANCING, Config, identity
 from mtl_jax.evaluation import result_files
+from mtl_jax.experiment import Experiment
 from mtl_jax.metrics import deciding, delta_m
 from mtl_jax.protocol import criteria as protocol_criteria
 from mtl_jax.reports import cost
 from mtl_jax.tasks import TASKS, Criterion
 from mtl_jax.train.writer import LOG, whole_lines
 
-# What runs of one experiment may differ in: chance, and where and how fast they ran.
-_LEFT_OUT = {"train.seed", "train.log_every", "train.checkpoint_every", "model.single_task"} | {
-    f"data.{name}" for name in ("data_dir", "manual_dir", "num_workers")
-}
 _logger = logging.getLogger(__name__)
 
 
@@ -29,31 +26,35 @@ class EvaluatedRun:
     """An evaluated run.
 
     Attributes:
-        workdir: its work directory.
-        config: its configuration.
-        reports: what scripts/evaluate.py wrote, one for each checkpoint and protocol.
-        log: the lines of its log.
+        workdir: The work directory of the run.
+        experiment: The run's experiment.
+        reports: Reports of scripts/evaluate.py, one for each checkpoint and protocol.
+        log: Lines of the run's log.
     """
 
     workdir: Path
-    config: Config
+    experiment: Experiment
     reports: Sequence[result_files.Report]
     log: Sequence[Mapping[str, Any]]
 
     @property
-    def experiment(self) -> tuple[Any, ...]:
-        """What runs that differ by their seed share."""
-        settings = experiment.flat(self.config)
-        return tuple((name, repr(value)) for name, value in sorted(settings.items()) if name not in _LEFT_OUT)
+    def config(self) -> Config:
+        """The configuration of the run."""
+        return self.experiment.config
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """The settings that all runs of one experiment share, whatever their seeds."""
+        return tuple((name, repr(value)) for name, value in sorted(identity(self.config).items()))
 
 
 @dataclass(frozen=True)
 class ScoredCheckpoint:
-    """A run at one of its checkpoints, by one protocol.
+    """A run at one of its checkpoints, scored by one protocol.
 
     Attributes:
-        run: it.
-        report: one of its.
+        run: The run.
+        report: The report on the checkpoint by the protocol.
     """
 
     run: EvaluatedRun
@@ -61,17 +62,17 @@ class ScoredCheckpoint:
 
     @property
     def protocol(self) -> str:
-        """What its numbers have to share with others, as text."""
+        """The description of the protocol as text; only results with the same text are comparable."""
         return ", ".join(f"{name} {value}" for name, value in self.report["protocol"].items())
 
     @property
     def criteria(self) -> dict[str, Criterion]:
-        """What decides, by the protocol the report was obtained under, whatever the configuration says."""
+        """{task: metric that decides}, by the protocol of the report, whatever the configuration says."""
         saliency = self.report["protocol"]["saliency"]
-        return protocol_criteria(main_tasks(self.run.config), saliency=saliency, final=True)
+        return protocol_criteria(self.run.experiment.main_tasks, saliency=saliency, final=True)
 
     def value(self, task: str) -> float:
-        """What decides a task."""
+        """Returns the value of the metric that decides a task."""
         return deciding(self.report["results"], task, self.criteria[task])
 
 
@@ -80,10 +81,10 @@ class Row:
     """Runs of one experiment at the same checkpoint: "best", "latest" or a number.
 
     Attributes:
-        members: they.
-        gains: multi-task performance of each, empty without single-task results.
-        parameters: of the model.
-        multiply_adds: of predicting one image.
+        members: The runs at this checkpoint.
+        gains: Multi-task performance of each run; empty without single-task results.
+        parameters: Number of parameters of the model.
+        multiply_adds: Number of multiply-adds to predict one image.
     """
 
     members: tuple[ScoredCheckpoint, ...]
@@ -93,44 +94,44 @@ class Row:
 
     @property
     def criteria(self) -> dict[str, Criterion]:
-        """What decides."""
+        """{task: metric that decides}."""
         return self.members[0].criteria
 
     @property
     def config(self) -> Config:
-        """The first run's."""
+        """The configuration of the first run."""
         return self.members[0].run.config
 
     @property
     def checkpoint(self) -> str:
-        """Which."""
+        """The name of the checkpoint."""
         return str(self.members[0].report["checkpoint"])
 
     @property
     def scores(self) -> dict[str, list[float]]:
-        """{task: value of what decides for each run}."""
+        """{task: value of the deciding metric for each run}."""
         return {task: [member.value(task) for member in self.members] for task in self.criteria}
 
 
 def find_runs(directories: Iterable[str | Path]) -> list[EvaluatedRun]:
-    """The evaluated runs below the directories.
+    """Returns the evaluated runs below the directories.
 
     Raises:
-        FileNotFoundError: there are none.
-        ValueError: a file that cannot be read.
+        FileNotFoundError: There are no evaluated runs.
+        ValueError: A report or a configuration cannot be read.
     """
     directories = list(directories)
-    found: dict[Path, list[Path]] = {}
+    reports: dict[Path, list[Path]] = {}
     for path in result_files.find(directories):
-        found.setdefault(path.parent, []).append(path)
+        reports.setdefault(path.parent, []).append(path)
     runs = [
         EvaluatedRun(
             workdir,
-            experiment.load_config(workdir),
+            experiment.make(experiment.load_config(workdir)),
             [result_files.read(path) for path in paths],
             [content for _, content in whole_lines(workdir / LOG)],
         )
-        for workdir, paths in found.items()
+        for workdir, paths in reports.items()
         if (workdir / experiment.CONFIG).is_file()
     ]
     if not runs:
@@ -141,21 +142,21 @@ def find_runs(directories: Iterable[str | Path]) -> list[EvaluatedRun]:
 
 
 def tabulate(runs: Sequence[EvaluatedRun]) -> dict[str, list[Row]]:
-    """{protocol: rows}; numbers of different protocols are never put into one table.
+    """Returns {protocol: rows}; numbers of different protocols are never in one table.
 
-    The multi-task performance refers to the best checkpoints of the single-task runs among these with the same
-    backbone, the mean over theirs where several differ by the seed only; where they differ by more, none is given.
+    The multi-task performance is relative to the best checkpoints of the single-task runs with the same backbone, or to
+    their mean where the runs differ only in the seed. Where they differ in more, there is no multi-task performance.
     """
     everything = [ScoredCheckpoint(run, content) for run in runs for content in run.reports]
     groups: dict[tuple[Any, ...], list[ScoredCheckpoint]] = {}
     for item in everything:
-        key = (item.run.experiment, item.report["checkpoint"], item.protocol)
+        key = (item.run.identity, item.report["checkpoint"], item.protocol)
         groups.setdefault(key, []).append(item)
-    configs = {run.experiment: run.config for run in runs}
-    counted = {found: cost.summarize(config) for found, config in configs.items()}
+    configs = {run.identity: run.config for run in runs}
+    costs = {settings: cost.summarize(config) for settings, config in configs.items()}
     tables: dict[str, list[Row]] = {}
-    for (found, _, protocol), members in groups.items():
-        size = counted[found]
+    for (settings, _, protocol), members in groups.items():
+        size = costs[settings]
         row = Row(tuple(members), _gains(members, everything), size.parameters, size.multiply_adds)
         tables.setdefault(protocol, []).append(row)
     return tables
@@ -170,13 +171,13 @@ def _gains(members: Sequence[ScoredCheckpoint], everything: Sequence[ScoredCheck
         single = [
             other
             for other in everything
-            if main_tasks(other.run.config) == (task,)
+            if other.run.experiment.main_tasks == (task,)
             and other.run.config.model.name == "single_task"
             and other.report["checkpoint"] == result_files.BEST
             and other.protocol == first.protocol
             and other.run.config.model.backbone == first.run.config.model.backbone
         ]
-        if len({other.run.experiment for other in single}) > 1:
+        if len({other.run.identity for other in single}) > 1:
             listed = ", ".join(str(other.run.workdir) for other in single)
             _logger.warning(
                 "%s has no Δ_m: the single-task runs of %s differ by more than their seed (%s); name one experiment's",
@@ -194,7 +195,7 @@ def _gains(members: Sequence[ScoredCheckpoint], everything: Sequence[ScoredCheck
 
 
 def markdown(tables: Mapping[str, Sequence[Row]]) -> str:
-    """The tables as text: mean ± standard deviation over the seeds where there are several."""
+    """Returns the tables as Markdown, with mean ± standard deviation where there are several seeds."""
     parts = []
     for protocol, rows in tables.items():
         columns = {(task, criterion) for row in rows for task, criterion in row.criteria.items()}
@@ -223,7 +224,7 @@ def markdown(tables: Mapping[str, Sequence[Row]]) -> str:
 
 
 def as_dict(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
-    """The tables for other programs."""
+    """Returns the tables for other programs, ready for JSON."""
     return [
         {
             "protocol": dict(row.members[0].report["protocol"]),
@@ -254,8 +255,8 @@ def _moments(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _spread(values: Sequence[float], digits: int = 4, sign: str = "") -> str:
-    found = _moments(values)
-    if not math.isfinite(found["mean"]):
+    moments = _moments(values)
+    if not math.isfinite(moments["mean"]):
         return "nan"
-    text = f"{found['mean']:{sign}.{digits}f}"
-    return text if found["std"] is None else f"{text} ± {found['std']:.{digits}f}"
+    text = f"{moments['mean']:{sign}.{digits}f}"
+    return text if moments["std"] is None else f"{text} ± {moments['std']:.{digits}f}"

@@ -1,4 +1,4 @@
-"""Checkpoints of a run with Orbax: the newest and the best, written while training goes on."""
+"""Checkpoints of a run, stored by Orbax: the newest ones and the best one, written while training goes on."""
 
 import contextlib
 import itertools
@@ -11,6 +11,7 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.checkpoint_utils import construct_restore_args
 
 from mtl_jax.runtime import processes
 from mtl_jax.train import integrity
@@ -20,11 +21,11 @@ logger = logging.getLogger(__name__)
 FOLDER = "checkpoints"
 DAMAGED = "damaged_checkpoints"
 SCORE = "score"
-KEPT = 2  # newest checkpoints: one to go on from, and one in case it is damaged
+KEPT = 2  # newest checkpoints: one to continue from, and one in case that one is damaged
 
 
 class SaveError(OSError):
-    """A checkpoint could not be written; the ones before it are as they were."""
+    """A checkpoint could not be written; the checkpoints before it are unchanged."""
 
 
 class DamagedError(OSError):
@@ -32,23 +33,25 @@ class DamagedError(OSError):
 
 
 def exist(workdir: str | Path) -> bool:
-    """Whether a work directory holds a finished checkpoint; unfinished ones have a longer name."""
+    """Returns True if a work directory holds a finished checkpoint."""
+    # Unfinished ones have a longer name.
     return any(path.name.isdecimal() for path in (Path(workdir) / FOLDER).glob("*"))
 
 
 class Checkpoints:
     """The checkpoints of a work directory.
 
-    A checkpoint holds `state` (the arrays of model and optimiser) and `progress` (JSON: where the input stands and what
-    ranks the evaluations). Steps that were not evaluated have no score and can never be the best.
+    A checkpoint holds `state`, the arrays of {0: model, 1: optimiser, 2: memory of a balancing method}, and `progress`,
+    JSON with the position in the training data and the results that evaluations are ranked by. A checkpoint that was
+    not evaluated has no score and is never the best one.
 
     Args:
-        workdir: the run's directory.
-        read_only: for evaluation; nothing is created or deleted.
+        workdir: The work directory of the run.
+        read_only: True for evaluation: nothing is created or deleted.
 
     Raises:
-        FileNotFoundError: read only, and there are none.
-        DamagedError: read only, and a checkpoint's score cannot be read.
+        FileNotFoundError: `read_only` is True, and the directory has no checkpoints.
+        DamagedError: `read_only` is True, and a checkpoint's score cannot be read.
     """
 
     def __init__(self, workdir: str | Path, *, read_only: bool = False):
@@ -75,25 +78,30 @@ class Checkpoints:
             create=not read_only,
             cleanup_tmp_directories=not read_only,  # what a killed run was writing
         )
-        # Named handlers let the manager tell what a checkpoint holds before restoring it.
-        handlers = {"state": ocp.StandardCheckpointHandler(), "progress": ocp.JsonCheckpointHandler()}
+        # Named handlers let the manager tell what a checkpoint holds before restoring it. What the standard handler
+        # writes, the other one reads in part: evaluation leaves the optimiser on the disk.
+        state = ocp.PyTreeCheckpointHandler() if read_only else ocp.StandardCheckpointHandler()
+        handlers = {"state": state, "progress": ocp.JsonCheckpointHandler()}
+        self._read_only = read_only
         self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
 
     def best(self) -> int | None:
-        """The step with the highest score, or None where no step has one."""
+        """Returns the step with the highest score, or None where no step has a score."""
         scored = [c for c in self.steps() if self._manager.metrics(c) is not None]
         return max(scored, key=lambda step: self._manager.metrics(step)[SCORE], default=None)
 
     def steps(self) -> list[int]:
-        """All steps there are."""
+        """Returns all steps, in order."""
         return sorted(self._manager.all_steps())
 
     def resolve(self, step: str) -> int:
-        """ "best", "latest" or a number to a step. Without any evaluated step the best is the latest, with a warning.
+        """Returns the number of a step that is named "best", "latest" or by its number.
+
+        Where no checkpoint was evaluated, the latest stands in for the best, with a warning.
 
         Raises:
-            ValueError: neither of the words nor a number.
-            FileNotFoundError: no such checkpoint; the message lists those there are.
+            ValueError: The name is neither of the words nor a number.
+            FileNotFoundError: There is no such checkpoint; the message lists the steps.
         """
         steps = self.steps()
         if not steps:
@@ -112,10 +120,18 @@ class Checkpoints:
         return int(step)
 
     def save(self, step: int, arrays: Any, progress: dict, score: float | None) -> None:
-        """Starts writing a checkpoint; returns once the arrays are copied. A step that exists already is left alone.
+        """Starts writing a checkpoint, and returns once the arrays are copied.
+
+        A step that exists already is left alone.
+
+        Args:
+            step: Number of the step.
+            arrays: Arrays of model, optimiser and balancing method.
+            progress: Other state of the run, ready for JSON.
+            score: Number that ranks the checkpoint, higher is better; None = it was not evaluated.
 
         Raises:
-            SaveError: the one before could not be written, or this cannot be begun.
+            SaveError: The checkpoint before could not be written, or this one cannot be begun.
         """
         if step in self._manager.all_steps():
             return
@@ -124,7 +140,7 @@ class Checkpoints:
             self._manager.save(step, args=args, metrics=None if score is None else {SCORE: score})
 
     def check(self) -> None:
-        """Raises SaveError where what is written in the background has failed so far."""
+        """Raises SaveError if writing in the background has failed so far."""
         with self._saving():
             self._manager.check_for_errors()
 
@@ -132,47 +148,52 @@ class Checkpoints:
     def _saving(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # whatever Orbax and TensorStore make of a disk that is full
+        except Exception as error:  # Orbax and TensorStore raise many types where a disk is full
             raise SaveError(
                 f"a checkpoint could not be written to {self.directory}: {error}. Make room, or correct what it says, "
                 "and run the same command again: it continues from the newest checkpoint"
             ) from error
 
     def restore_newest(self, abstract: Any) -> tuple[int, Any, dict]:
-        """(step, arrays, progress) of the newest checkpoint whose files are whole; damaged ones are moved aside.
+        """Returns (step, arrays, progress) of the newest checkpoint whose files are whole, for a run that continues.
+
+        Damaged checkpoints are moved aside.
 
         Args:
-            abstract: shapes, dtypes and shardings of the arrays.
+            abstract: Shapes, dtypes and shardings of all arrays of a checkpoint.
 
         Raises:
-            DamagedError: there are checkpoints, and all are damaged.
-            ValueError: as in `restore`.
+            DamagedError: All checkpoints are damaged.
+            ValueError: The checkpoint holds the arrays of another model or optimiser; the first differences are listed.
         """
         # One process decides for all: others may see another state of a network's file system.
         step, damaged = json.loads(processes.first_says(self._newest_whole))
         if step is None:
-            listed = "".join(f"\n  step {number}: {found}" for number, found in damaged)
+            listed = "".join(f"\n  step {number}: {damage}" for number, damage in damaged)
             raise DamagedError(
                 f"all checkpoints of {self.directory} are damaged; bring one back from a copy, or start a new run in "
                 f"another workdir:{listed}"
             )
-        for number, found in damaged:  # else their steps could not be saved again
+        for number, damage in damaged:  # they would keep their steps from being saved again
             aside = self._aside(number)
-            logger.warning("checkpoint %d is damaged and passed over: %s. It lies in %s now", number, found, aside)
+            logger.warning("checkpoint %d is damaged and passed over: %s. It lies in %s now", number, damage, aside)
             processes.on_first(partial(_move, self.directory / str(number), aside))
         if damaged:
             self._manager.reload()
         return step, *self._restore(step, abstract)
 
     def restore(self, step: int, abstract: Any) -> tuple[Any, dict]:
-        """(arrays, progress) of a step.
+        """Returns (arrays, progress) of a step, for `read_only` checkpoints.
 
         Args:
-            abstract: shapes, dtypes and shardings of the arrays.
+            step: Number of the step.
+            abstract: Shapes, dtypes and shardings of the arrays to restore: {0: arrays of the model}, and the other
+                parts of a checkpoint where they are wanted. Parts that are not named are not read.
 
         Raises:
-            DamagedError: its files are not whole.
-            ValueError: the checkpoint holds the arrays of another model or optimiser; the first differences are listed.
+            FileNotFoundError: The checkpoint was deleted in the meantime.
+            DamagedError: The files of the checkpoint are not whole.
+            ValueError: The checkpoint holds the arrays of another model or optimiser; the first differences are listed.
         """
         try:
             return self._restore(step, abstract)
@@ -182,37 +203,37 @@ class Checkpoints:
                 raise FileNotFoundError(
                     f"{directory} is gone: a run deletes its older checkpoints; try again"
                 ) from error
-            if found := integrity.damage(directory):
+            if damage := integrity.damage(directory):
                 others = ", ".join(str(other) for other in self.steps() if other != step) or "none"
                 raise DamagedError(
-                    f"checkpoint {step} of {self.directory} is damaged: {found}. Other steps: {others}"
+                    f"checkpoint {step} of {self.directory} is damaged: {damage}. Other steps: {others}"
                 ) from error
             raise
 
     def _newest_whole(self) -> str:
-        """JSON of [the newest step whose files are whole, or null, and [step, what is wrong] of the newer ones]."""
+        """Returns JSON of [newest step whose files are whole, or null, [[newer step, its damage], ...]]."""
         damaged: list[tuple[int, str]] = []
         for step in reversed(self.steps()):
-            found = integrity.damage(self.directory / str(step))
-            if not found:
+            damage = integrity.damage(self.directory / str(step))
+            if not damage:
                 return json.dumps([step, damaged])
-            damaged.append((step, found))
+            damaged.append((step, damage))
         return json.dumps([None, damaged])
 
     def _scores(self) -> list[Path]:
-        """The folders of the evaluated checkpoints' scores; Orbax reads all of them before anything else."""
+        """Returns the folders with the scores of checkpoints; Orbax reads all of them before anything else."""
         return [path / "metrics" for path in self.directory.glob("*") if path.name.isdecimal()]
 
     def _refuse_damaged_scores(self) -> None:
         for score in self._scores():
-            if found := integrity.damaged_score(score):
-                raise DamagedError(f"{found}; move {score} elsewhere, the checkpoint then counts as not evaluated")
+            if damage := integrity.damaged_score(score):
+                raise DamagedError(f"{damage}; move {score} elsewhere, the checkpoint then counts as not evaluated")
 
     def _set_damaged_scores_aside(self) -> None:
         for score in self._scores():
-            if found := integrity.damaged_score(score):
+            if damage := integrity.damaged_score(score):
                 aside = self._aside(int(score.parent.name)).with_name(f"{score.parent.name}_{score.name}")
-                logger.warning("%s; it lies in %s now, and the checkpoint counts as not evaluated", found, aside)
+                logger.warning("%s; it lies in %s now, and the checkpoint counts as not evaluated", damage, aside)
                 _move(score, aside)
 
     def _aside(self, step: int) -> Path:
@@ -220,14 +241,19 @@ class Checkpoints:
 
     def _restore(self, step: int, abstract: Any) -> tuple[Any, dict]:
         self._check(step, abstract)
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore())
-        restored = self._manager.restore(step, args=args)
+        state: ocp.args.CheckpointArgs = ocp.args.StandardRestore(abstract)
+        if self._read_only:
+            shardings = construct_restore_args(abstract)
+            state = ocp.args.PyTreeRestore(item=abstract, restore_args=shardings, partial_restore=True)
+        restored = self._manager.restore(step, args=ocp.args.Composite(state=state, progress=ocp.args.JsonRestore()))
         return restored["state"], restored["progress"]
 
     def _check(self, step: int, abstract: Any) -> None:
-        """Compares names and shapes before anything is read, as Orbax's own message lists whole trees."""
+        """Compares names and shapes before anything is read, because Orbax's own message lists whole trees."""
         stored = _shapes(self._manager.item_metadata(step)["state"])
         wanted = _shapes(abstract)
+        if self._read_only:  # the other parts of a checkpoint are not restored
+            stored = {key: shape for key, shape in stored.items() if _part(key) in set(map(_part, wanted))}
         problems = [f"{key} is only in the checkpoint" for key in stored if key not in wanted]
         problems += [f"{key} is missing in the checkpoint" for key in wanted if key not in stored]
         problems += [
@@ -243,17 +269,17 @@ class Checkpoints:
             )
 
     def close(self) -> None:
-        """Waits for what is being written, and stops the background threads.
+        """Waits until everything is written, and stops the background threads.
 
         Raises:
-            SaveError: it could not be written.
+            SaveError: A checkpoint could not be written.
         """
         with self._saving():
             self._manager.close()
 
 
 def _move(directory: Path, aside: Path) -> None:
-    """Moves a folder to a place that is free."""
+    """Moves a folder to a place that is free: `aside`, or `aside` with a number."""
     aside.parent.mkdir(exist_ok=True)
     number = itertools.count(1)
     place = aside
@@ -263,5 +289,10 @@ def _move(directory: Path, aside: Path) -> None:
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    flat = ocp.tree.to_flat_dict(tree)
+    flat = ocp.tree.to_flat_dict(getattr(tree, "tree", tree))
     return {".".join(map(str, path)): tuple(leaf.shape) for path, leaf in flat.items()}
+
+
+def _part(key: str) -> str:
+    """Returns the first name in a key, which tells model, optimiser and balancing method apart."""
+    return key.partition(".")[0]

@@ -63,14 +63,16 @@ def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.
     if Path(workdir).exists():
         raise FileExistsError(f"{workdir} exists already; give the path of a new work directory")
 
+    run = experiment.make(config)
+
     def build() -> MultiTaskModel:
-        model = models.build(config)
+        model = models.build(run.config)
         weights.load_torch(model, arrays)
         return model
 
-    tx = experiment.build_optimizer(config, steps_per_epoch=1)
-    state = train_state.create(build, tx, sharding.make_mesh(), balancing=task_balancing.from_config(config))
-    experiment.claim_workdir(config, workdir, resumes=False)
+    tx, balancing = run.optimizer(steps_per_epoch=1), task_balancing.from_config(run.config)
+    state = train_state.create(build, tx, sharding.make_mesh(), balancing=balancing)
+    experiment.claim_workdir(run.config, workdir, resumes=False)
     checkpoints = checkpoint.Checkpoints(workdir)
     checkpoints.save(0, state.arrays, PROGRESS, score=None)
     checkpoints.close()
@@ -127,8 +129,8 @@ def _single_task_paths(config: Config) -> dict[str, Path]:
 def _command(config: Config, task: str, path: Path) -> str:
     """What trains the single-task model that this configuration starts from."""
     arguments = f"task={task},backbone={config.model.backbone}"
-    if config.data.protocol != Data().protocol:
-        arguments += f",protocol={config.data.protocol}"
+    if config.data.release != Data().release:
+        arguments += f",release={config.data.release}"
     options = {"data.builder": config.data.builder, "model.head": config.model.head}
     overrides = "".join(f" --config.{name}={value}" for name, value in options.items() if value)
     command = f"python scripts/train.py --config configs/{config.data.dataset}_single.py:{arguments}"
@@ -156,8 +158,8 @@ def _check_run(run: Config, config: Config, task: str, path: Path) -> None:
         "data.dataset": (config.data.dataset, run.data.dataset),
         "data.tasks": ((task,), main_tasks(run)),
         "model.backbone": (config.model.backbone, run.model.backbone),
-        "data.protocol": (config.data.protocol, run.data.protocol),
-        "the tfds builder": (experiment.builder_name(config), experiment.builder_name(run)),
+        "data.release": (config.data.release, run.data.release),
+        "the tfds builder": (experiment.make(config).builder_name, experiment.make(run).builder_name),
     }
     if wrong := [f"{name} is {got!r}, not {want!r}" for name, (want, got) in needed.items() if got != want]:
         raise ValueError(

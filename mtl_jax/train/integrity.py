@@ -1,6 +1,6 @@
-"""Whether what Orbax wrote is still whole.
+"""Checks that the files of a checkpoint, which Orbax wrote, are still whole.
 
-Restoring a damaged checkpoint fails, too, but late, in the middle of thousands of reads, and with as many messages.
+Restoring a damaged checkpoint fails as well, but late, in the middle of thousands of reads, and with as many messages.
 """
 
 import json
@@ -8,27 +8,27 @@ from pathlib import Path
 
 import tensorstore
 
-_AT_ONCE = 64  # arrays being read
-_ARRAY = "/.zarray"  # ends the key of what describes an array
+_AT_ONCE = 64  # arrays that are read at the same time
+_ARRAY = "/.zarray"  # the keys of the descriptions of arrays end so
 
 
 def damaged_score(directory: Path) -> str:
-    """What is wrong with the score of a checkpoint, or "", also where there is none.
+    """Returns what is wrong with the score of a checkpoint; "" where nothing is wrong or the checkpoint has no score.
 
     Args:
-        directory: of the item `metrics`.
+        directory: Folder of the checkpoint's item `metrics`.
     """
-    # A run that is going on may be deleting it.
+    # A run that is going on may be deleting the file.
     return _no_json(directory / "metrics") if (directory / "metrics").exists() else ""
 
 
 def damage(directory: Path) -> str:
-    """What is wrong with the files of a step's checkpoint, or "".
+    """Returns what is wrong with the files of a checkpoint; "" where nothing is wrong.
 
-    Every array is read and unpacked, so files that are missing or cut short show; not every flipped bit does.
+    Every array is read and unpacked, which finds files that are missing or cut short, but not every flipped bit.
 
     Args:
-        directory: of the step, with the items `state` and `progress`.
+        directory: Folder of the step, with the items `state` and `progress`.
     """
     state = directory / "state"
     described = [directory / "progress" / "metadata", state / "_METADATA"]

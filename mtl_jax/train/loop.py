@@ -13,9 +13,10 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from mtl_jax import experiment, models
-from mtl_jax.config import Config, all_tasks, main_tasks, validate
+from mtl_jax.config import Config
 from mtl_jax.data import loader, prefetch, records
 from mtl_jax.evaluation import scoring
+from mtl_jax.experiment import Experiment
 from mtl_jax.runtime import atomic_files, processes, sharding
 from mtl_jax.train import checkpoint, initial_weights, task_balancing
 from mtl_jax.train import state as train_state
@@ -34,42 +35,45 @@ class NonFiniteLossError(FloatingPointError):
 
 
 def fit(
-    config: Config,
+    config: Config | Experiment,
     workdir: str | Path,
     single_task: scoring.Results | None = None,
     *,
     allow_config_change: bool = False,
 ) -> scoring.Results:
-    """Trains in `workdir`, from its newest whole checkpoint if there is one, to the last epoch.
+    """Trains to the last epoch, from the newest whole checkpoint in the work directory if there is one.
 
     Writes config.json, checkpoints/, log.jsonl and tensorboard/. The result is the same, bit for bit on CPU, whether or
-    not the run was interrupted. All processes of a run call it with the same arguments; they share the work directory.
+    not the run was interrupted. All processes of a run call this function with the same arguments and share the work
+    directory.
 
     Args:
-        single_task: {task: scores} of single-task models, which the multi-task performance that ranks checkpoints
-            refers to; without it, it refers to the first evaluation of this run.
-        allow_config_change: goes on with this configuration in place of the work directory's own.
+        config: The experiment, or its configuration after `experiment.resolve`.
+        workdir: The work directory of the run.
+        single_task: {task: scores} of single-task models. The multi-task performance that ranks checkpoints is relative
+            to these scores, or by default to the first evaluation of this run.
+        allow_config_change: True to continue with this configuration where the work directory has another one.
 
     Returns:
-        The last evaluation's scores by task.
+        {task: {metric: value}} of the last evaluation.
 
     Raises:
-        ValueError, FileNotFoundError: the configuration, the data or the work directory does not fit, or another run
+        ValueError, FileNotFoundError: The configuration, the data or the work directory does not fit, or another run
             is at work there; nothing has been trained then.
         StoppedError: SIGTERM or SIGINT came; the step was finished and the state saved.
-        NonFiniteLossError: a loss or the gradient is not finite; the last checkpoint is from before that.
-        SaveError, DamagedError: a checkpoint cannot be written, or none can be read.
-        CorruptRecordError: a training image cannot be read, and `data.skip_corrupt` is not set.
+        NonFiniteLossError: A loss or the gradient is not finite; the last checkpoint is from before that.
+        SaveError, DamagedError: A checkpoint cannot be written, or none can be read.
+        CorruptRecordError: A training image cannot be read, and `data.skip_corrupt` is not set.
     """
-    return _Run(validate(config), Path(workdir), single_task, allow_config_change).fit()
+    return _Run(experiment.make(config), Path(workdir), single_task, allow_config_change).fit()
 
 
 class _Run:
-    """One process's part in a run."""
+    """The part of one process in a run."""
 
-    def __init__(self, config: Config, workdir: Path, single_task: scoring.Results | None, allow_config_change: bool):
-        self.config, self.workdir = config, workdir
-        self.tasks = main_tasks(config)
+    def __init__(self, run: Experiment, workdir: Path, single_task: scoring.Results | None, allow_config_change: bool):
+        self.experiment, self.workdir = run, workdir
+        self.config = config = run.config
         self.mesh = sharding.make_mesh()
         self.balancing = task_balancing.from_config(config)
         self.eval_batch_size = config.train.eval_batch_size or config.train.batch_size
@@ -78,17 +82,15 @@ class _Run:
         sharding.check_batch_size(self.eval_batch_size, self.mesh, "train.eval_batch_size")
         if not checkpoint.exist(workdir):
             initial_weights.check(config)  # an impossible model or missing weights fail before any data is fetched
-        self.source = experiment.open_split(config, "train", all_tasks(config))
-        self.val_source = experiment.open_split(config, "val", self.tasks)
+        self.source = run.open_split("train", run.all_tasks)
+        self.val_source = run.open_split("val", run.main_tasks)
         self.steps_per_epoch = loader.steps_per_epoch(len(self.source), config.train.batch_size)
         self.total_steps = self.steps_per_epoch * config.train.epochs
-        self.learning_rate = experiment.learning_rate(config, self.steps_per_epoch)
-        self.metrics = experiment.build_metrics(config, final=False)
-        self.criteria = experiment.criteria(config, final=False)
+        self.learning_rate = run.learning_rate(self.steps_per_epoch)
 
         with contextlib.ExitStack() as exits:
             lock = FileLock(workdir / LOCK)
-            exits.callback(lock.release)  # which does nothing where it is not held
+            exits.callback(lock.release)  # does nothing where the lock is not held
 
             def claim() -> None:
                 _acquire(lock, workdir)
@@ -104,7 +106,7 @@ class _Run:
             self.reference = self._choose_reference(single_task)
             self.train_step = make_train_step(
                 self.state.graphdef,
-                experiment.build_objective(config),
+                run.objective,
                 accumulate=accumulate,
                 batch_norm_groups=config.train.batch_norm_groups,
                 shardings=jax.tree.map(lambda x: x.sharding, self.state.arrays) if config.train.split_state else None,
@@ -118,7 +120,7 @@ class _Run:
                     config.train.batch_size // accumulate,
                     config.train.batch_size,
                 )
-            self.eval_step = make_eval_step(self.state.graphdef, self.metrics, self.mesh)
+            self.eval_step = make_eval_step(self.state.graphdef, run.streaming_metrics, self.mesh)
             self.batches = self._train_batches()
             exits.callback(self.batches.close)
             self.position = self.batches.get_state()  # after the last batch trained on
@@ -129,8 +131,8 @@ class _Run:
             self.exits = exits.pop_all()  # closed in reverse order, each even if another fails to
 
     def _initial_state(self) -> tuple[train_state.TrainState, dict[str, Any]]:
-        """The newest checkpoint, or a fresh start."""
-        tx = experiment.build_optimizer(self.config, self.steps_per_epoch)
+        """Returns the state of the newest checkpoint, or of a fresh start."""
+        tx = self.experiment.optimizer(self.steps_per_epoch)
         split = self.config.train.split_state
         if not self.checkpoints.steps():
             state = train_state.create(
@@ -145,7 +147,7 @@ class _Run:
         return train_state.TrainState(abstract.graphdef, arrays), progress
 
     def _choose_reference(self, single_task: scoring.Results | None) -> scoring.Results | None:
-        """What the multi-task performance refers to: one and the same over the whole run."""
+        """Returns the results that the multi-task performance is relative to, the same over the whole run."""
         stored = self.progress["reference"]
         if stored is not None and single_task is not None and single_task != stored:
             raise ValueError(
@@ -180,7 +182,7 @@ class _Run:
                 score = None
                 if epoch_ends and self._evaluates(self.step // self.steps_per_epoch):
                     results = self._evaluate(arrays)
-                    score = scoring.score(results, self.reference, self.criteria)
+                    score = scoring.score(results, self.reference, self.experiment.streaming_criteria)
                     started = time.perf_counter()
                 if saves:
                     self._save(arrays, score)
@@ -196,9 +198,9 @@ class _Run:
         batches = loader.train_batches(
             self.source,
             family=data.dataset,
-            tasks=all_tasks(self.config),
-            recipe=experiment.recipe(self.config),
-            size=experiment.image_size(self.config),
+            tasks=self.experiment.all_tasks,
+            recipe=self.experiment.recipe,
+            size=self.experiment.image_size,
             border=data.border,
             batch_size=self.config.train.batch_size,
             seed=self.config.train.seed,
@@ -212,11 +214,11 @@ class _Run:
         return batches
 
     def _place_batch(self) -> tuple[dict[str, jax.Array], dict[str, int]]:
-        """The next batch, on its way to the devices, and the position in the data after it."""
+        """Returns the next batch, on its way to the devices, and the position in the data after it."""
         return sharding.shard_batch(next(self.batches), self.mesh), self.batches.get_state()
 
     def _flush(self, pending: list[tuple[int, Scalars]], started: float) -> dict[str, float]:
-        """Fetches what was logged since the last line, checks it and writes the means."""
+        """Fetches and checks the values of the steps since the last line of the log; writes and returns their means."""
         fetched = [(step, jax.tree.map(float, jax.device_get(scalars))) for step, scalars in pending]
         seconds = time.perf_counter() - started  # now that the device has finished the steps
         for step, scalars in fetched:
@@ -233,14 +235,14 @@ class _Run:
         return means
 
     def _check_finite(self, step: int, scalars: dict[str, float]) -> None:
-        """Raises NonFiniteLossError, after writing down what the step was about, unless all values are finite."""
+        """Raises NonFiniteLossError, after writing down the step's images and losses, unless all values are finite."""
         bad = {name: value for name, value in scalars.items() if not math.isfinite(value)}
         if not bad:
             return
         dump = self.workdir / f"not_finite_{step}.json"
         if processes.first():
             drawn = [self._name_record(index) for index in self.batches.records(step - 1)]
-            # As text, since JSON has no word for them.
+            # As text, because JSON has no word for NaN and infinity.
             atomic_files.write_json(dump, {"step": step, "values": jax.tree.map(str, scalars), "records": drawn})
         raise NonFiniteLossError(
             f"step {step}: {', '.join(f'{name} is {value}' for name, value in bad.items())}. {dump} names the step's "
@@ -250,7 +252,7 @@ class _Run:
     def _name_record(self, index: int) -> dict[str, Any]:
         try:
             return {"index": index, "id": records.as_text(self.source[index]["id"])}
-        except records.CorruptRecordError as error:  # another one stood in for it
+        except records.CorruptRecordError as error:  # another image stood in for this one
             return {"index": index, "corrupt": str(error)}
 
     def _evaluates(self, epoch: int) -> bool:
@@ -261,16 +263,17 @@ class _Run:
         batches = loader.val_batches(
             self.val_source,
             family=self.config.data.dataset,
-            tasks=self.tasks,
-            recipe=experiment.recipe(self.config),
-            size=experiment.image_size(self.config),
+            tasks=self.experiment.main_tasks,
+            recipe=self.experiment.recipe,
+            size=self.experiment.image_size,
             batch_size=self.eval_batch_size,
             num_workers=self.config.data.num_workers,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        results = scoring.streaming(self.eval_step, arrays, batches, self.metrics, self.mesh)
-        if self.reference is None and len(self.tasks) > 1 and scoring.can_serve_as_reference(results, self.criteria):
+        criteria = self.experiment.streaming_criteria
+        results = scoring.streaming(self.eval_step, arrays, batches, self.experiment.streaming_metrics, self.mesh)
+        if self.reference is None and len(criteria) > 1 and scoring.can_serve_as_reference(results, criteria):
             self.reference = results
             logger.info("no single-task results: checkpoints are ranked by their gain over this first evaluation")
         scalars = {f"{t}/{k}": v for t, result in results.items() for k, v in result.items() if isinstance(v, float)}
@@ -284,10 +287,10 @@ class _Run:
 
 
 def _acquire(lock: FileLock, workdir: Path) -> None:
-    """Takes a work directory's lock, which is held until it is released or this process dies.
+    """Takes the lock of a work directory, which is held until it is released or this process dies.
 
     Raises:
-        ValueError: another process holds it.
+        ValueError: Another process holds the lock.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     try:

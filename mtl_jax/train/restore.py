@@ -1,28 +1,45 @@
-"""The state of a run, read back from one of its checkpoints."""
+"""The model of a run, read back from one of its checkpoints."""
 
 import logging
 from pathlib import Path
 
+import jax
+from flax import nnx
+
 from mtl_jax import experiment, models
 from mtl_jax.config import Config
+from mtl_jax.experiment import Experiment
 from mtl_jax.runtime import sharding
-from mtl_jax.train import state as train_state
-from mtl_jax.train import task_balancing
 from mtl_jax.train.checkpoint import Checkpoints
+from mtl_jax.train.state import TrainState
 
 logger = logging.getLogger(__name__)
 
 
-def load(config: Config, workdir: str | Path, step: str) -> tuple[int, train_state.TrainState]:
-    """(the checkpoint's step, its model and optimiser on all devices); the arguments and errors are `Restored`'s."""
+def load(config: Config | Experiment, workdir: str | Path, step: str) -> tuple[int, TrainState]:
+    """Returns (number of the checkpoint's step, state with the model alone, whole on all devices).
+
+    The states of optimiser and balancing method, twice the model's size with Adam, stay on the disk.
+
+    Args:
+        config: The run's own experiment or configuration, `experiment.load_config(workdir)`.
+        workdir: The work directory of the run.
+        step: Checkpoint: "best", "latest" or the number of a step.
+
+    Raises:
+        FileNotFoundError: The run has no checkpoints, or no such step.
+        DamagedError: The checkpoint's files are not whole.
+        ValueError: The checkpoint does not fit the configuration.
+    """
+    run = experiment.make(config)
     checkpoints = Checkpoints(workdir, read_only=True)
     number = checkpoints.resolve(step)
-    # The schedule's length changes neither the structure nor the shapes of the optimiser's state.
-    tx = experiment.build_optimizer(config, steps_per_epoch=1)
-    abstract = train_state.abstract(
-        lambda: models.build(config), tx, sharding.make_mesh(), balancing=task_balancing.from_config(config)
+    parts = nnx.eval_shape(lambda: (models.build(run.config),))
+    whole = sharding.replicated(sharding.make_mesh())
+    abstract = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), nnx.as_pure(nnx.state(parts))
     )
-    arrays, _ = checkpoints.restore(number, abstract.arrays)
+    arrays, _ = checkpoints.restore(number, abstract)
     checkpoints.close()
     logger.info("restored step %d (%s) of %s", number, step, workdir)
-    return number, train_state.TrainState(abstract.graphdef, arrays)
+    return number, TrainState(nnx.graphdef(parts), arrays)

@@ -1,4 +1,4 @@
-"""Requests to stop: SIGTERM and SIGINT let the step end and the state be saved."""
+"""Requests to stop a run: after SIGTERM or SIGINT the step is finished and the state is saved."""
 
 import os
 import signal
@@ -13,14 +13,14 @@ EXIT_STATUS = 75  # sysexits.h: EX_TEMPFAIL, "try again"
 
 
 class StoppedError(Exception):
-    """A run was asked to stop, and has saved its state; run again, it continues."""
+    """A run was asked to stop and has saved its state; the same command continues it."""
 
 
 class StopRequests:
-    """Takes down signals while it is entered; a second SIGINT ends the process at once, as it would otherwise.
+    """A context that notes SIGTERM and SIGINT; a second SIGINT ends the process at once, as usual.
 
-    With several processes a signal to one of them is one to all: JAX tells the others (its preemption service, which
-    owns SIGTERM there) and finds a step that none of them has passed. Outside a main thread signals stay as they are.
+    With several processes a signal to one of them stops all: JAX's preemption service, which owns SIGTERM there, tells
+    the others and finds a step that none of them has passed. Outside of the main thread signals keep their handlers.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class StopRequests:
         self._previous: dict[int, Any] = {}
 
     def reached(self, step: int) -> bool:
-        """Whether to stop after this step; to be asked after every one, and the same in all processes."""
+        """Returns True if the run stops after this step. All processes ask after every step and get the same answer."""
         return multihost_utils.reached_preemption_sync_point(step) if self._shared else self._requested
 
     def __enter__(self) -> Self:
@@ -40,7 +40,7 @@ class StopRequests:
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         self._requested = True
-        self._restore(signal.SIGINT)  # SIGTERM may well come several times, from launchers that pass it on
+        self._restore(signal.SIGINT)  # launchers that pass SIGTERM on may send it several times
         if self._shared:
             os.kill(os.getpid(), signal.SIGTERM)
 

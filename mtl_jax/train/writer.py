@@ -1,4 +1,4 @@
-"""Where a run's numbers go: one JSON line per log step, and TensorBoard event files. Process 0 only."""
+"""The log of a run: one JSON line for each log step, and TensorBoard event files, written by process 0 alone."""
 
 import io
 import json
@@ -17,9 +17,10 @@ class Writer:
     """Appends to `log.jsonl` and to the event files of a work directory.
 
     Args:
-        workdir: the run's directory.
-        resume_step: lines of later steps, written before an interruption, are dropped: a step appears once.
-        active: False on all processes but one; the writer then does nothing.
+        workdir: The work directory of the run.
+        resume_step: Step that the run continues from. Lines of later steps, written before an interruption, are
+            dropped, so that every step appears once.
+        active: True on one process. On the others the writer does nothing.
     """
 
     def __init__(self, workdir: str | Path, *, resume_step: int, active: bool = True):
@@ -32,10 +33,15 @@ class Writer:
         self._events = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=resume_step + 1)
 
     def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
-        """One line `{"step": ..., "kind": ..., name: value, ...}`; kind is "train" or "eval".
+        """Writes one line `{"step": step, "kind": kind, name: value, ...}`.
+
+        Args:
+            step: Number of the step.
+            kind: "train" or "eval".
+            values: {name: value}.
 
         Raises:
-            OSError: it cannot be written, the disk is full; the message names the file.
+            OSError: The file cannot be written, for example because the disk is full; the message names it.
         """
         if not self._active:
             return
@@ -45,20 +51,23 @@ class Writer:
             self._events.add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
-        """Flushes everything."""
+        """Writes everything to the disk and closes the files."""
         if self._active:
             self._file.close()
             self._events.close()
 
 
 def _truncate(path: Path, step: int) -> None:
-    """Keeps the whole lines of steps up to `step`; a line that a crash cut short goes too."""
+    """Drops the lines of steps after `step`, and a line that a crash cut short."""
     if path.exists():
         atomic_files.write(path, "".join(f"{line}\n" for line, content in whole_lines(path) if content["step"] <= step))
 
 
 def whole_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(line, its content) of a log, if it is there; one that is being written, or that a crash cut short, ends it."""
+    """Yields (line, its content) of a log; nothing where there is no log.
+
+    A line that is being written, or that a crash cut short, ends the log.
+    """
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
             content = json.loads(line)

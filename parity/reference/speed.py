@@ -82,7 +82,7 @@ class TrainStep(_Program):
         with self.counted():
             self._image = self.place(batch["image"])
             self._labels = {task: self.place(batch[task]).contiguous() for task in all_tasks(config)}
-        loss_weights = experiment.build_objective(config).weights
+        loss_weights = experiment.make(config).objective.weights
         loss: Any = Objective(
             main_tasks(config), aux_tasks(config), {task: loss_weights[task] for task in all_tasks(config)}
         )
@@ -129,7 +129,7 @@ class EvalStep(PredictStep):
     def __init__(self, config: Config, weights: Arrays, batch: Arrays, way: str):
         super().__init__(config, weights, batch, way)
         self._labels = {task: batch[task] for task in main_tasks(config)}
-        self._criteria = experiment.criteria(config, final=False)
+        self._criteria = experiment.make(config).streaming_criteria
         self._scorers = _scorers(config)
 
     def __call__(self, steps: int = 1) -> dict[str, float]:
@@ -169,7 +169,7 @@ _ACTIVATIONS: dict[type[LabelKind], Callable[[Tensor], Tensor]] = {
 
 def _scorers(config: Config) -> dict[str, Callable[[Any], dict]]:
     """{task: function of (prediction, label) of images that returns their scores}, as while training."""
-    depth = partial(metrics.depth, protocol=experiment.protocol(config).depth)
+    depth = partial(metrics.depth, protocol=experiment.make(config).protocol.depth)
     functions = {"saliency": metrics.saliency, "normals": metrics.normals, "edge": metrics.edge, "depth": depth}
     return {
         task: functions.get(task_table.get(task).metric, partial(metrics.segmentation, num_classes=classes))

@@ -29,7 +29,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def run(*args, prefix=()):
     command = [sys.executable, *prefix, str(SCRIPT), *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=SCRIPT.parents[2])
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=SCRIPT.parents[1])
 
 
 @pytest.mark.slow

@@ -211,8 +211,8 @@ def test_resolved_configuration(tmp_path):
     root = write(tmp_path / "raw")
     config = validate(experiment.resolve(Config(Data("folder", manual_dir=str(root)))))
     assert config.data.tasks == TASKS
-    assert experiment.builder_name(config) == "folder_mt/own"
-    assert experiment.image_size(config) == (32, 48)
+    assert experiment.make(config).builder_name == "folder_mt/own"
+    assert experiment.make(config).image_size == (32, 48)
     assert num_channels(config, TASKS) == {"semseg": 3, "sal": 1, "normals": 3, "edge": 1, "depth": 1}
     assert from_json(to_json(config), "here") == config
     assert json.loads(to_json(config))["data"]["class_names"] == {"semseg": ["floor", "wall", "cup"]}
@@ -290,7 +290,7 @@ def test_built_data_is_enough_to_train_on(tmp_path):
     assert (config.data.class_names, config.data.image_size) == ({"semseg": ("floor", "wall", "cup")}, (32, 48))
     config.data.class_names["semseg"] = ("floor", "wall", "mug")
     with pytest.raises(ValueError, match=r"the classes of semseg in .* are \('floor', 'wall', 'cup'\), those of the"):
-        experiment.open_split(config, "train", ("semseg",))
+        experiment.make(config).open_split("train", ("semseg",))
 
 
 def test_auxiliary_tasks_alone(tmp_path):

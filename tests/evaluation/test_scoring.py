@@ -29,8 +29,8 @@ def run(tmp_path_factory, data_dir):
 
 
 def test_scores_are_the_same_from_memory_and_from_files(run, tmp_path):
-    source = experiment.open_split(run.config, "val", run.tasks)
-    metrics = experiment.build_metrics(run.config, final=True)
+    source = run.experiment.open_split("val", run.tasks)
+    metrics = run.experiment.final_metrics
     results = scoring.final(scoring.at_size(run.predict_split(source, 2)), source, metrics, "nyud").results
     scoring.save_predictions(run.predict_split(source, 2), source, "nyud", tmp_path)
     from_files = scoring.read_predictions(tmp_path, source, num_channels(run.config, run.tasks))
@@ -40,7 +40,7 @@ def test_scores_are_the_same_from_memory_and_from_files(run, tmp_path):
 
 def test_images_are_predicted_alike_whichever_are_left_out(run):
     """As after an interruption."""
-    source = experiment.open_split(run.config, "val", run.tasks)
+    source = run.experiment.open_split("val", run.tasks)
     everything = dict(run.predict_split(source, 2))
     some = dict(run.predict_split(source, 2, skip={0, 2, 3}))
     assert list(some) == [1, 4]
@@ -59,8 +59,8 @@ def test_fingerprints_tell_models_apart(run):
 
 
 def test_constant_predictions_are_scored_alike(run):
-    train, val = (experiment.open_split(run.config, split, run.tasks) for split in ("train", "val"))
-    results = constant_baseline.score(train, val, experiment.build_metrics(run.config, final=True), "nyud")
+    train, val = (run.experiment.open_split(split, run.tasks) for split in ("train", "val"))
+    results = constant_baseline.score(train, val, run.experiment.final_metrics, "nyud")
     iou = results["semseg"]["per_class_IoU"]
     assert sum(value > 0 for value in iou) == 1  # one class is predicted, all others are missed
     depth = np.concatenate([train[i]["depth"].reshape(-1) for i in range(len(train))])
@@ -189,7 +189,7 @@ def test_prediction_into_the_folder_of_an_evaluation(run, tmp_path):
 
 
 def test_prediction_on_an_image_that_lacks_a_label(run, tmp_path):
-    source = experiment.open_split(run.config, "val", run.tasks)
+    source = run.experiment.open_split("val", run.tasks)
     first, second = predict.split_samples(source, "nyud", run.tasks, limit=2)
     del second["depth"]
     assert predict.predict(run, [first, second], tmp_path) == 2

@@ -160,9 +160,10 @@ def test_every_model_exports_for_any_number_of_images(name, backbone, dtype):
     config = Config(Data("nyud", main), Model(name, backbone, dtype=dtype))
     model = tiny.randomise_batch_norms(models.build(config))
     program = export.make_program(model, main, (64, 96), batch_size=0, platforms=export.PLATFORMS)
-    described = export.describe(config, 0, program)["outputs"]
+    run = experiment.make(config)
+    described = export.describe(run, 0, program)["outputs"]
     assert described["depth"]["shape"] == ["batch", 64, 96, 1]
     assert described["depth"]["dtype"] == "float32"
     assert "inlineable" not in program.mlir_module()  # what only programs for CPUs keep apart
     again = jax_export.deserialize(program.serialize())
-    assert export.describe(config, 0, again) == export.describe(config, 0, program)
+    assert export.describe(run, 0, again) == export.describe(run, 0, program)

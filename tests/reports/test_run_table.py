@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import experiment
-from mtl_jax.config import Config, Data, Model, validate
+from mtl_jax.config import Config, Data, Model
 from mtl_jax.evaluation import result_files
 from mtl_jax.reports import cost, plots, run_table
 from tests.processes import ROOT
@@ -25,8 +25,9 @@ def write(
     config = Config(Data("nyud", tasks), Model(model or ("single_task" if len(tasks) == 1 else "mti_net")))
     config.train.seed, config.train.eval_protocol, config.optim.lr = seed, protocol, lr
     config.balancing = balancing
-    experiment.claim_workdir(validate(config), folder, resumes=False)
-    rules, criteria = experiment.describe_protocol(config), experiment.criteria(config, final=True)
+    run = experiment.make(config)
+    experiment.claim_workdir(run.config, folder, resumes=False)
+    rules, criteria = run.protocol_description, run.final_criteria
     for checkpoint, at, scores in (("best", step, results), ("latest", 40, latest)):
         if scores:
             content = result_files.make(scores, None, criteria, checkpoint=checkpoint, step=at, protocol=rules)
@@ -48,7 +49,7 @@ def counted_once():
         return known[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_table, "summary", SimpleNamespace(summarize=summarize))
+        patch.setattr(run_table, "cost", SimpleNamespace(summarize=summarize))
         yield
 
 

@@ -85,7 +85,7 @@ def log(workdir):
 def arrays(workdir, step="latest"):
     """(step, {name: array}, progress) of a checkpoint."""
     config = experiment.load_config(workdir)
-    tx = experiment.build_optimizer(config, steps_per_epoch=3)
+    tx = experiment.make(config).optimizer(steps_per_epoch=3)
     abstract = train_state.abstract(lambda: models.build(config), tx, sharding.make_mesh())
     checkpoints = Checkpoints(workdir, read_only=True)
     found = checkpoints.resolve(step)

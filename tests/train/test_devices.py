@@ -96,7 +96,7 @@ def train(name: str, model: models.MultiTaskModel, devices: int) -> dict[str, np
         tx, split = optax.sgd(0.1, momentum=0.9), name == SPLIT
         state = train_state.create(lambda: model, tx, mesh, split=split, balancing=balancing)
     shardings = jax.tree.map(lambda x: x.sharding, state.arrays) if split else None
-    objective = experiment.build_objective(config(name))
+    objective = experiment.make(config(name)).objective
     step = make_train_step(state.graphdef, objective, shardings=shardings, balancing=balancing)
     arrays, logged = step(state.arrays, batch)
     if split and devices > 1:

@@ -158,7 +158,7 @@ def test_a_loss_that_is_not_finite_is_written_down(tmp_path, data_dir):
     step = content["step"]
     assert {"loss/depth", "loss/total", "gradient_norm"} <= set(content["values"])
     assert {"nan", "inf"} & set(content["values"].values())
-    source = experiment.open_split(config, "train", ("depth",))
+    source = experiment.make(config).open_split("train", ("depth",))
     batches = loader.train_batches(
         source, family="nyud", tasks=("depth",), recipe="astmt", size=(64, 64), batch_size=4, seed=0, start=step - 1
     )

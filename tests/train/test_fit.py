@@ -57,10 +57,10 @@ def test_log_names_every_loss_and_results_can_be_evaluated(tmp_path, data_dir, c
     # A finished run trains no further, and its checkpoint gives the scores of training's own evaluation.
     assert fit(config, tmp_path / "run") == {}
     run = Restored(experiment.load_config(tmp_path / "run"), tmp_path / "run", "latest")
-    source = experiment.open_split(config, "val", run.tasks)
+    source = run.experiment.open_split("val", run.tasks)
     maps = {index: prediction["depth"] for index, prediction in run.predict_split(source)}
     assert sorted(maps) == list(range(len(source)))
-    accumulator = Accumulator(experiment.build_metrics(config, final=False)["depth"])
+    accumulator = Accumulator(run.experiment.streaming_metrics["depth"])
     for batch in loader.val_batches(
         source, family="nyud", tasks=("depth",), recipe="astmt", size=(64, 64), batch_size=4, num_workers=0
     ):
@@ -168,6 +168,18 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path, data_dir):
         Restored(config, tmp_path, "latest")
 
 
+def test_prediction_leaves_the_optimiser_on_the_disk(tmp_path, data_dir):
+    config = tiny.config(data_dir, epochs=1)
+    fit(config, tmp_path)
+    run = Restored(experiment.load_config(tmp_path), tmp_path, "latest")
+    whole = runs.arrays(tmp_path)[1]
+    assert list(run.state.arrays) == [0] < list(whole)
+    jax.tree.map(np.testing.assert_array_equal, run.state.arrays[0], whole[0])
+    other = tiny.config(data_dir, epochs=1)
+    other.optim.name = "sgd"  # another optimiser state, the same model
+    assert Restored(other, tmp_path, "latest").fingerprint == run.fingerprint
+
+
 def test_the_batch_must_suit_the_data(tmp_path, data_dir):
     with pytest.raises(ValueError, match="batch_size is 16, but the training split has 12 images"):
         fit(tiny.config(data_dir, batch_size=16), tmp_path)
@@ -178,7 +190,7 @@ def test_pretrained_weights_must_be_there_before_anything_starts(tmp_path, data_
     monkeypatch.setenv("MTL_JAX_CACHE", str(tmp_path))
     url = (tmp_path / "absent-00000000.pth").as_uri()
     monkeypatch.setitem(pretrained._PUBLISHED, "hrnet_w18", url)
-    monkeypatch.setattr(experiment, "open_split", lambda *args: pytest.fail("data was opened first"))
+    monkeypatch.setattr(experiment.Experiment, "open_split", lambda *args: pytest.fail("data was opened first"))
     config = tiny.config(data_dir)
     config.model.backbone, config.model.pretrained = "hrnet_w18", "imagenet"
     with pytest.raises(OSError, match=f"fetch {url} by other means"):

@@ -11,6 +11,7 @@ from mtl_jax.train import initial_weights, restore
 from mtl_jax.train.checkpoint import Checkpoints
 from mtl_jax.train.loop import fit
 from tests import tiny
+from tests.train import runs
 
 TASKS = ("normals", "depth")
 
@@ -165,7 +166,7 @@ def test_the_pattern_needs_a_place_for_the_task(tmp_path, pattern):
     [
         (lambda c: setattr(c.data, "tasks", ("normals",)), r"data\.tasks is \('normals',\), not \('depth',\)"),
         (lambda c: setattr(c.model, "name", "baseline"), r"model\.name is 'baseline', not 'single_task'"),
-        (lambda c: setattr(c.data, "protocol", "survey"), r"data\.protocol is 'survey', not 'astmt'"),
+        (lambda c: setattr(c.data, "release", "survey"), r"data\.release is 'survey', not 'astmt'"),
         (
             lambda c: setattr(c.data, "builder", ""),
             "the tfds builder is 'nyud_mt/astmt', not 'rendered_scenes/nyud_tiny'",
@@ -213,12 +214,12 @@ def test_training_starts_from_a_created_workdir(tmp_path, data_dir):
     initial_weights.create_workdir(config, tmp_path / "created", arrays)
     run = Restored(experiment.load_config(tmp_path / "created"), tmp_path / "created", "best")
     assert run.step == 0
-    source = experiment.open_split(config, "val", run.tasks)
+    source = run.experiment.open_split("val", run.tasks)
     assert len(list(run.predict_split(source))) == len(source)
 
     fit(config, tmp_path / "created")
     fit(config, tmp_path / "straight")
-    created, straight = (restore.load(config, tmp_path / name, "3")[1].arrays for name in ("created", "straight"))
+    created, straight = (runs.arrays(tmp_path / name, "3")[1] for name in ("created", "straight"))
     jax.tree.map(np.testing.assert_array_equal, created, straight)
 
 

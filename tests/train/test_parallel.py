@@ -29,13 +29,13 @@ from tests import tiny
 backbones.BACKBONES["tiny"] = tiny.build_backbone
 config = experiment.load_config(sys.argv[2])
 run = Restored(config, sys.argv[2], "latest")
-source = experiment.open_split(config, "val", run.tasks)
+source = run.experiment.open_split("val", run.tasks)
 images = scoring.at_size(run.predict_split(source, int(sys.argv[3])))
-final = scoring.final(images, source, experiment.build_metrics(config, final=True), "nyud").results
-metrics = experiment.build_metrics(config, final=False)
+final = scoring.final(images, source, run.experiment.final_metrics, "nyud").results
+metrics = run.experiment.streaming_metrics
 step = make_eval_step(run.state.graphdef, metrics, run.mesh)
 batches = loader.val_batches(
-    source, family="nyud", tasks=run.tasks, size=experiment.image_size(config), batch_size=int(sys.argv[3])
+    source, family="nyud", tasks=run.tasks, size=run.experiment.image_size, batch_size=int(sys.argv[3])
 )
 streaming = scoring.streaming(step, run.state.arrays, batches, metrics, run.mesh)
 print(json.dumps({"devices": jax.device_count(), "final": final, "streaming": streaming}))

@@ -25,7 +25,7 @@ def losses():
         "image": jnp.asarray(rng.standard_normal((4, 32, 32, 3)), jnp.float32),
         "depth": jnp.asarray(rng.uniform(1, 5, (4, 32, 32, 1)), jnp.float32),
     }
-    step = make_train_step(initial.graphdef, experiment.build_objective(config))
+    step = make_train_step(initial.graphdef, experiment.make(config).objective)
 
     def run(seed, steps):
         arrays, found = jax.tree.map(jnp.copy, initial.arrays), []  # the step donates them
