@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax.balancing.core import Balancer, Signals, State, Tree, check_values
+from mtl_jax.balancing.registry import register
 from mtl_jax.balancing.stateless import from_gramian
 
 
+@register
 def aligned_mtl(*, preference: Sequence[float] | None = None) -> Balancer:
     """Independent component alignment (Senushkin et al., arXiv 2305.19000, alg. 1), variant "min".
 

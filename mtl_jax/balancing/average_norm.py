@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Signals
+from mtl_jax.balancing.registry import register
 from mtl_jax.balancing.solvers import take_apart
 from mtl_jax.balancing.stateless import from_gramian
 
 
+@register
 def average_norm() -> Balancer:
     """Losses scaled by their gradients' norms (Guo et al., arXiv 2509.23915).
 

@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Signals
+from mtl_jax.balancing.registry import register
 from mtl_jax.balancing.solvers import conflict_averse, take_apart
 from mtl_jax.balancing.stateless import from_gramian
 
 
+@register
 def cagrad(*, c: float = 0.4) -> Balancer:
     """Conflict-averse gradient descent (Liu et al., arXiv 2110.14048, sec. 3.1 and alg. 1).
 

@@ -5,10 +5,12 @@ import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree, combine, gramian
 from mtl_jax.balancing.labelled import labelled
+from mtl_jax.balancing.registry import register
 
 _SMALLEST = 1e-8  # added to a loss before its logarithm, as in the paper
 
 
+@register
 def db_mtl(*, beta: float = 0.9, sigma: float = 0.0) -> Balancer:
     """Dual-balancing (Lin et al., arXiv 2308.12029, sec. 3, algorithm 1).
 

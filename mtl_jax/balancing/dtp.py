@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
 from mtl_jax.balancing.labelled import labelled
+from mtl_jax.balancing.registry import register
 
 _SMALLEST = 1e-6  # of an indicator and of its distance from 1; the focal weight is then at most 14
 
@@ -16,6 +17,7 @@ def likelihood(losses: jax.Array) -> jax.Array:
     return jnp.exp(-losses)
 
 
+@register
 def dtp(*, gamma: float = 2.0, alpha: float = 0.1, kpi: Callable[[jax.Array], jax.Array] = likelihood) -> Balancer:
     """Dynamic task prioritisation (Guo et al., ECCV 2018, "Task-level prioritization").
 

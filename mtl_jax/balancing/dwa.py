@@ -5,10 +5,12 @@ import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
 from mtl_jax.balancing.labelled import labelled
+from mtl_jax.balancing.registry import register
 
 _SMALLEST = 1e-12  # an average below it has no meaningful ratio
 
 
+@register
 def dwa(*, temperature: float = 2.0, window: int = 100) -> Balancer:
     """Dynamic weight average (Liu et al., arXiv 1803.10704, sec. 4.1, eq. 7).
 

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
+from mtl_jax.balancing.registry import register
 
 
+@register
 def excess_mtl(*, step_size: float = 0.01, warm_up: int = 0) -> Balancer:
     """ExcessMTL (He et al., "Robust Multi-Task Learning with Excess Risks", ICML 2024, arXiv 2402.02009, sec. 3,
     eq. 6, 7 and 9).

@@ -1,10 +1,12 @@
 """FairGrad: alpha-fair allocation of the decrease of the losses."""
 
 from mtl_jax.balancing.core import Balancer
+from mtl_jax.balancing.registry import register
 from mtl_jax.balancing.solvers import power_point
 from mtl_jax.balancing.stateless import from_gramian
 
 
+@register
 def fairgrad(*, alpha: float = 2.0) -> Balancer:
     """Fair resource allocation in multi-task learning (Ban & Ji, ICML 2024, arXiv 2402.15638, eq. 4, alg. 1).
 

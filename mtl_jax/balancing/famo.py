@@ -6,10 +6,12 @@ import optax
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
 from mtl_jax.balancing.labelled import labelled, softmax
+from mtl_jax.balancing.registry import register
 
 _SMALLEST = 1e-8  # a loss at its lower bound has no logarithm
 
 
+@register
 def famo(*, learning_rate: float = 0.025, weight_decay: float = 1e-3, minimum: float = 0.0) -> Balancer:
     """Fast adaptive multitask optimisation (Liu et al., NeurIPS 2023, arXiv 2306.03792, sec. 3, algorithm 1;
     appendix C, algorithm 2).

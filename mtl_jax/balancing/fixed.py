@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree, check_values
+from mtl_jax.balancing.registry import register
 
 
+@register
 def fixed(*, weights: Sequence[float] | None = None) -> Balancer:
     """The weighted sum of the losses, sum over t of w_t L_t: the survey's objective (arXiv 2004.13379, sec. 3).
 

@@ -4,10 +4,12 @@ import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
 from mtl_jax.balancing.labelled import labelled
+from mtl_jax.balancing.registry import register
 
 _SMALLEST = 1e-8  # the logarithm of a smaller loss has no useful gradient
 
 
+@register
 def geometric() -> Balancer:
     """Geometric loss strategy, GLS (Chennupati et al., MultiNet++, arXiv 1904.08492).
 

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
+from mtl_jax.balancing.registry import register
 
 
+@register
 def graddrop(*, leak: float = 0.0) -> Balancer:
     """Gradient sign dropout (Chen et al., NeurIPS 2020, arXiv 2010.06808, sec. 3, algorithm 1).
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, Tree
+from mtl_jax.balancing.registry import register
 from mtl_jax.balancing.solvers import take_apart
 
 
@@ -18,6 +19,7 @@ class GradNormState(NamedTuple):
     optimizer: optax.OptState
 
 
+@register
 def gradnorm(*, alpha: float = 1.5, learning_rate: float = 0.025) -> Balancer:
     """GradNorm (Chen et al., arXiv 1711.02257, sec. 3, eq. 1 and 2, alg. 1).
 

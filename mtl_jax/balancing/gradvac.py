@@ -5,11 +5,13 @@ import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
 from mtl_jax.balancing.pcgrad import partners
+from mtl_jax.balancing.registry import register
 
 # No finite multiple of one gradient gives another a cosine of 1 with it, and what comes close to that is enormous.
 _LARGEST_TARGET = 0.999
 
 
+@register
 def gradvac(*, beta: float = 0.5) -> Balancer:
     """Gradient vaccine (Wang et al., ICLR 2021, arXiv 2010.05874, sec. 3, eq. 2 and 3, algorithm 1).
 

@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Signals
+from mtl_jax.balancing.registry import register
 from mtl_jax.balancing.solvers import take_apart
 from mtl_jax.balancing.stateless import from_gramian
 
 
+@register
 def imtl_g() -> Balancer:
     """Impartial multi-task learning, gradient balance (Liu et al., "Towards impartial multi-task learning", ICLR 2021,
     sec. 3.1).

@@ -1,9 +1,11 @@
 """The loss half of impartial multi-task learning."""
 
 from mtl_jax.balancing.core import Balancer
+from mtl_jax.balancing.registry import register
 from mtl_jax.balancing.uncertainty import uncertainty
 
 
+@register
 def imtl_l(*, learning_rate: float = 1e-3) -> Balancer:
     """Learns scales that make all scaled losses equal (IMTL-L; Liu et al., "Towards Impartial Multi-task Learning",
     ICLR 2021, sec. 3.2, eq. 6).

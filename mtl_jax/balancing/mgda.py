@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Signals
+from mtl_jax.balancing.registry import register
 from mtl_jax.balancing.solvers import min_norm, take_apart
 from mtl_jax.balancing.stateless import from_gramian
 
 Normalization = Literal["none", "l2", "loss", "loss+"]
 
 
+@register
 def mgda(*, normalization: Normalization = "none") -> Balancer:
     """Multiple-gradient descent (Sener & Koltun, arXiv 1810.04650, eq. 3 and alg. 2).
 
@@ -46,6 +48,7 @@ def mgda(*, normalization: Normalization = "none") -> Balancer:
     return from_gramian(weigh)
 
 
+@register
 def mgda_ub(*, normalization: Normalization = "none") -> Balancer:
     """MGDA's upper bound (Sener & Koltun, arXiv 1810.04650, sec. 3.3): `mgda` of the shared representation.
 

@@ -1,10 +1,12 @@
 """Nash-MTL: the Nash bargaining solution between the tasks."""
 
 from mtl_jax.balancing.core import Balancer
+from mtl_jax.balancing.registry import register
 from mtl_jax.balancing.solvers import power_point
 from mtl_jax.balancing.stateless import from_gramian
 
 
+@register
 def nash_mtl() -> Balancer:
     """Multi-task learning as a bargaining game (Navon et al., arXiv 2202.01017, claim 3.1).
 

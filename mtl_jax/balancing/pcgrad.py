@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
+from mtl_jax.balancing.registry import register
 
 
+@register
 def pcgrad() -> Balancer:
     """PCGrad, "gradient surgery" (Yu et al., arXiv 2001.06782, algorithm 1).
 

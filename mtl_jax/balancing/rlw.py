@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
+from mtl_jax.balancing.registry import register
 
 
+@register
 def rlw(*, distribution: Literal["normal", "dirichlet"] = "normal") -> Balancer:
     """Random loss weighting (Lin et al., TMLR 2022, arXiv 2111.10603, sec. 3).
 

@@ -6,10 +6,12 @@ import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree, check_values
 from mtl_jax.balancing.labelled import labelled, softmax
+from mtl_jax.balancing.registry import register
 
 _SMALLEST = 1e-12  # smaller losses count as this before the logarithm
 
 
+@register
 def stch(
     *,
     mu: float = 1.0,

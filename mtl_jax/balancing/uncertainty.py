@@ -5,12 +5,14 @@ import optax
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
 from mtl_jax.balancing.labelled import labelled
+from mtl_jax.balancing.registry import register
 
 # Of the learned log-variances: weights between 2e-9 and 5e8, which no run in earnest reaches. Without a bound the
 # weight of a loss that stays next to 0 would grow until it overflows.
 _BOUND = 20.0
 
 
+@register
 def uncertainty(*, regularizer: float = 0.5, learning_rate: float = 1e-3) -> Balancer:
     """Learns the tasks' noise (Kendall et al., arXiv 1705.07115, sec. 3.2, eq. 7 and 10).
 

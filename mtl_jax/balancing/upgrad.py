@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Signals
+from mtl_jax.balancing.registry import register
 from mtl_jax.balancing.solvers import dual_cone
 from mtl_jax.balancing.stateless import from_gramian
 
 
+@register
 def upgrad() -> Balancer:
     """Jacobian descent with UPGrad (Quinton & Rey, arXiv 2406.16232, prop. 1).
 
