@@ -1,8 +1,7 @@
 """Multi-task dense prediction in JAX/Flax.
 
-Independent implementation of the models, losses and metrics of the survey arXiv 2004.13379 and MTI-Net
-(arXiv 2001.06902).
-Importing the package starts no device and opens no file.
+An independent implementation of the models, losses and metrics of the survey arXiv 2004.13379 and of MTI-Net
+(arXiv 2001.06902). Importing the package starts no device and opens no file.
 """
 
 __version__ = "0.1.0"

@@ -39,11 +39,14 @@ def test_a_method_that_observes(monkeypatch, capsys, name):
     """It is told the losses after each step."""
     told, make = [], balancing.BALANCERS["famo"]
 
-    def famo():
+    def famo_that_tells():
         method = make()
         return method._replace(observe=lambda state, *losses: told.append(losses) or method.observe(state, *losses))
 
-    monkeypatch.setitem(balancing.BALANCERS, "famo", famo)
-    losses = run(monkeypatch, capsys, name, "famo")
+    balancing.register(famo_that_tells)
+    try:
+        losses = run(monkeypatch, capsys, name, "famo_that_tells")
+    finally:
+        balancing.BALANCERS.unregister("famo_that_tells")
     assert told
     assert all(last < 0.9 * first for first, last in losses.values()), losses

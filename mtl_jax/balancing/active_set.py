@@ -1,24 +1,24 @@
-"""Convex programs over many tasks, of which no enumeration can look at every set."""
+"""An active-set method for convex programs over so many tasks that their sets cannot be enumerated."""
 
 import jax
 import jax.numpy as jnp
 
 
 def nonnegative(matrix: jax.Array, side: jax.Array, start: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
-    """argmin of xᵀ M x / 2 - side · x over x >= 0, for a positive semi-definite M `[T, T]` with ones on its diagonal.
+    """Minimises xᵀ M x / 2 - side · x over x >= 0, for a positive semi-definite M `[T, T]` with ones on its diagonal.
 
-    Lawson and Hanson's active-set method (Solving Least Squares Problems, 1974, ch. 23): the task whose weight gains
-    most enters the set that carries weight, and tasks leave it before their weights become negative. It ends after 4 T
-    entries at the latest; about as many are needed as tasks carry weight. A ridge of 8 T eps makes the solution unique
-    where gradients depend on one another, and limits the accuracy.
+    Uses the active-set method of Lawson and Hanson (Solving Least Squares Problems, 1974, ch. 23). The task whose
+    weight gains most enters the set of tasks that carry weight, and tasks leave the set before their weights become
+    negative. The method ends after 4 T entries at the latest, and needs about as many as tasks carry weight. A ridge of
+    8 T eps makes the solution unique for linearly dependent gradients, and limits the accuracy.
 
     Args:
-        matrix: M.
-        side: `[T]`
-        start: `[T]`, set of tasks that is tried first.
+        matrix: The matrix M, `[T, T]`.
+        side: The linear term, `[T]`.
+        start: Set of tasks to try first, bool `[T]`. None means the empty set.
 
     Returns:
-        (x, the set of tasks that carry weight)
+        The pair (x `[T]`, set of the tasks that carry weight, bool `[T]`).
     """
     tasks, eps = len(side), jnp.finfo(matrix.dtype).eps
     eye = jnp.eye(tasks, dtype=matrix.dtype)
@@ -37,19 +37,19 @@ def nonnegative(matrix: jax.Array, side: jax.Array, start: jax.Array | None = No
     def leave(carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         x, inside, goal = carry
         blocking = inside & (goal <= 0)
-        way = jnp.where(blocking, x / jnp.where(x > goal, x - goal, 1), 1)  # until the weight is 0
+        way = jnp.where(blocking, x / jnp.where(x > goal, x - goal, 1), 1)  # fraction of the step until a weight is 0
         length = jnp.min(way)
         inside &= ~(blocking & (way <= length))
         x = jnp.where(inside, jnp.maximum(x + length * (goal - x), 0), 0)
         return x, inside, solve(inside)
 
     def settle(x: jax.Array, inside: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """From a feasible x towards the solution on a set, which shrinks on the way."""
+        """Moves a feasible x towards the solution on a set of tasks, and removes tasks from the set on the way."""
         _, inside, goal = jax.lax.while_loop(blocked, leave, (x, inside, solve(inside)))
         return goal, inside
 
     def gains(x: jax.Array) -> jax.Array:
-        """How much each weight gains; what rounding may feign counts as none."""
+        """Computes the decrease of the objective per unit of each weight; values within the rounding error become 0."""
         products = jnp.matmul(matrix, x, precision=jax.lax.Precision.HIGHEST)
         noise = 4 * tasks * eps * (jnp.abs(side) + jnp.abs(matrix) @ x)
         return jnp.where(side - products > noise, side - products, 0)
@@ -64,7 +64,7 @@ def nonnegative(matrix: jax.Array, side: jax.Array, start: jax.Array | None = No
         x, inside, refused, count = carry
         best = jnp.argmax(jnp.where(inside | refused, -1, gains(x)))
         moved, settled = settle(x, inside.at[best].set(True))
-        # A task that leaves again at once would be the best again: others have their turn first.
+        # A task that leaves again at once would be the best one again, so it is refused until another task has entered.
         entered = settled[best]
         refused = jnp.where(entered, jnp.zeros_like(refused), refused.at[best].set(True))
         x, inside = jnp.where(entered, moved, x), jnp.where(entered, settled, inside)

@@ -1,4 +1,4 @@
-"""What all methods of task balancing share: their interface, gradients of several losses, and their Gramian."""
+"""The interface of the balancing methods, the gradients of several losses, and the Gramian of these gradients."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -8,18 +8,20 @@ import jax
 import jax.numpy as jnp
 from jax.interpreters.ad import Zero
 
-State = Any  # a pytree of arrays: what a method remembers from step to step
-Tree = Any  # a pytree of arrays: parameters, their gradients
+State = Any  # pytree of arrays that a method keeps from step to step
+Tree = Any  # pytree of arrays: parameters, features, or gradients with respect to them
 
 
 class Signals(NamedTuple):
-    """What a method is told at a step; T tasks in an order of their own.
+    """The input of a method at one step, for T tasks in a fixed order.
 
     Attributes:
-        losses: `[T]`, float32 or float64.
-        key: random key of the step.
-        gramian: `[T, T]` inner products of the losses' gradients to the shared parameters, for methods that need it.
-        jacobian: those gradients themselves, each leaf `[T, ...]`, for methods that need more than that.
+        losses: Losses of the tasks, `[T]`, float32 or float64.
+        key: Random key of the step.
+        gramian: Inner products `[T, T]` of the tasks' gradients with respect to the shared parameters. None if
+            `Balancer.needs` is "losses".
+        jacobian: The tasks' gradients with respect to the shared parameters, each leaf `[T, ...]`. None unless
+            `Balancer.needs` is "jacobian".
     """
 
     losses: jax.Array
@@ -29,13 +31,14 @@ class Signals(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What a method makes of it.
+    """The output of a method at one step.
 
     Attributes:
-        weights: `[T]`; the shared parameters move along the sum of w_t times the gradient of loss t, and where no
-            gradients were asked for, so do all others.
-        gradient: to the shared parameters, where it is no such sum.
-        specific: `[T]`, where the other parameters move along another sum than the plain one.
+        weights: Weights `[T]` of the tasks. The shared parameters follow the weighted sum of the tasks' gradients.
+            If `Balancer.needs` is "losses", all other parameters follow the weighted sum, too.
+        gradient: Combined gradient with respect to the shared parameters, for a method whose combination is no
+            weighted sum of the gradients. None means the weighted sum.
+        specific: Weights `[T]` of the gradients with respect to the other parameters. None means weights of 1.
     """
 
     weights: jax.Array
@@ -44,17 +47,20 @@ class Decision(NamedTuple):
 
 
 class Balancer(NamedTuple):
-    """A method: a pair of pure functions, as in optax.
+    """A balancing method as pure functions, like `optax.GradientTransformation`.
 
     Attributes:
-        init: (number of tasks, shared parameters) -> state. Only shapes are taken from the parameters, and only by
-            methods that keep gradients.
-        update: (state, signals) -> (decision, state).
-        needs: what `update` reads: "losses" costs no more than a plain backward pass, "gramian" and "jacobian" one
-            backward pass a task, and memory for the shared parameters' gradients of all.
-        features: what is balanced are gradients to the shared representation, see `value_and_grad`'s `encode`.
-        observe: (state, losses before, losses after) -> state; the losses of the same batch before and after the
-            optimiser's step, for methods that learn from the difference. It costs one more forward pass.
+        init: Function (number of tasks, shared parameters) -> state. It reads only the shapes of the parameters, and
+            only if the method keeps gradients in its state.
+        update: Function (state, signals) -> (decision, state).
+        needs: Input that `update` reads. "losses" costs one backward pass for the weighted sum. "gramian" and
+            "jacobian" cost one backward pass for each task, and memory for T gradients with respect to the shared
+            parameters.
+        observe: Function (state, losses before, losses after) -> state, for a method that learns from the change of
+            the losses of one batch over the optimiser's step. It costs one more forward pass. None if the method does
+            not learn from it.
+        features: True if the method balances gradients with respect to shared features instead of shared parameters;
+            `value_and_grad` then needs its argument `encode`.
     """
 
     init: Callable[[int, Tree], State]
@@ -69,14 +75,15 @@ class Balanced(NamedTuple):
 
     Attributes:
         losses: {task: loss}.
-        shared: gradient to the shared parameters, as the method combines it.
-        specific: gradient to the other parameters: of the weighted sum of the losses where the method needs losses
-            alone, otherwise of their plain sum, as what belongs to a single task has no conflict to settle, or as the
-            method's paper has it.
+        shared: Combined gradient with respect to the shared parameters.
+        specific: Gradient with respect to the other parameters. It is that of the weighted sum of the losses if the
+            method reads the losses alone. Otherwise it is that of their plain sum, because parameters of a single task
+            have no conflict to settle, unless `Decision.specific` says otherwise.
         weights: {task: weight of the task's gradient}.
-        cosines: `[T, T]` cosines between the tasks' gradients to the shared parameters, where these were computed.
-        state: the method's next state.
-        aux: what the loss function returned beside the losses.
+        cosines: Cosines `[T, T]` of the angles between the tasks' gradients with respect to the shared parameters.
+            None if the method reads the losses alone.
+        state: The next state of the method.
+        aux: The second return value of the loss function.
     """
 
     losses: dict[str, jax.Array]
@@ -89,7 +96,7 @@ class Balanced(NamedTuple):
 
 
 def check_values(name: str, values: Sequence[float] | None, num_tasks: int) -> None:
-    """Raises ValueError unless `values` of the parameter `name`, where given, are one a task."""
+    """Raises ValueError unless the parameter `name` is None or has one value for each task."""
     if values is not None and len(values) != num_tasks:
         raise ValueError(f"{name} = {tuple(values)} for {num_tasks} tasks; give one value a task")
 
@@ -101,31 +108,34 @@ def value_and_grad(
     *,
     encode: Callable[..., tuple[Tree, Any]] | None = None,
 ) -> Callable[..., Balanced]:
-    """As `jax.value_and_grad`, for several losses that a method balances.
+    """Creates a function like that of `jax.value_and_grad` for several losses, whose gradients a method balances.
 
     Args:
-        loss_fn: (shared parameters, specific parameters, *args) -> ({task: loss}, anything else). Parameters are any
-            pytrees of floating arrays. Shared are those that several tasks' losses depend on and whose gradients are
-            balanced; with all of them there, the specific ones may be ().
-        tasks: order of the tasks in the method's arrays.
-        encode: (shared parameters, *args) -> (features, anything else). The gradients to these features, any pytree of
-            floating arrays, are then balanced in place of those to the parameters: `loss_fn` takes the features in
-            their place, its backward passes go through the heads alone, and one of the combined gradient goes on
-            through the encoder. `aux` is then a pair, the encoder's first. A method that keeps gradients is to be
-            initialised with features.
+        loss_fn: Function (shared parameters, specific parameters, *args) -> ({task: loss}, aux). Both kinds of
+            parameters are pytrees of floating-point arrays. The shared ones are those whose gradients are balanced;
+            several losses depend on them. The specific ones may be () if all parameters are shared.
+        balancer: Balancing method.
+        tasks: Names of the tasks, in the order of the method's arrays.
+        encode: Function (shared parameters, *args) -> (features, aux), for balancing the gradients with respect to
+            the features instead of the parameters. The features are a pytree of floating-point arrays, which `loss_fn`
+            takes in place of the shared parameters. The backward pass of each task then ends at the features, and a
+            single one continues with the combined gradient through the encoder. `Balanced.aux` is then the pair (aux
+            of the encoder, aux of the loss function). A method that keeps gradients must be initialised with features
+            instead of parameters.
 
     Returns:
-        A function (state, key, shared, specific, *args) -> `Balanced`, to be called under jit; `state` is
-        `balancer.init(len(tasks), shared)` at first, `key` a random key that differs from step to step.
+        A function (state, key, shared, specific, *args) -> `Balanced`, to be called under jit. The first `state` is
+        `balancer.init(len(tasks), shared)`. The random `key` must differ from step to step.
 
     Raises:
-        ValueError: tasks named twice; a method of features without `encode`; from the function, losses of other tasks,
-            or that are no scalars, or a state that is not this method's, for these tasks and parameters.
+        ValueError: a task is named twice, or the method balances gradients of features and `encode` is missing. The
+            returned function raises it if the losses are not those of the tasks, if a loss is no scalar, or if the
+            state does not belong to this method, these tasks and these parameters.
     """
     if len(set(tasks)) < len(tasks):
         raise ValueError(f"a task is named twice in {', '.join(tasks)}")
     if balancer.features and encode is None:
-        raise ValueError("the method balances gradients to a shared representation; give the encode that computes it")
+        raise ValueError("the method balances gradients of shared features; give the encode that computes them")
 
     def balanced(state: State, key: jax.Array, shared: Tree, specific: Tree, *args: Any) -> Balanced:
         def ordered(point: Tree, specific: Tree) -> tuple[tuple[jax.Array, ...], Any]:
@@ -138,7 +148,7 @@ def value_and_grad(
                 raise ValueError(f"the losses must be scalars; the shapes are {shapes}")
             return tuple(jnp.asarray(losses[task]) for task in tasks), aux
 
-        point, encoder = shared, None  # where gradients are balanced
+        point, encoder = shared, None  # the point with respect to which gradients are balanced
         if encode is not None:
             point, encoder, encoded = jax.vjp(lambda shared: encode(shared, *args), shared, has_aux=True)
         _check_state(state, jax.eval_shape(functools.partial(balancer.init, len(tasks)), point))
@@ -152,7 +162,7 @@ def value_and_grad(
             )
         else:
             if not jax.tree.leaves(point):
-                raise ValueError("there are no shared parameters, whose gradients the method could balance")
+                raise ValueError("there are no shared parameters; the method needs some, to balance their gradients")
             rows = [backward(_alone(each, position)) for position in range(len(tasks))]
             jacobian = stack([row[0] for row in rows])
             products = gramian(jacobian)
@@ -162,7 +172,7 @@ def value_and_grad(
             )
             shared_grad = decision.gradient if decision.gradient is not None else combine(jacobian, decision.weights)
             factors = jnp.ones(len(tasks)) if decision.specific is None else decision.specific
-            # Not stacked: most are zero, each head having its own task's gradient alone.
+            # These rows are not stacked, because most leaves are zero: a head has a gradient from its own task only.
             specific_grad = _weighted_sum([row[1] for row in rows], factors)
         if encoder is not None:
             (shared_grad,), aux = encoder(shared_grad), (encoded, aux)
@@ -186,11 +196,18 @@ def observe(
     before: Mapping[str, jax.Array],
     after: Callable[[], Mapping[str, jax.Array]],
 ) -> State:
-    """The state once the optimiser has made its step, which most methods do not look at.
+    """Updates the state of a method that compares the losses before and after the optimiser's step.
 
     Args:
-        before: {task: loss}, `Balanced.losses`.
-        after: computes the losses of the same batch at the new parameters; called for methods that ask for them.
+        balancer: Balancing method. Most methods have no `Balancer.observe`; their state is returned as it is.
+        tasks: Names of the tasks, in the order of the method's arrays.
+        state: State of the method after the step, `Balanced.state`.
+        before: Losses before the step, {task: loss}, `Balanced.losses`.
+        after: Function that computes the losses of the same batch at the new parameters. It is called only if the
+            method has `Balancer.observe`.
+
+    Returns:
+        The next state.
     """
     if balancer.observe is None:
         return state
@@ -202,21 +219,22 @@ def _stacked(losses: Sequence[jax.Array]) -> jax.Array:
 
 
 def _check_state(state: State, fresh: State) -> None:
-    found, expected = (
+    given, expected = (
         [(jax.tree_util.keystr(path), jnp.shape(leaf)) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
         for tree in (state, fresh)
     )
-    if found != expected:
+    if given != expected:
         raise ValueError(
-            f"the method's state has {sorted(set(found) - set(expected))} in place of "
-            f"{sorted(set(expected) - set(found))}; begin with balancer.init(number of tasks, shared parameters)"
+            f"the method's state has {sorted(set(given) - set(expected))} in place of "
+            f"{sorted(set(expected) - set(given))}; begin with balancer.init(number of tasks, shared parameters)"
         )
 
 
 def _alone(losses: Sequence[jax.Array], position: int) -> tuple[Any, ...]:
-    """The cotangent that differentiates one of the losses.
+    """Returns the cotangent that selects one of the losses.
 
-    The other zeros are symbolic: nothing is computed where they alone would arrive, as in the other tasks' heads.
+    The zeros of the other losses are symbolic, so the backward pass skips what only these depend on, such as the heads
+    of the other tasks.
     """
     return tuple(
         jnp.ones_like(loss) if i == position else Zero(jax.typeof(loss).to_tangent_aval())
@@ -234,7 +252,10 @@ def _weighted_sum(trees: Sequence[Tree], factors: jax.Array) -> Tree:
 
 
 def gramian(jacobian: Tree) -> jax.Array:
-    """G = J Jᵀ `[T, T]` of a pytree of gradients, each leaf `[T, ...]`; in float32, or float64 where they are."""
+    """Computes the Gramian G = J Jᵀ `[T, T]` of a pytree of gradients, each leaf `[T, ...]`.
+
+    The result is float64 if a leaf is float64, and float32 otherwise.
+    """
 
     def products(leaf: jax.Array) -> jax.Array:
         rows = leaf.reshape(leaf.shape[0], -1)
@@ -245,9 +266,9 @@ def gramian(jacobian: Tree) -> jax.Array:
 
 
 def combine(jacobian: Tree, weights: jax.Array) -> Tree:
-    """Jᵀ w: the weighted sum of the gradients, each leaf `[T, ...] -> [...]`, in the leaf's dtype."""
+    """Computes Jᵀ w, the weighted sum of the gradients: each leaf `[T, ...] -> [...]`, in the dtype of the leaf."""
 
-    def weighted(leaf: jax.Array) -> jax.Array:  # in full precision: a rounded direction may not be one of descent
+    def weighted(leaf: jax.Array) -> jax.Array:  # full precision, because rounding can turn descent into ascent
         wide = jnp.promote_types(leaf.dtype, jnp.float32)
         combined = jnp.tensordot(weights.astype(wide), leaf.astype(wide), axes=1, precision=jax.lax.Precision.HIGHEST)
         return combined.astype(leaf.dtype)
@@ -256,12 +277,12 @@ def combine(jacobian: Tree, weights: jax.Array) -> Tree:
 
 
 def stack(trees: Sequence[Tree]) -> Tree:
-    """T pytrees of the same structure as one, each leaf `[T, ...]`."""
+    """Stacks T pytrees of one structure into one pytree with leaves `[T, ...]`."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def cosine_matrix(products: jax.Array) -> jax.Array:
-    """Cosines `[T, T]` from a Gramian; 0 where a gradient is zero."""
+    """Computes the cosines `[T, T]` between the gradients of a Gramian `[T, T]`; 0 where a gradient is zero."""
     norms = jnp.sqrt(jnp.diagonal(products))
     scale = jnp.where(norms > 0, 1 / jnp.where(norms > 0, norms, 1), 0)
     return products * scale[:, None] * scale[None, :]

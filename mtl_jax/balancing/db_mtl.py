@@ -1,35 +1,39 @@
-"""Logarithms of the losses, and gradients of one length."""
+"""DB-MTL: logarithms of the losses, and gradients scaled to one length."""
 
 import jax
 import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree, combine, gramian
 from mtl_jax.balancing.labelled import labelled
+from mtl_jax.balancing.registry import register
 
-_SMALLEST = 1e-8  # added to a loss before its logarithm, as in the paper
+_SMALLEST = 1e-8  # added to a loss in its logarithm, as in the paper
 
 
+@register
 def db_mtl(*, beta: float = 0.9, sigma: float = 0.0) -> Balancer:
-    """Dual-balancing (Lin et al., arXiv 2308.12029, sec. 3, algorithm 1).
+    """Returns dual-balancing, DB-MTL (Lin et al., arXiv 2308.12029, sec. 3, algorithm 1).
 
-    Gradients are those of log(L_t + 1e-8), smoothed over the steps k = 1, 2, ..., and all scaled to the length of the
-    longest:
+    The gradients of log(L_t + 1e-8) are smoothed over the steps k = 1, 2, ..., and scaled to the length of the longest
+    one:
 
         u_t <- β_k u_t + (1 - β_k) ∇L_t / (L_t + 1e-8),    β_k = beta / k^sigma,    u_t = 0 at first
         gradient = sum over t of (max over i of |u_i|) / |u_t| u_t
 
-    A task whose u_t is zero adds nothing; a negative loss counts as 1e-8 here, one of exactly 0 as without gradient.
+    A task whose u_t is zero adds nothing. A negative loss counts as 0, so that 1e-8 is the divisor. A task whose loss
+    is exactly 0 counts as a task without gradient.
 
-    Shared parameters: those the gradients' lengths are taken over; the paper takes the whole shared trunk, and trains
-    the other parameters with the logarithms' gradients too.
-    Weights: (1 - β_k) max |u_i| / |u_t| / (L_t + 1e-8), of the present gradients; reported only, because the sum also
-    has the past ones. No fixed sum. For one task the gradient is u.
-    Cost: one forward and T backward passes; memory for T gradients and, in the state, for T more: the u_t,
-    in float32 at least.
+    Shared parameters: those over which the lengths of the gradients are computed. The paper uses the whole shared
+    trunk, and trains the other parameters with the gradients of the logarithms, too.
+    Weights: (1 - β_k) max |u_i| / |u_t| / (L_t + 1e-8), the weights of the current gradients. They are only reported,
+    because the combined gradient also contains past ones. No fixed sum. The gradient of a single task is u.
+    Cost: one forward and T backward passes; memory for T gradients, and for the u_t in the state, which are T more
+    gradients in at least float32.
 
     Args:
-        beta: forgetting rate, below 1; 0.9 in LibMTL's repository. 0 does without the moving average.
-        sigma: how fast it decays; 0 there.
+        beta: Weight of the past in the moving average, below 1; 0.9 in LibMTL's repository. 0 switches the moving
+            average off.
+        sigma: Exponent of the decay of this weight; 0 in LibMTL's repository.
     """
     if sigma < 0:
         raise ValueError(f"sigma is {sigma}; it must be at least 0")
@@ -46,7 +50,8 @@ def db_mtl(*, beta: float = 0.9, sigma: float = 0.0) -> Balancer:
         step = state["step"] + 1
         old_share = beta / step.astype(signals.losses.dtype) ** sigma
         losses = signals.losses
-        slopes = jnp.where(labelled(losses), 1 / (jnp.maximum(losses, 0) + _SMALLEST), 0)  # of the logarithms
+        # Derivatives of the logarithms with respect to the losses.
+        slopes = jnp.where(labelled(losses), 1 / (jnp.maximum(losses, 0) + _SMALLEST), 0)
         new_share = (1 - old_share) * slopes
 
         def smooth(old: jax.Array, new: jax.Array) -> jax.Array:

@@ -1,30 +1,33 @@
-"""Weights from how fast the losses fall."""
+"""Dynamic weight average: weights from the rates at which the losses fall."""
 
 import jax
 import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
 from mtl_jax.balancing.labelled import labelled
+from mtl_jax.balancing.registry import register
 
-_SMALLEST = 1e-12  # an average below it has no meaningful ratio
+_SMALLEST = 1e-12  # the ratio to a smaller mean is not meaningful
 
 
+@register
 def dwa(*, temperature: float = 2.0, window: int = 100) -> Balancer:
-    """Dynamic weight average (Liu et al., arXiv 1803.10704, sec. 4.1, eq. 7).
+    """Returns dynamic weight average (Liu et al., arXiv 1803.10704, sec. 4.1, eq. 7).
 
-        w_t = T softmax(r / temperature)_t,    r_t = mean of L_t over the last window / mean over the one before
+        w_t = T softmax(r / temperature)_t,    r_t = mean of L_t over the last window / mean over the window before it
 
-    A window is an epoch in the paper. Until two windows are complete all weights are 1, as there. A task whose earlier
-    mean is not positive counts as unchanged, r_t = 1. A loss of exactly 0, that of a task without labels in the batch,
-    does not enter the mean; a window of nothing else leaves it as it is.
+    A window is an epoch in the paper. As in the paper, all weights are 1 until two windows are complete. A task whose
+    earlier mean is not positive has r_t = 1. A loss of exactly 0, that of a task without labels in the batch, does not
+    enter the mean. A window with only such losses keeps the mean of the window before it.
 
     Shared parameters: any choice gives the same step, because all parameters follow the weighted sum.
     Weights: sum to T.
-    Cost: one forward and one backward pass; the state holds `[T]` numbers four times.
+    Cost: one forward and one backward pass; the state holds four arrays `[T]` and the step.
 
     Args:
-        temperature: 2 in the paper; the larger, the closer to equal weights.
-        window: steps whose losses are averaged. The paper's is the number of steps in an epoch: give that; 100 is ours.
+        temperature: Temperature of the softmax; 2 in the paper. A larger one gives more equal weights.
+        window: Number of steps over which the losses are averaged. The paper uses the steps of an epoch: pass that
+            number to follow it. The default of 100 is not from the paper.
     """
     if temperature <= 0 or window < 1:
         raise ValueError(f"temperature is {temperature}, window {window}; they must be positive")

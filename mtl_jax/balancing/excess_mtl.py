@@ -1,35 +1,38 @@
-"""More weight to the tasks that are further from their optimum, however large their loss there."""
+"""ExcessMTL: more weight for the tasks that are further from their optimum, however large their loss is there."""
 
 import jax
 import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
+from mtl_jax.balancing.registry import register
 
 
+@register
 def excess_mtl(*, step_size: float = 0.01, warm_up: int = 0) -> Balancer:
-    """ExcessMTL (He et al., "Robust Multi-Task Learning with Excess Risks", ICML 2024, arXiv 2402.02009, sec. 3,
-    eq. 6, 7 and 9).
+    """Returns ExcessMTL (He et al., "Robust Multi-Task Learning with Excess Risks", ICML 2024, arXiv 2402.02009,
+    sec. 3, eq. 6, 7 and 9).
 
-    The excess risk, the loss above the least one attainable, is estimated by a Taylor expansion whose Hessian is
-    replaced by the root of the summed squares of the gradients, as in Adagrad; relative to what it was at first it
-    drives multiplicative weights:
+    The excess risk is the difference between the loss and the least attainable loss. It is estimated by a Taylor
+    expansion whose Hessian is replaced by the root of the summed squares of the gradients, as in Adagrad. The ratio of
+    the excess risk to its first value drives multiplicative weights:
 
         E_t = g_tᵀ diag(sum over the steps of g_t²)^(-1/2) g_t
         w_t <- w_t exp(step_size E_t / E_t at first),    then w <- w / sum of w
 
-    A noisy task, whose loss stays high but whose gradient vanishes on average, is not pushed up. "At first" is the mean
-    over the first `warm_up` steps, in which the weights stay; with `warm_up` 0 it is the first value that is not 0.
+    The weight of a noisy task, whose loss stays high but whose gradient vanishes on average, does not rise. "At first"
+    means the mean over the first `warm_up` steps, in which the weights do not change. With `warm_up` 0 it means the
+    first value that is not 0.
 
-    Shared parameters: those the estimate runs over; the paper takes the whole shared trunk, and weighs the losses, so
-    that its other parameters follow the weighted sum too.
-    Weights: sum to 1, 1 / T each at first. For one task w = 1.
-    Cost: one forward and T backward passes; memory for T gradients and, in the state, for T more: the sums of squares,
-    in float32 at least.
+    Shared parameters: those over which the estimate runs. The paper uses the whole shared trunk and weighs the losses,
+    so the other parameters follow the weighted sum, too.
+    Weights: sum to 1; 1 / T each at the first step. A single task has weight 1.
+    Cost: one forward and T backward passes; memory for T gradients, and for the sums of squares in the state, which are
+    as large as T more gradients in at least float32.
 
     Args:
-        step_size: of the weights; 0.01 in LibMTL's repository.
-        warm_up: steps of the mean; the paper's is the number of steps in three epochs (appendix C.1). The authors' code
-            has none, and leaves the very first E_t as it is.
+        step_size: Step size of the weights; 0.01 in LibMTL's repository.
+        warm_up: Number of steps of the mean. The paper uses the number of steps in three epochs (appendix C.1). The
+            authors' code has no warm-up, and does not divide the very first E_t.
     """
     if step_size <= 0:
         raise ValueError(f"step_size is {step_size}; it must be positive")
@@ -55,7 +58,7 @@ def excess_mtl(*, step_size: float = 0.01, warm_up: int = 0) -> Balancer:
         first, warm = state["first"], state["step"] >= warm_up
         first = jnp.where(warm, jnp.where(first > 0, first, excess), first + excess / max(warm_up, 1))
         relative = jnp.where(warm & (first > 0), excess / jnp.where(first > 0, first, 1), 0)
-        logits = jax.nn.log_softmax(state["logits"] + step_size * relative)  # no weight over- or underflows
+        logits = jax.nn.log_softmax(state["logits"] + step_size * relative)  # logarithms neither over- nor underflow
         weights = jnp.exp(logits)
         state = {"squares": squares, "first": first, "logits": logits, "step": state["step"] + 1}
         return Decision(weights, specific=weights), state

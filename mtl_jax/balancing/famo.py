@@ -1,4 +1,4 @@
-"""Equal rates of decrease, learned from the losses before and after each step."""
+"""FAMO: equal rates of decrease, learned from the losses before and after each step."""
 
 import jax
 import jax.numpy as jnp
@@ -6,32 +6,36 @@ import optax
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
 from mtl_jax.balancing.labelled import labelled, softmax
+from mtl_jax.balancing.registry import register
 
-_SMALLEST = 1e-8  # a loss at its lower bound has no logarithm
+_SMALLEST = 1e-8  # added to a loss, so that its logarithm exists at the lower bound
 
 
+@register
 def famo(*, learning_rate: float = 0.025, weight_decay: float = 1e-3, minimum: float = 0.0) -> Balancer:
-    """Fast adaptive multitask optimisation (Liu et al., NeurIPS 2023, arXiv 2306.03792, sec. 3, algorithm 1;
-    appendix C, algorithm 2).
+    """Returns fast adaptive multitask optimisation, FAMO (Liu et al., NeurIPS 2023, arXiv 2306.03792, sec. 3,
+    algorithm 1; appendix C, algorithm 2).
 
         w_t = c z_t / D_t,    z = softmax(ξ),    D_t = L_t - minimum + 1e-8,    c = 1 / (sum of z_t / D_t)
 
-    is the step by which all log D_t would fall alike, were z solved for; instead ξ follows, after every step, the
-    gradient of z·δ + weight_decay ξ²/2 with δ = log D before the step - log D after it, on the same batch: a task that
-    fell more than others loses weight. Adam makes the step, with the decay in its gradient, as in algorithm 2.
+    With the optimal z, all log D_t would fall by the same amount. Instead of solving for z, the method learns ξ: after
+    every step it follows the gradient of z·δ + weight_decay ξ²/2, where δ = log D before the step - log D after the
+    step, on the same batch. A task whose loss fell more than the others loses weight. Adam makes the step, with the
+    weight decay in its gradient, as in algorithm 2.
 
-    A loss of exactly 0, that of a task without labels in the batch, is left out: its weight is 0 and its ξ stays.
-    `observe` must be called with the losses after the optimiser's step; without it ξ stays 0.
+    A task without labels in the batch, whose loss is exactly 0, has weight 0 and its ξ does not change.
+    `balancing.observe` must be called with the losses after the optimiser's step; without it ξ stays 0.
 
     Shared parameters: any choice gives the same step, because all parameters follow the weighted sum.
     Weights: sum to 1.
-    Cost: two forward passes (the second for `observe`) and one backward pass; the state holds ξ `[T]` and Adam's two
-    moments of it.
+    Cost: two forward passes (the second for `observe`) and one backward pass; the state holds ξ `[T]` and its two
+    moments for Adam.
 
     Args:
-        learning_rate: of ξ; 0.025 in the authors' code and in LibMTL's repository.
-        weight_decay: γ, 1e-3 in algorithm 2; the paper tunes it for each data set (1e-5 in the authors' code).
-        minimum: lower bound of all losses; smaller losses count as it.
+        learning_rate: Learning rate of ξ; 0.025 in the authors' code and in LibMTL's repository.
+        weight_decay: The factor γ; 1e-3 in algorithm 2. The paper tunes it for each data set (1e-5 in the authors'
+            code).
+        minimum: Lower bound of all losses. Smaller losses count as this bound.
     """
     if learning_rate <= 0:
         raise ValueError(f"learning_rate is {learning_rate}; it must be positive")
@@ -48,7 +52,7 @@ def famo(*, learning_rate: float = 0.025, weight_decay: float = 1e-3, minimum: f
         return {"logits": logits, "adam": optimizer.init(logits)}
 
     def update(state: State, signals: Signals) -> tuple[Decision, State]:
-        # c z / D is a softmax itself; one of the logarithms cannot overflow.
+        # c z / D is a softmax, too. Computed as one from the logarithms, it cannot overflow.
         losses = signals.losses
         return Decision(softmax(state["logits"] - jnp.log(excess(losses)), labelled(losses))), state
 
@@ -56,7 +60,7 @@ def famo(*, learning_rate: float = 0.025, weight_decay: float = 1e-3, minimum: f
         logits, among = state["logits"], labelled(before)
         delta = (jnp.log(excess(before)) - jnp.log(excess(after))).astype(logits.dtype)
         z = softmax(logits, among)
-        gradient = z * (delta - jnp.sum(z * delta))  # the softmax's transposed Jacobian times delta
+        gradient = z * (delta - jnp.sum(z * delta))  # the transposed Jacobian of the softmax times delta
         step, adam = optimizer.update(gradient, state["adam"], logits)
         return {"logits": jnp.where(among, optax.apply_updates(logits, step), logits), "adam": adam}
 

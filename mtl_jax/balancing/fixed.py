@@ -1,21 +1,23 @@
-"""Weights that stay as they are: the baseline of every comparison."""
+"""Constant weights, the baseline of every comparison."""
 
 from collections.abc import Sequence
 
 import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree, check_values
+from mtl_jax.balancing.registry import register
 
 
+@register
 def fixed(*, weights: Sequence[float] | None = None) -> Balancer:
-    """The weighted sum of the losses, sum over t of w_t L_t: the survey's objective (arXiv 2004.13379, sec. 3).
+    """Returns the method of constant weights (arXiv 2004.13379, sec. 3): descent on the sum over t of w_t L_t.
 
     Shared parameters: any choice gives the same step, because all parameters follow the weighted sum.
-    Weights: sum to what was given; to T by default.
+    Weights: the sum of the given weights; T by default.
     Cost: one forward and one backward pass; no state.
 
     Args:
-        weights: one a task, in the order of the tasks; all 1 by default.
+        weights: Weights of the tasks, in the order of the tasks. None means 1 for each.
     """
 
     def init(num_tasks: int, shared: Tree) -> State:

@@ -7,39 +7,48 @@ import jax.numpy as jnp
 import optax
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, Tree
+from mtl_jax.balancing.registry import register
 from mtl_jax.balancing.solvers import take_apart
 
 
 class GradNormState(NamedTuple):
-    """Weights of the next step, each task's first positive loss (0 until there is one), the weights' optimiser."""
+    """State of GradNorm.
+
+    Attributes:
+        weights: Weights `[T]` of the next step.
+        initial: First positive loss `[T]` of each task; 0 until there is one.
+        optimizer: State of the optimiser of the weights.
+    """
 
     weights: jax.Array
     initial: jax.Array
     optimizer: optax.OptState
 
 
+@register
 def gradnorm(*, alpha: float = 1.5, learning_rate: float = 0.025) -> Balancer:
-    """GradNorm (Chen et al., arXiv 1711.02257, sec. 3, eq. 1 and 2, alg. 1).
+    """Returns GradNorm (Chen et al., arXiv 1711.02257, sec. 3, eq. 1 and 2, alg. 1).
 
-    The weights descend the sum over t of |w_t n_t - mean(w n) r_t^alpha|, where n_t is the norm of gradient t, r_t the
-    loss over its first value, divided by the mean of these ratios, and the second term counts as constant: the
-    derivative to w_t is n_t times the sign of the difference. Then they are scaled to sum T. A step uses the weights
-    that the steps before it made; the first ones are 1.
+    The weights descend on the sum over t of |w_t n_t - mean(w n) r_t^alpha|. Here n_t is the norm of gradient t, and
+    r_t is the ratio of the loss to its first value, divided by the mean of these ratios. The second term counts as
+    constant, so the derivative with respect to w_t is n_t times the sign of the difference. After each update the
+    weights are scaled to sum to T. A step uses the weights learned from the steps before it; the first weights are 1.
 
-    Derivatives are divided by mean(w n), and the weights' optimiser is Adam: their learning does not depend on the
-    scale of the losses. No weight falls below 0. A task without gradient keeps its weight, up to the scaling, and
-    counts in none of the means. With losses that start low by chance, or may be negative, the ratios mean little;
-    negative ones count as 0.
+    The derivatives are divided by mean(w n) and the optimiser of the weights is Adam, so their learning does not depend
+    on the scale of the losses. No weight falls below 0. A task without gradient keeps its weight, up to the scaling,
+    and enters none of the means. The ratios mean little for losses that start low by chance or that may be negative.
+    A negative loss counts as 0.
 
-    Shared parameters are those whose gradients form the Gramian, of which only the diagonal is used. The paper takes
-    the last shared layer alone: make that layer the shared parameters of a loss function, and the backward passes stop
-    there. Cost: a backward pass and a gradient to the shared parameters a task. The weights sum to T, and
-    weigh the gradients to the other parameters, too.
+    Shared parameters are those whose gradients form the Gramian, of which only the diagonal is used. The paper uses the
+    last shared layer alone: to do so, make that layer the shared parameters of the loss function. The backward passes
+    then stop there. Cost: one backward pass for each task, and memory for its gradient with respect to the shared
+    parameters. The weights sum to T, and apply to the gradients with respect to the other parameters, too.
 
     Args:
-        alpha: strength of the pull towards equal rates of learning; 0 for equal norms. The paper's 1.5 is for NYUv2,
+        alpha: Strength of the pull towards equal rates of learning; 0 gives equal norms. The paper uses 1.5 for NYUv2
             and 0.12 for its toy problem.
-        learning_rate: of Adam for the weights; 0.025, a fortieth of their first value a step, is ours.
+        learning_rate: Learning rate of Adam for the weights. The default 0.025, a step of a fortieth of the first
+            weight, is not from the paper.
     """
     if alpha < 0:
         raise ValueError(f"alpha is {alpha}; it must be at least 0")

@@ -1,35 +1,37 @@
-"""Gradients pulled together towards the cosines they usually have."""
+"""GradVac: gradients turned towards each other until they have their usual cosines."""
 
 import jax
 import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
 from mtl_jax.balancing.pcgrad import partners
+from mtl_jax.balancing.registry import register
 
-# No finite multiple of one gradient gives another a cosine of 1 with it, and what comes close to that is enormous.
+# A cosine of 1 needs an infinite multiple of the other gradient, and a cosine close to 1 needs an enormous one.
 _LARGEST_TARGET = 0.999
 
 
+@register
 def gradvac(*, beta: float = 0.5) -> Balancer:
-    """Gradient vaccine (Wang et al., ICLR 2021, arXiv 2010.05874, sec. 3, eq. 2 and 3, algorithm 1).
+    """Returns gradient vaccine (Wang et al., ICLR 2021, arXiv 2010.05874, sec. 3, eq. 2 and 3, algorithm 1).
 
-    As PCGrad, one other task after the other in random order, but where the cosine φ between p_i (at first g_i) and
+    Like PCGrad it takes one other task after the other in random order. If the cosine φ between p_i (at first g_i) and
     g_j lies below a target φ*_ij, p_i is turned until it has that cosine:
 
         p_i <- p_i + |p_i| (φ* sqrt(1 - φ²) - φ sqrt(1 - φ*²)) / (|g_j| sqrt(1 - φ*²)) g_j
         φ*_ij <- (1 - beta) φ*_ij + beta φ        (in any case; 0 at first, when the method is PCGrad)
 
     and gradient = sum of p_i. The p_i are linear combinations of the original gradients, so the Gramian suffices.
-    Targets are cut at 0.999. A pair with a zero gradient, or whose p_i is zero, is left as it is, its target too.
+    Targets are limited to 0.999. For a pair whose g_j or p_i is zero, neither p_i nor the target changes.
 
-    Shared parameters: those the cosines run over, all at once (the paper's granularity "whole model"; its other
-    granularities would be one balancer for each part).
-    Weights: at least 1 each, and 1 each where no cosine lies below its target, as for one task; no fixed sum.
-    Cost: one forward and T backward passes, memory for T gradients; O(T³) beside them. The state holds the targets
-    `[T, T]`. The orders depend on the step's key alone.
+    Shared parameters: those over which the cosines run, all together. This is the paper's granularity "whole model";
+    its other granularities would need one method for each part of the model.
+    Weights: at least 1 each, and exactly 1 if no cosine lies below its target or there is a single task; no fixed sum.
+    Cost: one forward and T backward passes, memory for T gradients; the turns cost O(T³). The state holds the targets
+    `[T, T]`. The orders depend on the random key of the step alone.
 
     Args:
-        beta: of the moving average of cosines; 0.5 as in the library LibMTL.
+        beta: Weight of the newest cosine in the moving average; 0.5 as in the library LibMTL.
     """
     if not 0 <= beta <= 1:
         raise ValueError(f"beta is {beta}; it must be between 0 and 1")
@@ -40,7 +42,7 @@ def gradvac(*, beta: float = 0.5) -> Balancer:
     def update(state: State, signals: Signals) -> tuple[Decision, State]:
         products = signals.gramian
         lengths = jnp.sqrt(jnp.diagonal(products))
-        # p_i of opposite gradients is rounding error of g_i, with a random cosine.
+        # If gradients are opposite, p_i may be a mere rounding error of g_i, whose cosine is random.
         noise = (10 * jnp.finfo(products.dtype).eps) ** 0.5 * lengths
 
         def turn(carry: tuple[jax.Array, jax.Array], other: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:

@@ -1,30 +1,33 @@
-"""IMTL-G: equal projections of the step onto every gradient."""
+"""IMTL-G: a step with equal projections onto all gradients."""
 
 import jax
 import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Signals
+from mtl_jax.balancing.registry import register
 from mtl_jax.balancing.solvers import take_apart
 from mtl_jax.balancing.stateless import from_gramian
 
 
+@register
 def imtl_g() -> Balancer:
-    """Impartial multi-task learning, gradient balance (Liu et al., "Towards impartial multi-task learning", ICLR 2021,
-    sec. 3.1).
+    """Returns the gradient balance of impartial multi-task learning, IMTL-G (Liu et al., "Towards impartial multi-task
+    learning", ICLR 2021, sec. 3.1).
 
-    The step d = sum_t w_t g_t has the same projection d · g_t / |g_t| for all t, and the weights sum to 1. In the
-    Gramian: G w = const |g|, so w_t = (C⁻¹ 1)_t / |g_t| up to a factor, C the cosines. Weights may be negative; the
-    paper keeps them, and so do we. Scaling a loss by s divides its weight by s, up to the common factor that keeps the
-    sum 1.
+    The step d = sum_t w_t g_t has the same projection d · g_t / |g_t| for all t, and the weights sum to 1. In terms of
+    the Gramian, G w = const |g|, so w_t = (C⁻¹ 1)_t / |g_t| up to a factor, where C holds the cosines. Weights may be
+    negative and are then used as they are, as in the paper. Scaling a loss by s divides its weight by s, up to the
+    common factor that keeps the sum at 1.
 
-    Where the gradients depend on one another, C⁻¹ 1 is the pseudo-inverse's, or, where some combination of unit
-    gradients with a sum of coefficients other than 0 is zero (as with opposite ones), that combination: d = 0 is the
-    only step of equal projections. Both are limits of C + ridge. Where the weights sum to 0 (within rounding) no scale
-    gives 1, and their absolute values sum to 1 instead.
+    If the gradients are linearly dependent, C⁻¹ is the pseudo-inverse. The exception is a combination of unit gradients
+    that is zero although its coefficients do not sum to 0, as for opposite gradients: then d = 0 is the only step with
+    equal projections, and the weights are those of this combination. Both cases are limits of C + ridge. If the weights
+    sum to 0 (within rounding), they are scaled so that their absolute values sum to 1.
 
-    Shared parameters are those whose gradients form the Gramian; the paper takes gradients to the shared feature (sec.
-    3.1), which is cheaper: see `mgda`. Cost: a backward pass and a gradient to the shared parameters a task, and an
-    eigendecomposition of C. A task without gradient has weight 0 and counts nowhere. No hyper-parameters.
+    Shared parameters are those whose gradients form the Gramian. The paper uses gradients with respect to the shared
+    features (sec. 3.1), which is cheaper; the argument `encode` of `value_and_grad` does so. Cost: one backward pass
+    for each task, memory for its gradient with respect to the shared parameters, and an eigendecomposition of C. A task
+    without gradient has weight 0 and is ignored. There are no parameters.
     """
 
     def weigh(signals: Signals) -> jax.Array:
@@ -35,7 +38,7 @@ def imtl_g() -> Balancer:
         parts = ones @ vectors
         regular = values > limit * jnp.max(values)
         outside = jnp.where(regular, 0, parts)
-        # Rounding alone leaves an outside part of about eps.
+        # The threshold is above eps, because rounding leaves a part of about eps outside of the regular subspace.
         stationary = jnp.sum(outside**2) > limit * jnp.sum(ones)
         inverse = jnp.where(regular, parts / jnp.where(regular, values, 1), 0)
         w = vectors @ jnp.where(stationary, outside, inverse) * present / norms * jnp.min(norms)

@@ -1,7 +1,7 @@
-"""Tasks that a batch has no label of: methods that read the losses alone know them by these.
+"""Handling of the tasks without a label in a batch, for methods that read the losses alone.
 
-Their loss is a mean over nothing, exactly 0, as is its gradient. Taken for a success it would draw all weight to one
-task, or make a learned weight grow.
+The loss of such a task is a mean over nothing, which is exactly 0, and so is its gradient. A method that took this 0
+for a success would give all weight to one task, or let a learned weight grow.
 """
 
 import jax
@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 
 def labelled(losses: jax.Array) -> jax.Array:
-    """`[T]` -> bool `[T]`: those whose loss is not exactly 0."""
+    """Returns a bool `[T]` that is True for the tasks whose loss, of `losses` `[T]`, is not exactly 0."""
     return losses != 0
 
 
 def softmax(logits: jax.Array, among: jax.Array) -> jax.Array:
-    """`[T]`: over some of the tasks; 0 for the others, and for all if there are none."""
+    """Computes the softmax `[T]` over the tasks selected by the bool `among` `[T]`, and 0 for all other tasks."""
     return jnp.where(among, jax.nn.softmax(jnp.where(among, logits, jnp.finfo(logits.dtype).min)), 0)

@@ -1,26 +1,28 @@
-"""Projection of conflicting gradients, computed from their inner products alone."""
+"""PCGrad: projection of conflicting gradients, computed from their inner products alone."""
 
 import jax
 import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
+from mtl_jax.balancing.registry import register
 
 
+@register
 def pcgrad() -> Balancer:
-    """PCGrad, "gradient surgery" (Yu et al., arXiv 2001.06782, algorithm 1).
+    """Returns PCGrad, "gradient surgery" (Yu et al., arXiv 2001.06782, algorithm 1).
 
-    Of each gradient g_i the components against others are removed, one other task after the other in random order, and
-    the results summed:
+    From each gradient g_i the components that oppose the gradients of the other tasks are removed, one task after the
+    other in random order. The results are summed:
 
         p_i = g_i;    for j ≠ i:    p_i <- p_i - min(0, p_i·g_j) / (g_j·g_j) g_j;    gradient = sum of p_i
 
-    p_i stays a linear combination of the original gradients, p_i = Jᵀ a_i, and p_i·g_j = (G a_i)_j, so the Gramian
-    suffices. A zero gradient conflicts with none.
+    Each p_i is a linear combination of the original gradients, p_i = Jᵀ a_i, and p_i·g_j = (G a_i)_j, so the Gramian
+    suffices. A zero gradient conflicts with no other gradient.
 
-    Shared parameters: those the inner products run over, all at once; the paper takes the whole shared trunk.
-    Weights: at least 1 each, and 1 each where no gradients conflict, as for one task; no fixed sum.
+    Shared parameters: those over which the inner products run, all together; the paper uses the whole shared trunk.
+    Weights: at least 1 each, and exactly 1 if no gradients conflict or there is a single task; no fixed sum.
     Cost: one forward and T backward passes, memory for T gradients; the projections cost O(T³). No state. The orders
-    depend on the step's key alone.
+    depend on the random key of the step alone.
     """
 
     def init(num_tasks: int, shared: Tree) -> State:
@@ -44,7 +46,11 @@ def pcgrad() -> Balancer:
 
 
 def partners(key: jax.Array, num_tasks: int) -> jax.Array:
-    """An order of all other tasks for each task: `[T - 1, T, T]`, at each position one-hot rows, one a task."""
+    """Draws an order of all other tasks for each task.
+
+    Returns:
+        One-hot rows `[T - 1, T, T]`: entry [k, i] selects the k-th partner of task i.
+    """
     offsets = jax.vmap(lambda k: jax.random.permutation(k, num_tasks - 1))(jax.random.split(key, num_tasks)) + 1
     order = (jnp.arange(num_tasks)[:, None] + offsets) % num_tasks  # an offset of 1 to T - 1 is never the task itself
     return jnp.swapaxes(jax.nn.one_hot(order, num_tasks), 0, 1)

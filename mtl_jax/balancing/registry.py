@@ -1,4 +1,4 @@
-"""All methods by name, and methods from the command line."""
+"""The table of balancing methods by name, and their notation on the command line."""
 
 import inspect
 import math
@@ -6,80 +6,55 @@ import re
 import types
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from mtl_jax.balancing.aligned_mtl import aligned_mtl
-from mtl_jax.balancing.average_norm import average_norm
-from mtl_jax.balancing.cagrad import cagrad
 from mtl_jax.balancing.core import Balancer
-from mtl_jax.balancing.db_mtl import db_mtl
-from mtl_jax.balancing.dtp import dtp
-from mtl_jax.balancing.dwa import dwa
-from mtl_jax.balancing.excess_mtl import excess_mtl
-from mtl_jax.balancing.fairgrad import fairgrad
-from mtl_jax.balancing.famo import famo
-from mtl_jax.balancing.fixed import fixed
-from mtl_jax.balancing.geometric import geometric
-from mtl_jax.balancing.graddrop import graddrop
-from mtl_jax.balancing.gradnorm import gradnorm
-from mtl_jax.balancing.gradvac import gradvac
-from mtl_jax.balancing.imtl_g import imtl_g
-from mtl_jax.balancing.imtl_l import imtl_l
-from mtl_jax.balancing.mgda import mgda, mgda_ub
-from mtl_jax.balancing.nash_mtl import nash_mtl
-from mtl_jax.balancing.pcgrad import pcgrad
-from mtl_jax.balancing.rlw import rlw
-from mtl_jax.balancing.stch import stch
-from mtl_jax.balancing.uncertainty import uncertainty
-from mtl_jax.balancing.upgrad import upgrad
+from mtl_jax.registry import Registry
 
-_FACTORIES: tuple[Callable[..., Balancer], ...] = (
-    # from the losses alone
-    fixed,
-    uncertainty,
-    imtl_l,
-    dwa,
-    rlw,
-    geometric,
-    dtp,
-    famo,
-    stch,
-    # from the gradients' inner products
-    gradnorm,
-    average_norm,
-    mgda,
-    mgda_ub,
-    pcgrad,
-    gradvac,
-    cagrad,
-    imtl_g,
-    nash_mtl,
-    fairgrad,
-    aligned_mtl,
-    upgrad,
-    # from the gradients themselves
-    graddrop,
-    db_mtl,
-    excess_mtl,
+Method = TypeVar("Method", bound=Callable[..., Balancer])
+
+BALANCERS: Registry[Callable[..., Balancer]] = Registry(
+    "balancing method", "balancing methods", "mtl_jax.balancing.register"
 )
-BALANCERS: dict[str, Callable[..., Balancer]] = {factory.__name__: factory for factory in _FACTORIES}
+
+
+def register(method: Method) -> Method:
+    """Adds a balancing method to `BALANCERS` under the name of its function, and returns the function.
+
+    A decorator, inside this package as well as outside of it:
+
+        @balancing.register
+        def largest(*, margin: float = 0.0) -> balancing.Balancer:
+            ...
+
+    makes `balancing.parse("largest:margin=0.1")` and `--config.balancing=largest:margin=0.1` possible.
+
+    Args:
+        method: Function with keyword parameters only, each with a type annotation and a default, that returns a
+            `Balancer`.
+
+    Raises:
+        ValueError: another method has this name.
+    """
+    BALANCERS.register(method.__name__, method)
+    return method
+
 
 _WORDS: dict[Any, dict[str, Any]] = {bool: {"true": True, "false": False}, types.NoneType: {"none": None}}
 
 
 def parse(text: str) -> Balancer:
-    """A method as it is written on the command line: NAME or NAME:PARAMETER=VALUE,PARAMETER=VALUE.
+    """Builds a method from its notation on the command line: NAME or NAME:PARAMETER=VALUE,PARAMETER=VALUE.
 
-    Values are numbers, true, false, none or words, as the parameter's annotation has it; several numbers are joined by
-    "+", as in fixed:weights=1+10+50. Parameters that are functions can be given in Python only.
+    Values are numbers, true, false, none or words, according to the annotation of the parameter. Several numbers are
+    joined by "+", as in fixed:weights=1+10+50. A parameter that is a function can be set in Python only.
 
     Raises:
-        ValueError: an unknown method or parameter, or a value of the wrong kind or range.
+        ValueError: the method or a parameter is unknown, or a value has the wrong type or lies outside its range.
     """
     name, colon, rest = text.partition(":")
-    if name not in BALANCERS:
-        raise ValueError(f"there is no balancing method {name!r}; the methods are {', '.join(BALANCERS)}")
-    parameters = _parameters(BALANCERS[name])
+    method = BALANCERS[name]
+    parameters = _parameters(method)
     values: dict[str, Any] = {}
     for entry in rest.split(",") if colon else ():
         key, equals, value = entry.partition("=")
@@ -90,14 +65,14 @@ def parse(text: str) -> Balancer:
             raise ValueError(f"parameter {key} of the balancing method {name} is given twice")
         kinds, _ = parameters[key]
         values[key] = _value(value, kinds, f"parameter {key} of the balancing method {name}")
-    return BALANCERS[name](**values)
+    return method(**values)
 
 
-def _parameters(factory: Callable[..., Balancer]) -> dict[str, tuple[tuple[Any, ...], Any]]:
-    """{parameter: (types it may have, default)} of those that can be written down."""
-    hints = typing.get_type_hints(factory)
+def _parameters(method: Callable[..., Balancer]) -> dict[str, tuple[tuple[Any, ...], Any]]:
+    """Returns {parameter: (permitted types, default)} of the parameters that have a notation on the command line."""
+    hints = typing.get_type_hints(method)
     parameters = {}
-    for name, parameter in inspect.signature(factory).parameters.items():
+    for name, parameter in inspect.signature(method).parameters.items():
         hint = hints[name]
         union = typing.get_origin(hint) in (typing.Union, types.UnionType)
         kinds = typing.get_args(hint) if union else (hint,)
@@ -107,7 +82,7 @@ def _parameters(factory: Callable[..., Balancer]) -> dict[str, tuple[tuple[Any, 
 
 
 def _description(kind: Any) -> str:
-    """What a value of a type looks like; empty where it cannot be written down."""
+    """Describes the notation of a type's values; returns "" for a type without one."""
     if typing.get_origin(kind) is Literal:
         return " or ".join(map(str, typing.get_args(kind)))
     if typing.get_origin(kind) in (Sequence, tuple):
@@ -126,7 +101,7 @@ def _value(text: str, kinds: Sequence[Any], what: str) -> Any:
 
 
 def _read(text: str, kind: Any) -> Any:
-    """The value of a type that a text stands for; ValueError where it stands for none."""
+    """Reads a value of a type from a text, and raises ValueError where the text is no such value."""
     if kind is float:
         number = float(text)
         if not math.isfinite(number):
@@ -135,7 +110,7 @@ def _read(text: str, kind: Any) -> Any:
     if kind in (int, str):
         return kind(text)
     if typing.get_origin(kind) in (Sequence, tuple):
-        # Not at the plus of an exponent, as in 1e+3.
+        # Splits at every plus except that of an exponent, as in 1e+3.
         return tuple(_read(part, float) for part in re.split(r"(?<!\d[eE])(?<!\.[eE])\+", text))
     words = _WORDS.get(kind) or {str(choice): choice for choice in typing.get_args(kind)}
     if text not in words:

@@ -1,4 +1,4 @@
-"""Weights drawn anew at every step."""
+"""Random loss weighting: weights drawn at random at every step."""
 
 from typing import Literal
 
@@ -6,22 +6,25 @@ import jax
 import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree
+from mtl_jax.balancing.registry import register
 
 
+@register
 def rlw(*, distribution: Literal["normal", "dirichlet"] = "normal") -> Balancer:
-    """Random loss weighting (Lin et al., TMLR 2022, arXiv 2111.10603, sec. 3).
+    """Returns random loss weighting (Lin et al., TMLR 2022, arXiv 2111.10603, sec. 3).
 
-    w = softmax(z), z_t drawn from N(0, 1); or w drawn from Dirichlet(1, ..., 1), i.e. uniformly from the simplex.
+    The weights are w = softmax(z) with z_t drawn from N(0, 1), or w is drawn from Dirichlet(1, ..., 1), i.e. uniformly
+    from the simplex.
 
     Shared parameters: any choice gives the same step, because all parameters follow the weighted sum.
     Weights: sum to 1, each 1 / T on average.
-    Cost: one forward and one backward pass; no state. The draw depends on the step's key alone.
+    Cost: one forward and one backward pass; no state. The weights depend on the random key of the step alone.
 
     Args:
-        distribution: normal, the paper's default, or dirichlet.
+        distribution: Distribution of the weights, "normal" (the default of the paper) or "dirichlet".
     """
     if distribution not in ("normal", "dirichlet"):
-        raise ValueError(f"distribution is {distribution!r}; it may be 'normal' or 'dirichlet'")
+        raise ValueError(f"distribution is {distribution!r}; it must be 'normal' or 'dirichlet'")
 
     def init(num_tasks: int, shared: Tree) -> State:
         return ()

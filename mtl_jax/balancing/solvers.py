@@ -1,23 +1,23 @@
-"""The small convex programs behind the methods that need only the Gramian G = J Jᵀ of the gradients.
+"""Solvers of the small convex programs of the methods that need only the Gramian G = J Jᵀ of the gradients.
 
-All of them run inside jit, in the Gramian's dtype, with a number of steps that depends on the number of tasks alone.
-What they share:
+All solvers run inside jit, in the dtype of the Gramian, with a number of steps that depends on the number of tasks
+alone. They have this in common:
 
-* Scale. G is split into the gradients' norms and their cosines, so that norms from 1e-15 to 1e15, and of very different
-  size within one problem, cost no accuracy in float32.
-* A task whose gradient is zero (in practice: a batch without a label of it) is absent. Its weight is 0 and the others'
-  are those of the problem without it; with no gradient at all every weight is 0.
-* Exactness. The quadratic programs and CAGrad's are solved by enumeration: for every set of tasks that may carry weight
-  there is a closed form, all 2^T are computed at once, and the conditions of optimality tell the right one. No
-  iteration has to converge. T = 10 is 1023 systems of ten equations, 4 ms on a CPU core. For more than 12 tasks an
-  active-set method takes the place (`active_set.py`), whose accuracy is about 8 T eps, and which need not give equal
-  tasks equal weights: the direction is the same.
-* Ties. Where gradients depend on one another several weights give one and the same direction; the mean of those found
-  is returned, so that equal tasks get equal weights and the order of the tasks does not matter.
+* Scale. G is split into the norms of the gradients and their cosines. Norms from 1e-15 to 1e15, and norms of very
+  different size within one problem, therefore cost no accuracy in float32.
+* Absent tasks. A task whose gradient is zero (in practice, a task without a label in the batch) is absent: its weight
+  is 0, and the other weights solve the problem without it. If all gradients are zero, all weights are 0.
+* Exactness. The quadratic programs and that of CAGrad are solved by enumeration: there is a closed form for every set
+  of tasks that may carry weight. All 2^T forms are computed at once, and the conditions of optimality select the right
+  one, so no iteration has to converge. T = 10 means 1023 systems of ten equations, which take 4 ms on a CPU core. For
+  more than 12 tasks an active-set method is used (`active_set.py`). Its accuracy is about 8 T eps, and it may give
+  equal tasks different weights; the direction is the same.
+* Ties. If gradients are linearly dependent, several weights give the same direction. The solvers return the mean of
+  the optimal weights, so equal tasks get equal weights and the order of the tasks does not matter.
 
-Accuracy: the conditions of optimality hold within about 10 T eps, relative to the gradients that they are made of
-(eps: 1.2e-7 in float32). The weights then are as accurate as the problem allows: their error is about eps times the
-condition number of the cosines of the tasks that carry weight.
+Accuracy: the conditions of optimality hold within about 10 T eps, relative to the gradients they consist of (eps is
+1.2e-7 in float32). The weights are as accurate as the problem permits: their error is about eps times the condition
+number of the cosines of the tasks that carry weight.
 """
 
 from collections.abc import Callable
@@ -29,18 +29,18 @@ import numpy as np
 
 from mtl_jax.balancing.active_set import nonnegative
 
-ENUMERATED = 12  # tasks at most: 4095 systems, 10 MB; each further task doubles both time and memory
-LEVEL_STEPS = 20  # three times what random problems of 100 tasks take
-NEWTON_STEPS = 30  # twice what the hardest problems of the tests take
+ENUMERATED = 12  # largest number of tasks to enumerate: 4095 systems, 10 MB; each further task doubles time and memory
+LEVEL_STEPS = 20  # three times the number that random problems of 100 tasks need
+NEWTON_STEPS = 30  # twice the number that the hardest problems of the tests need
 
 
 class Gradients(NamedTuple):
-    """A Gramian, taken apart.
+    """The norms and cosines of the gradients of T tasks.
 
     Attributes:
-        norms: `[T]`; 1 for absent tasks.
-        cosines: `[T, T]`; rows and columns of absent tasks are 0.
-        present: `[T]`, whether the gradient is not zero.
+        norms: Norms `[T]`; 1 for absent tasks.
+        cosines: Cosines `[T, T]`; 0 in the rows and columns of absent tasks.
+        present: Bool `[T]`, True for the tasks whose gradient is not zero.
     """
 
     norms: jax.Array
@@ -49,34 +49,39 @@ class Gradients(NamedTuple):
 
 
 def take_apart(gramian: jax.Array) -> Gradients:
-    """Norms and cosines of the gradients of a Gramian `[T, T]`."""
+    """Computes the norms and cosines of the gradients from their Gramian `[T, T]`."""
     squares = jnp.diagonal(gramian)
     present = squares > 0
     norms = jnp.sqrt(jnp.where(present, squares, 1))
     pairs = present[:, None] & present[None, :]
     cosines = jnp.where(pairs, gramian / norms[:, None] / norms[None, :], 0)
-    # Exact ones: a diagonal of 1 - eps would make a gradient look independent of itself.
+    # The diagonal is set to exactly 1, because with 1 - eps a gradient would look independent of itself.
     diagonal = jnp.eye(len(gramian), dtype=bool)
     return Gradients(norms, jnp.where(diagonal & pairs, 1, jnp.clip(cosines, -1, 1)), present)
 
 
 def min_norm(gramian: jax.Array) -> jax.Array:
-    """The point of least norm in the convex hull of the gradients: argmin of wᵀ G w over w >= 0, sum of w = 1."""
+    """Computes the weights `[T]` of the shortest vector in the convex hull of the gradients.
+
+    The weights minimise wᵀ G w over w >= 0, sum of w = 1, for a Gramian G `[T, T]`.
+    """
     gradients = take_apart(gramian)
     if len(gramian) > ENUMERATED:
-        # Of all v >= 0 the multiple of the solution minimises vᵀ C v / 2 + (q·v - 1)² / 2, in the terms used below.
+        # In the notation used below: over v >= 0 a multiple of the solution minimises vᵀ C v / 2 + (q·v - 1)² / 2.
         q = _relative(1 / gradients.norms, gradients.present)
         v, _ = nonnegative(gradients.cosines + q[:, None] * q[None, :], q)
         return _scaled_to_sum((v * q)[None], 1)[0]
     masks = _subsets(len(gramian))
-    # In v = norms * w: minimise vᵀ C v with q·v constant, q = 1 / norms. Adding the square of the constant, q qᵀ,
-    # makes the system regular wherever the gradients are affinely independent; the scale of q is free in each set.
+    # With v = norms * w and q = 1 / norms, the problem is to minimise vᵀ C v at constant q·v. Adding the square of this
+    # constant, q qᵀ, makes the system regular if the gradients are affinely independent. The scale of q is free in each
+    # set.
     q = _relative(1 / gradients.norms, gradients.present)
     set_q = jnp.where(masks, q[None, :], 0)
     set_q = set_q / jnp.maximum(jnp.max(set_q, axis=1, keepdims=True), jnp.finfo(q.dtype).tiny)
     v, regular = _solve_sets(gradients.cosines[None] + set_q[:, :, None] * set_q[:, None, :], set_q[:, :, None], masks)
     v = _scaled_to_sum(jnp.maximum(v[..., 0], 0), 1)
-    # Optimal: g_i · d = d · d for tasks that carry weight, and no less for the others; divided by the norms.
+    # At the optimum g_i · d = d · d for tasks that carry weight, and g_i · d >= d · d for the others. Both sides are
+    # divided by the norms here.
     products = _times(v, gradients.cosines)
     square = jnp.sum(v * products, axis=1, keepdims=True)
     level = square * q[None, :] / jnp.maximum(jnp.sum(v * q[None, :], axis=1, keepdims=True), jnp.finfo(q.dtype).tiny)
@@ -85,19 +90,19 @@ def min_norm(gramian: jax.Array) -> jax.Array:
 
 
 def dual_cone(gramian: jax.Array) -> jax.Array:
-    """Projects every gradient onto the dual cone of them all, the directions that conflict with none.
+    """Projects every gradient onto the dual cone of all gradients, i.e. onto the directions that conflict with none.
 
-    Row i of the result `[T, T]` is the v >= e_i (element by element) that minimises vᵀ G v: Jᵀ v is the projection of
-    gradient i (arXiv 2406.16232, prop. 1).
+    Row i of the result `[T, T]` is the v >= e_i (element by element) that minimises vᵀ G v for the Gramian G `[T, T]`.
+    The projection of gradient i is Jᵀ v (arXiv 2406.16232, prop. 1).
     """
     gradients = take_apart(gramian)
     tasks = len(gramian)
     cosines, present = gradients.cosines, gradients.present
-    # Of unit gradients, v = e_i + u with u >= 0: C u = -C e_i on the set, all right-hand sides i at once.
+    # For unit gradients v = e_i + u with u >= 0, and C u = -C e_i on the set. All right-hand sides are solved at once.
     if tasks > ENUMERATED:
         u, _ = jax.vmap(nonnegative, in_axes=(None, 0))(cosines, -cosines)
     else:
-        masks = jnp.concatenate([jnp.zeros((1, tasks), bool), _subsets(tasks)])  # the empty set: nothing to correct
+        masks = jnp.concatenate([jnp.zeros((1, tasks), bool), _subsets(tasks)])  # the empty set means u = 0
         u, regular = _solve_sets(jnp.broadcast_to(cosines, (len(masks), tasks, tasks)), -cosines[None], masks)
         u = jnp.maximum(jnp.swapaxes(u, 1, 2), 0)  # [sets, i, j]
         slack = cosines[None] + jnp.einsum("sij,jk->sik", u, cosines, precision=jax.lax.Precision.HIGHEST)
@@ -107,11 +112,12 @@ def dual_cone(gramian: jax.Array) -> jax.Array:
 
 
 def conflict_averse(gramian: jax.Array, c: float) -> jax.Array:
-    """The weights of CAGrad's program: argmin of g_w · g_0 + c |g_0| |g_w| over w >= 0, sum of w = 1.
+    """Computes the weights of CAGrad's program: argmin of g_w · g_0 + c |g_0| |g_w| over w >= 0, sum of w = 1.
 
-    g_w is the gradients' sum weighted by w, g_0 their mean. With w on a set S of tasks the conditions are
-    b + (c |g_0| / |g_w|) G w = λ on S, b = G 1 / T. In x = G⁻¹ 1 and y = G⁻¹ b, w is a multiple of λ x - y, and its
-    norm gives a quadratic equation for λ. Sets of dependent gradients need no look: their optimum is 0, as at g_w = 0.
+    g_w is the sum of the gradients weighted by w, and g_0 is their mean. For w on a set S of tasks the conditions are
+    b + (c |g_0| / |g_w|) G w = λ on S, with b = G 1 / T. With x = G⁻¹ 1 and y = G⁻¹ b, w is a multiple of λ x - y, and
+    its norm gives a quadratic equation for λ. Sets of dependent gradients can be skipped: their optimum is 0, that of
+    g_w = 0.
     """
     gradients = take_apart(gramian)
     norms, cosines, present = gradients
@@ -119,12 +125,12 @@ def conflict_averse(gramian: jax.Array, c: float) -> jax.Array:
     q = _relative(1 / norms, present)
     lengths = jnp.where(present, norms / jnp.max(jnp.where(present, norms, tiny)), 0)
     mean = _times(lengths[None], cosines)[0]  # products of the unit gradients with g_0, up to a factor
-    h = mean / jnp.sqrt(jnp.maximum(lengths @ mean, tiny))  # the factor: now with g_0 / |g_0|
+    h = mean / jnp.sqrt(jnp.maximum(lengths @ mean, tiny))  # products with g_0 / |g_0|, without the factor
     h = jnp.clip(h, -1, 1)
     nearest = _scaled_to_sum((min_norm(gramian) * lengths)[None], 1)[0]
 
     def program(v: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Value `[S]` and derivative `[S, T]` at v `[S, T]`, where q·v is 1."""
+        """Computes the value `[S]` and the derivative `[S, T]` at v `[S, T]`, scaled to q·v = 1."""
         products = _times(v, cosines)
         length = jnp.sqrt(jnp.maximum(jnp.sum(v * products, axis=1, keepdims=True), 0))
         derivative = h[None, :] + c * products / jnp.maximum(length, tiny)
@@ -138,11 +144,11 @@ def conflict_averse(gramian: jax.Array, c: float) -> jax.Array:
     candidates = jnp.stack([best, nearest])
     w = _scaled_to_sum(candidates * q[None, :], 1)
     values, _ = program(candidates)
-    return jnp.where((values[0] <= values[1]) & (jnp.sum(best) > 0), w[0], w[1])  # with c = 0 no set has an optimum
+    return jnp.where((values[0] <= values[1]) & (jnp.sum(best) > 0), w[0], w[1])  # for c = 0 no set has an optimum
 
 
 def _best_set(gradients: Gradients, q: jax.Array, h: jax.Array, c: float, program: Callable[..., Any]) -> jax.Array:
-    """v of CAGrad's program by enumeration; 0 where no set has an optimum."""
+    """Solves CAGrad's program for v `[T]` by enumeration; returns 0 if no set has an optimum."""
     cosines, tiny = gradients.cosines, jnp.finfo(q.dtype).tiny
     masks = _subsets(len(q))
     sides = jnp.where(masks, q[None, :], 0), jnp.where(masks, h[None, :], 0)
@@ -161,14 +167,18 @@ def _best_set(gradients: Gradients, q: jax.Array, h: jax.Array, c: float, progra
 
 
 def _level_set(cosines: jax.Array, q: jax.Array, h: jax.Array, c: float, level: jax.Array) -> jax.Array:
-    """v of CAGrad's program for many tasks.
+    """Solves CAGrad's program for v `[T]` for many tasks.
 
-    The value λ is the optimum where the largest (λ q - h) · v over v >= 0 of length 1 is c. That is a convex, rising
-    function of λ, and what attains it is a nonnegative least-squares problem's solution: Newton's method comes down on
-    the root from any larger value.
+    The value λ is optimal if the maximum of (λ q - h) · v over v >= 0 of length 1 equals c. This maximum is a convex,
+    increasing function of λ, and the maximiser solves a nonnegative least-squares problem. Newton's method therefore
+    descends to the root from any larger λ.
 
     Args:
-        level: the value at any point.
+        cosines: Cosines `[T, T]` of the gradients.
+        q: Inverse norms `[T]` of the gradients, relative to the largest one.
+        h: Products `[T]` of the unit gradients with the direction of the mean gradient.
+        c: Radius of CAGrad's ball relative to the mean gradient.
+        level: Value of the program at any point.
     """
     tiny = jnp.finfo(q.dtype).tiny
 
@@ -187,21 +197,21 @@ def _level_set(cosines: jax.Array, q: jax.Array, h: jax.Array, c: float, level: 
 
 
 def power_point(gramian: jax.Array, power: float) -> jax.Array:
-    """The a > 0 with G a = a^-power, element by element.
+    """Solves G a = a^-power, element by element, for a > 0 `[T]` and a Gramian G `[T, T]`.
 
-    It minimises a convex function: aᵀ G a / 2 less the integrals of a^-power. Newton's method on the pair G a = z,
-    log z + power log a = 0, the way interior-point methods go: steps end before a or z reaches 0. For powers between
-    1/2 and 2 it takes 15 steps at most, norms 1e6 apart and dependent gradients included; it gets 30. Powers of 1/10
-    and 10 need norms within a factor of 100.
+    The solution minimises a convex function: aᵀ G a / 2 minus the integrals of a^-power. It is found by Newton's method
+    on the pair G a = z, log z + power log a = 0. As in interior-point methods, each step ends before an element of a or
+    z reaches 0. For powers between 1/2 and 2 at most 15 steps are needed, even for norms 1e6 apart and dependent
+    gradients; 30 are made. Powers of 1/10 and 10 need norms within a factor of 100.
 
-    There is no solution where the gradients' hull contains 0 (a point that is Pareto-stationary); a ridge of 16 eps on
-    the cosines keeps the weights finite there, and the direction Jᵀ a near 0. With two tasks and power 1 the solution
-    is a_i = 1 / (norm_i sqrt(1 + cosine)).
+    There is no solution if the convex hull of the gradients contains 0 (at a Pareto-stationary point). A ridge of
+    16 eps on the cosines then keeps the weights finite and the direction Jᵀ a near 0. For two tasks and power 1 the
+    solution is a_i = 1 / (norm_i sqrt(1 + cosine)).
     """
     norms, cosines, present = take_apart(gramian)
     tasks, eps = len(gramian), jnp.finfo(gramian.dtype).eps
-    # a is its value for orthogonal gradients, norm^(-2 / (1 + power)), times y; with k = norm^((power - 1) / (power +
-    # 1)) the equation then reads C (k y) = k y^-power: unit diagonal, and y near 1.
+    # For orthogonal gradients a would be norm^(-2 / (1 + power)). The unknown y is a divided by this value. With
+    # k = norm^((power - 1) / (power + 1)) the equation is C (k y) = k y^-power, with a unit diagonal and y near 1.
     logs = jnp.where(present, jnp.log(norms), 0)
     middle = jnp.sum(logs) / jnp.maximum(jnp.sum(present), 1)
     k = jnp.where(present, jnp.exp((logs - middle) * ((power - 1) / (power + 1))), 1)
@@ -219,12 +229,12 @@ def power_point(gramian: jax.Array, power: float) -> jax.Array:
         )
         dy = solved[0, :, 0] * scale / k
         dz = -excess - ratio * dy
-        # Nine tenths of the way to the first element that would become 0.
+        # At most nine tenths of the way to the point where the first element becomes 0.
         length = jnp.minimum(1, 0.9 / jnp.maximum(jnp.max(jnp.maximum(-dy / y, -dz / z)), 0.9))
-        # The bounds matter only where the steps do not suffice, and keep the arithmetic finite there.
+        # The bounds keep the arithmetic finite in problems for which the steps do not suffice.
         return jnp.clip(y + length * dy, 1e-18, 1e18), jnp.clip(z + length * dz, 1e-18, 1e18)
 
-    # Of all multiples of 1, the one that minimises the function.
+    # The start is the multiple of the vector of ones that minimises the function.
     square = k @ _times(k[None], matrix)[0]
     start = (jnp.sum(k**2) / jnp.maximum(square, eps * jnp.sum(k**2))) ** (1 / (1 + power))
     first = jnp.full(tasks, start, gramian.dtype)
@@ -233,15 +243,19 @@ def power_point(gramian: jax.Array, power: float) -> jax.Array:
 
 
 def _subsets(tasks: int) -> jax.Array:
-    """All sets of tasks but the empty one, `[2^T - 1, T]`."""
+    """Returns all sets of tasks but the empty one, bool `[2^T - 1, T]`."""
     return jnp.asarray((np.arange(1, 2**tasks)[:, None] >> np.arange(tasks)[None, :]) & 1, bool)
 
 
 def _solve_sets(matrices: jax.Array, sides: jax.Array, masks: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Solves the symmetric systems `[S, T, T]` x = `[S, T, K]`, each on the tasks of its mask `[S, T]`.
 
-    Returns x, 0 outside the mask, and `[S]`: whether the gradients in the mask are independent. Elimination without
-    exchange of rows is stable as the matrices are positive semi-definite; unlike LAPACK's it takes singular ones.
+    Elimination without exchange of rows is stable, because the matrices are positive semi-definite. Unlike that of
+    LAPACK it accepts singular matrices.
+
+    Returns:
+        The pair of x `[S, T, K]`, which is 0 outside the mask, and a bool `[S]` that is True for the masks whose
+        gradients are independent.
     """
     tasks = masks.shape[1]
     limit = 4 * tasks * jnp.finfo(matrices.dtype).eps
@@ -266,7 +280,7 @@ def _solve_sets(matrices: jax.Array, sides: jax.Array, masks: jax.Array) -> tupl
 
 
 def _optimal(points: jax.Array, slack: jax.Array, regular: jax.Array) -> jax.Array:
-    """Mean of the points `[S, T]` that come nearest to min(point, slack) = 0, the conditions of optimality."""
+    """Averages the points `[S, T]` that are nearest to the conditions of optimality, min(point, slack) = 0."""
     residual = jnp.max(jnp.abs(jnp.minimum(points, slack)), axis=1)
     residual = jnp.where(regular, residual, jnp.finfo(points.dtype).max)
     near = residual <= jnp.min(residual) + 4 * points.shape[1] * jnp.finfo(points.dtype).eps
@@ -274,13 +288,13 @@ def _optimal(points: jax.Array, slack: jax.Array, regular: jax.Array) -> jax.Arr
 
 
 def _relative(values: jax.Array, present: jax.Array) -> jax.Array:
-    """Values over the largest of them, 0 where absent."""
+    """Divides values `[T]` by the largest one; returns 0 for absent tasks."""
     values = jnp.where(present, values, 0)
     return values / jnp.maximum(jnp.max(values), jnp.finfo(values.dtype).tiny)
 
 
 def _scaled_to_sum(values: jax.Array, total: float) -> jax.Array:
-    """Rows `[S, T]` of values >= 0 scaled to a sum; rows of zeros stay."""
+    """Scales rows `[S, T]` of values >= 0 to the sum `total`; rows of zeros do not change."""
     sums = jnp.sum(values, axis=1, keepdims=True)
     return jnp.where(sums > 0, total * values / jnp.where(sums > 0, sums, 1), 0)
 

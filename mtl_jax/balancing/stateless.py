@@ -1,4 +1,4 @@
-"""Methods whose weights are a function of what this step shows, and of nothing before it."""
+"""Methods without a state: their weights depend on the current step alone."""
 
 from collections.abc import Callable
 
@@ -9,9 +9,12 @@ from mtl_jax.balancing.core import Balancer, Decision, Signals, State
 
 
 def from_gramian(weigh: Callable[[Signals], jax.Array]) -> Balancer:
-    """A method without state from a function of the Gramian (and the losses) that gives the weights `[T]`.
+    """Creates a method without a state from a function of the Gramian and the losses.
 
-    A single task has weight 1 with every method, also where its formula, made for several, scales the gradient.
+    A single task always has weight 1, even if the formula of the method would scale its gradient.
+
+    Args:
+        weigh: Function from the signals of a step to the weights `[T]` of the tasks.
     """
 
     def update(state: State, signals: Signals) -> tuple[Decision, State]:

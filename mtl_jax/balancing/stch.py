@@ -1,4 +1,4 @@
-"""A smooth form of the largest weighted loss."""
+"""Smooth Tchebycheff scalarisation: descent on a smooth maximum of the weighted losses."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,12 @@ import jax.numpy as jnp
 
 from mtl_jax.balancing.core import Balancer, Decision, Signals, State, Tree, check_values
 from mtl_jax.balancing.labelled import labelled, softmax
+from mtl_jax.balancing.registry import register
 
 _SMALLEST = 1e-12  # smaller losses count as this before the logarithm
 
 
+@register
 def stch(
     *,
     mu: float = 1.0,
@@ -17,31 +19,33 @@ def stch(
     ideal: Sequence[float] | None = None,
     warm_up: int = 0,
 ) -> Balancer:
-    """Smooth Tchebycheff scalarisation (Lin et al., ICML 2024, arXiv 2402.19078, sec. 3, eq. 9).
+    """Returns smooth Tchebycheff scalarisation, STCH (Lin et al., ICML 2024, arXiv 2402.19078, sec. 3, eq. 9).
 
-    Descends on mu log(sum over t of exp(λ_t (L_t - z_t) / mu)), which tends to max over t of λ_t (L_t - z_t) as mu
-    tends to 0. Its gradient weighs the tasks with
+    It descends on mu log(sum over t of exp(λ_t (L_t - z_t) / mu)), which tends to max over t of λ_t (L_t - z_t) as mu
+    tends to 0. The gradient of this function gives the weights
 
         w_t = λ_t softmax(λ (L - z) / mu)_t.
 
-    It compares the losses' values, which have to be of a common unit. With `warm_up` it compares log(L_t / m_t) in
-    place of L_t - z_t, m_t being the mean of L_t over the first `warm_up` steps; these steps descend on the sum over t
-    of λ_t log L_t. The weights are then divided by L_t. That is not in eq. 9 but in the authors' code for networks,
-    where m_t is from the warm-up's end and the λ_t are 1; with λ_t = 1 / T their mu is mu / T here.
+    The method compares the values of the losses, so these must have a common unit. With `warm_up` it compares
+    log(L_t / m_t) instead of L_t - z_t, where m_t is the mean of L_t over the first `warm_up` steps, and the weights
+    are divided by L_t. The steps of the warm-up descend on the sum over t of λ_t log L_t. This variant is not in eq. 9
+    but in the authors' code for networks. There, m_t is taken at the end of the warm-up, and the λ_t are 1; with
+    λ_t = 1 / T here, their mu corresponds to mu / T.
 
-    A loss of exactly 0, that of a task without labels in the batch, is left out: its weight is 0, and the softmax and
-    m_t are over the others. One that the warm-up did not see counts as unchanged, m_t = L_t.
+    A task without labels in the batch, whose loss is exactly 0, has weight 0 and enters neither the softmax nor m_t. A
+    task that had no labels during the whole warm-up has m_t = L_t.
 
     Shared parameters: any choice gives the same step, because all parameters follow the weighted sum.
-    Weights: without warm-up the w_t / λ_t sum to 1, hence the weights to 1 / T for equal preferences of 1 / T, and to 1
-    for preferences of 1. For one task w = λ; with warm-up λ / L.
-    Cost: one forward and one backward pass; the state holds, for the warm-up, `[T]` sums and their counts.
+    Weights: without warm-up the w_t / λ_t sum to 1. Hence the weights sum to 1 / T for equal preferences of 1 / T, and
+    to 1 for preferences of 1. A single task has weight λ, or λ / L with warm-up.
+    Cost: one forward and one backward pass; with warm-up the state holds sums and counts of the losses, both `[T]`.
 
     Args:
-        mu: the larger, the smoother; 1 in LibMTL's repository. To be tuned to the losses' scale times λ.
-        preference: λ, positive, one a task; 1 / T each by default, as in the paper's simplex.
-        ideal: z, the losses' lower bounds, one a task; 0 each by default. Not together with `warm_up`.
-        warm_up: steps whose losses are averaged; 0 compares the losses as they are. The losses have to be positive.
+        mu: Smoothness of the maximum; 1 in LibMTL's repository. It should be tuned to the scale of λ_t L_t.
+        preference: The positive preferences λ, one for each task. None means 1 / T each, as in the paper's simplex.
+        ideal: The lower bounds z of the losses, one for each task. None means 0 each. Not permitted with `warm_up`.
+        warm_up: Number of steps over which the losses are averaged; these losses must be positive. 0 compares the
+            losses themselves.
     """
     if mu <= 0:
         raise ValueError(f"mu is {mu}; it must be positive")

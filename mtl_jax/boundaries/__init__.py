@@ -1,6 +1,6 @@
-"""Boundary evaluation as in the Berkeley benchmark: odsF, oisF and AP, natively and without MATLAB.
+"""Boundary evaluation as in the Berkeley benchmark: odsF, oisF and AP, without MATLAB.
 
-`count_images` compares predicted with true boundaries, `score` turns the counts into numbers:
+`count_images` compares predicted with true boundaries, and `score` computes the scores from the counts:
 
     images = boundaries.find_images(Path("predictions/edge"), Path("LabelMap"))
     protocol = boundaries.get("plain")

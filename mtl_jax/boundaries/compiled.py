@@ -1,4 +1,4 @@
-"""Compiling the loops that no array operation expresses."""
+"""Compilation of loops that array operations cannot express."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,8 +7,8 @@ from numba import njit
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled at its first call; the result is kept on disk where there is a place to write to."""
+    """Compiles a function with Numba at its first call; the machine code is cached on disk if possible."""
     try:
         return njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # neither beside the module nor in the user's cache folder: a read-only installation
+    except RuntimeError:  # neither the module's folder nor the user's cache folder can be written to
         return njit(nogil=True)(function)

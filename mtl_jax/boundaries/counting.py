@@ -1,4 +1,4 @@
-"""Scoring many images in parallel; what is finished stays finished."""
+"""Boundary counts of many images in parallel, with a file that keeps the counts of finished images."""
 
 import hashlib
 import json
@@ -21,16 +21,19 @@ from mtl_jax.runtime import atomic_files, workers
 from mtl_jax.runtime.messages import listing
 
 _TRUTHS = (".mat", ".png")
-_RULES = 1  # to be raised when the same files are counted differently, so that stored counts are not taken any more
+_RULES = 1  # version of the counting rules; a higher number makes the stored counts of older versions invalid
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image to score: its prediction, a grey PNG of 8 bits, and its true boundary, as files or their content.
+    """The files of an image to score.
 
     Attributes:
-        kind: what the truth is, see `truth.read_truth`.
+        id: Name of the image.
+        prediction: Predicted boundary strength, a grey PNG of 8 bits, as a path or as the content of the file.
+        truth: Ground truth, as a path or as the content of the file.
+        kind: Kind of the ground truth, see `truth.read_truth`.
     """
 
     id: str
@@ -42,17 +45,21 @@ class Image:
 def count_images(
     images: Sequence[Image], protocol: BoundaryProtocol, *, store: Path | None = None, num_workers: int | None = None
 ) -> BoundaryCounts:
-    """The counts of all images, in their order.
+    """Computes the boundary counts of images.
 
     Args:
-        images: what to score.
-        protocol: thresholds, suppression and tolerance.
-        store: file that receives each image's counts as soon as they are known, and from which they are taken where
-            prediction, truth and protocol are the same.
-        num_workers: processes; None = one for each core.
+        images: Images to score.
+        protocol: Thresholds, suppression and tolerance.
+        store: File that keeps the counts of each finished image, one JSON line for each. Counts in the file are used
+            again if prediction, truth and protocol are the same. None keeps nothing.
+        num_workers: Number of worker processes; None means one for each core.
+
+    Returns:
+        The counts of the images, in the order of `images`.
 
     Raises:
-        ValueError: faulty files; the message lists them all. What was counted is in the store.
+        ValueError: an id occurs twice, or files are faulty. The message lists all faulty files; the counts of the other
+            images are in the store.
     """
     repeated = sorted(name for name, times in Counter(image.id for image in images).items() if times > 1)
     if repeated:
@@ -81,14 +88,18 @@ def count_images(
 
 
 def find_images(predictions: Path, truths: Path, ids: Iterable[str] | None = None, kind: str = "labels") -> list[Image]:
-    """The images of two folders with files of the same names: ID.png, and ID.png or ID.mat.
+    """Finds the images of a folder of predictions, ID.png, and a folder of ground truth, ID.png or ID.mat.
 
     Args:
-        ids: which; by default all that have a truth. Predictions of others are ignored, and their number is logged.
+        predictions: Folder of the predictions.
+        truths: Folder of the ground truth.
+        ids: Ids of the images to score; None means all images with ground truth. Predictions of other images are
+            ignored, and a warning gives their number.
+        kind: Kind of the ground truth, see `truth.read_truth`.
 
     Raises:
-        FileNotFoundError: a folder, a prediction or a truth is missing; the message lists what is.
-        ValueError: there is nothing to score, or an id has two truths.
+        FileNotFoundError: a folder, a prediction or a ground truth is missing; the message lists the missing files.
+        ValueError: there is no image to score, or an id has two files of ground truth.
     """
     for folder in (predictions, truths):
         if not folder.is_dir():
@@ -105,7 +116,7 @@ def find_images(predictions: Path, truths: Path, ids: Iterable[str] | None = Non
         predicted = Path(f"{predictions / name}.png")
         true = [path for suffix in _TRUTHS if (path := Path(f"{truths / name}{suffix}")).exists()]
         if len(true) > 1:
-            raise ValueError(f"both {true[0]} and {true[1]} are the truth of {name}; keep one")
+            raise ValueError(f"both {true[0]} and {true[1]} are the truth of {name}; keep one of them")
         if not predicted.exists():
             missing.append(str(predicted))
         if not true:
@@ -123,7 +134,7 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def pascal_context_ids() -> list[str]:
-    """The 2498 images of PASCAL-Context's 5105 for validation whose boundaries the published numbers score."""
+    """Returns the ids of the 2498 (of 5105) validation images of PASCAL-Context that published boundary scores use."""
     return files("mtl_jax.boundaries").joinpath("pascal_context_ids.txt").read_text("utf-8").split()
 
 
@@ -132,13 +143,13 @@ def _content(data: Path | bytes) -> bytes:
 
 
 def _key(image: Image, protocol: BoundaryProtocol) -> str:
-    """What an image's counts follow from."""
+    """Computes a hash of everything that determines the counts of an image."""
     parts = [repr((_RULES, protocol, image.kind)).encode(), _content(image.prediction), _content(image.truth)]
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:32]
 
 
 def _count(image: Image, protocol: BoundaryProtocol) -> BoundaryCounts | str:
-    """The counts, or what is wrong with the files."""
+    """Returns the counts of an image, or a message that says what is wrong with its files."""
     try:
         strength = decode_grey(_content(image.prediction))
     except (OSError, ValueError) as error:
@@ -158,7 +169,7 @@ def _place(data: Path | bytes) -> str:
 
 
 class _Store:
-    """Appends to the store's file, a line for each image; does nothing without one."""
+    """Appends one line for each image to the file of the store; does nothing if there is no file."""
 
     def __init__(self, path: Path | None):
         self._path = path
@@ -170,7 +181,7 @@ class _Store:
             content = self._path.read_bytes() if self._path.exists() else b""
             self._file = FileIO(self._path, "a")
             if content and not content.endswith(b"\n"):
-                atomic_files.append(self._file, b"\n")  # a killed run may have left half a line
+                atomic_files.append(self._file, b"\n")  # a killed run may have left an incomplete line
         return self._write
 
     def __exit__(self, *_: object) -> None:
@@ -184,7 +195,7 @@ class _Store:
 
 
 def _read_store(path: Path, thresholds: int) -> dict[str, BoundaryCounts]:
-    """{key: counts}, without what a killed run left unfinished, and without those of other protocols."""
+    """Reads {key: counts} from a store; skips incomplete lines of killed runs, and counts of other protocols."""
     known: dict[str, BoundaryCounts] = {}
     for line in path.read_bytes().splitlines() if path.exists() else ():
         try:

@@ -1,4 +1,4 @@
-"""What one image contributes to the boundary scores."""
+"""Counts of matched boundary pixels, from which the scores are computed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,15 @@ from mtl_jax.boundaries.thinning import thin
 
 @dataclass(frozen=True)
 class BoundaryCounts:
-    """Pixels at each threshold, int64 `[T]`; of a data set with the images in front, `[N, T]`.
+    """Numbers of pixels at each of T thresholds, int64 `[T]` for one image or `[N, T]` for a data set.
+
+    The names in parentheses are those of the Berkeley benchmark.
 
     Attributes:
-        matched_truth: true pixels with a partner, added up over the annotators ("cntR").
-        truth: true pixels ("sumR").
-        matched_prediction: predicted pixels with a partner in any annotator's boundary ("cntP").
-        prediction: predicted pixels ("sumP").
+        matched_truth: Number of true pixels that are matched, summed over the annotators ("cntR").
+        truth: Number of true pixels, summed over the annotators ("sumR").
+        matched_prediction: Number of predicted pixels that are matched in the boundary of any annotator ("cntP").
+        prediction: Number of predicted pixels ("sumP").
     """
 
     matched_truth: np.ndarray
@@ -28,7 +30,7 @@ class BoundaryCounts:
 
     @staticmethod
     def stack(images: Sequence["BoundaryCounts"]) -> "BoundaryCounts":
-        """The counts of several images as those of a data set.
+        """Stacks the counts `[T]` of N images into those of a data set, `[N, T]`.
 
         Raises:
             ValueError: there is no image.
@@ -44,15 +46,16 @@ FIELDS = tuple(BoundaryCounts.__dataclass_fields__)
 def count(prediction: np.ndarray, truths: Sequence[np.ndarray], protocol: BoundaryProtocol) -> BoundaryCounts:
     """Compares one predicted map with the boundaries of one or several annotators.
 
-    With a single annotator any largest matching gives the counts; with several it is the cheapest one, see `matching`.
+    For a single annotator every largest matching gives the same counts. For several annotators the cheapest matching is
+    used, see `matching`.
 
     Args:
-        prediction: uint8 `[H, W]`, 255 times the strength.
-        truths: thin boundaries, bool `[H, W]`, for example from `labels.label_boundary`.
-        protocol: thresholds, suppression and tolerance.
+        prediction: Predicted boundary strength times 255, uint8 `[H, W]`.
+        truths: Thin boundary of each annotator, bool `[H, W]`, for example from `labels.label_boundary`.
+        protocol: Thresholds, suppression and tolerance.
 
     Raises:
-        ValueError: another dtype or size, or no annotator.
+        ValueError: the prediction is not uint8 `[H, W]`, a boundary has another size, or there is no annotator.
     """
     if prediction.dtype != np.uint8 or prediction.ndim != 2:
         raise ValueError(
@@ -67,7 +70,7 @@ def count(prediction: np.ndarray, truths: Sequence[np.ndarray], protocol: Bounda
 
 
 def count_strength(strength: np.ndarray, truths: Sequence[np.ndarray], protocol: BoundaryProtocol) -> BoundaryCounts:
-    """As `count`, of a prediction that is prepared already: what the thresholds are compared with, `[H, W]`."""
+    """Compares a boundary strength `[H, W]` from `BoundaryProtocol.prepare` with the true boundaries, like `count`."""
     radius = tolerance(protocol.max_dist, strength.shape)
     rows: list[tuple[int, int, int, int]] = []
     before = None
@@ -77,12 +80,12 @@ def count_strength(strength: np.ndarray, truths: Sequence[np.ndarray], protocol:
             rows.append(_compare(thin(passing), truths, radius))
             before = passing
         else:
-            rows.append(rows[-1])  # maps with few grey levels often stay the same
+            rows.append(rows[-1])  # a map with few grey levels often does not change from one threshold to the next
     return BoundaryCounts(*np.array(rows, np.int64).T)
 
 
 def _compare(thinned: np.ndarray, truths: Sequence[np.ndarray], radius: float) -> tuple[int, int, int, int]:
-    """The numbers of `BoundaryCounts` for one thinned map."""
+    """Returns the four numbers of `BoundaryCounts` for one thinned map."""
     true, predicted = sum(int(truth.sum()) for truth in truths), int(thinned.sum())
     if len(truths) == 1:
         pairs = count_pairs(thinned, truths[0], radius)

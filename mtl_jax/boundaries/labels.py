@@ -1,4 +1,4 @@
-"""Ground-truth boundaries."""
+"""Ground-truth boundaries from label maps."""
 
 import numpy as np
 
@@ -6,23 +6,24 @@ from mtl_jax.boundaries.thinning import thin
 
 
 def label_boundary(labels: np.ndarray) -> np.ndarray:
-    """The boundary between the regions of a label map, thinned.
+    """Computes the thinned boundary between the regions of a label map.
 
-    A pixel is marked when its label differs from that of the right, the lower or the lower-right neighbour; in the last
-    row only the right one counts, in the last column only the lower one. Unlabelled is a label like any other.
+    A pixel is marked if its label differs from the label of its right, lower or lower-right neighbour. In the last row
+    only the right neighbour counts, and in the last column only the lower one. The label of unlabelled pixels is
+    treated like any other.
 
     Args:
-        labels: integers `[H, W]`. A map of edges (0 and 255) is read the same way, as the published scores of NYUD do:
-            both sides of every line are marked, and thinned.
+        labels: Label map, integers `[H, W]`. A map of edges (0 and 255) is treated as a label map, too, as for the
+            published scores of NYUD: both sides of every line are marked, and then thinned.
 
     Returns:
-        bool `[H, W]`.
+        The boundary, bool `[H, W]`.
     """
     return thin(mark(labels))
 
 
 def mark(labels: np.ndarray) -> np.ndarray:
-    """The boundary of `label_boundary` before it is thinned."""
+    """Computes the boundary of `label_boundary` before it is thinned, bool `[H, W]`."""
     marked = np.zeros(labels.shape, bool)
     marked[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     marked[:-1] |= labels[:-1] != labels[1:]

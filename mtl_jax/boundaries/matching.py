@@ -9,25 +9,30 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from mtl_jax.boundaries.compiled import compiled
 
 _FREE = -1
-_COST_PER_PIXEL = 100  # costs are rounded to whole hundredths of a pixel
-_OUTLIER_PIXELS = 100  # a pixel left alone costs as much as a match this many radii away
+_COST_PER_PIXEL = 100  # costs are rounded to hundredths of a pixel
+_OUTLIER_PIXELS = 100  # an unmatched pixel costs as much as a match at this multiple of the radius
 
 
 def tolerance(max_dist: float, size: tuple[int, int]) -> float:
-    """How far apart matched pixels may be, in pixels: a fraction of the image's diagonal."""
+    """Returns the largest permitted distance of matched pixels, in pixels.
+
+    Args:
+        max_dist: The distance as a fraction of the diagonal of the image.
+        size: Height and width of the image, in pixels.
+    """
     return max_dist * math.hypot(*size)
 
 
 def count_pairs(prediction: np.ndarray, truth: np.ndarray, radius: float) -> int:
-    """The largest number of pairs of pixels at most `radius` apart in which no pixel occurs twice.
+    """Counts the pairs of a largest matching of predicted and true pixels that are at most `radius` apart.
 
-    Hopcroft and Karp's algorithm, started from the nearest free pairs. Exact and deterministic; the official program
-    of the Berkeley benchmark finds 0.05 % fewer pairs because it restricts the search at random.
+    Uses the algorithm of Hopcroft and Karp, started from the nearest free pairs. The count is exact and deterministic.
+    The official program of the Berkeley benchmark finds 0.05 % fewer pairs, because it restricts the search at random.
 
     Args:
-        prediction: bool `[H, W]`.
-        truth: bool `[H, W]`.
-        radius: in pixels.
+        prediction: Predicted boundary, bool `[H, W]`.
+        truth: True boundary, bool `[H, W]`.
+        radius: Largest distance of matched pixels, in pixels.
 
     Raises:
         ValueError: the maps differ in size.
@@ -38,13 +43,20 @@ def count_pairs(prediction: np.ndarray, truth: np.ndarray, radius: float) -> int
 
 
 def cheapest_pairs(prediction: np.ndarray, truth: np.ndarray, radius: float) -> np.ndarray:
-    """The predicted pixels in the matching that minimises sum rint(100 distance) - U pairs, U = ceil(10000 radius).
+    """Finds the predicted pixels of the cheapest matching.
 
-    This is what the official program aims at, without the noise it adds. With several annotators it matters which
-    pixels are matched, and not only how many. Much slower than `count_pairs`.
+    The matching minimises the sum of rint(100 distance) - U over its pairs, with U = ceil(10000 radius). This is the
+    objective of the official program of the Berkeley benchmark, without the noise that this program adds. It is needed
+    for several annotators, for which it matters which pixels are matched and not only how many. It is much slower than
+    `count_pairs`.
+
+    Args:
+        prediction: Predicted boundary, bool `[H, W]`.
+        truth: True boundary, bool `[H, W]`.
+        radius: Largest distance of matched pixels, in pixels.
 
     Returns:
-        bool `[H, W]`.
+        The matched pixels of the prediction, bool `[H, W]`.
     """
     starts, neighbours, _, _ = _candidates(prediction, truth, radius)
     predicted, true = np.argwhere(prediction), np.argwhere(truth)
@@ -55,12 +67,13 @@ def cheapest_pairs(prediction: np.ndarray, truth: np.ndarray, radius: float) -> 
     i, j = np.repeat(np.arange(n), np.diff(starts)), neighbours
     distance = np.sqrt(((predicted[i] - true[j]) ** 2).sum(axis=1))
     alone = math.ceil(_COST_PER_PIXEL * _OUTLIER_PIXELS * radius)
-    # Mirrored graph: every pixel has a dummy to be left alone with, and the dummies of a matched pair match each other.
+    # In the mirrored graph every pixel has a dummy partner that stands for "unmatched". The dummies of two matched
+    # pixels match each other.
     rows = np.concatenate([i, np.arange(n), n + np.arange(m), n + j])
     columns = np.concatenate([j, m + np.arange(n), np.arange(m), m + i])
     costs = np.full(len(rows), float(alone))
     costs[: len(i)] = np.rint(_COST_PER_PIXEL * distance)
-    graph = csr_array((costs + 1, (rows, columns)), shape=(n + m, n + m))  # zeros would not be stored
+    graph = csr_array((costs + 1, (rows, columns)), shape=(n + m, n + m))  # + 1, because zeros are not stored
     left, right = min_weight_full_bipartite_matching(graph)
     pairs = left[(left < n) & (right < m)]
     matched[tuple(predicted[pairs].T)] = True
@@ -70,11 +83,12 @@ def cheapest_pairs(prediction: np.ndarray, truth: np.ndarray, radius: float) -> 
 def _candidates(
     prediction: np.ndarray, truth: np.ndarray, radius: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What each predicted pixel may be matched with, nearest first, and a matching to start from.
+    """Finds the true pixels with which each predicted pixel may be matched, nearest first, and a first matching.
 
     Returns:
-        Predicted pixel i has the true pixels neighbours[starts[i] : starts[i + 1]]; the matching as the partner of each
-        predicted pixel and of each true one, -1 for none.
+        The tuple (starts, neighbours, mate, mate_of_truth). Predicted pixel i may be matched with the true pixels
+        neighbours[starts[i] : starts[i + 1]]. `mate` holds the partner of each predicted pixel in the first matching
+        and `mate_of_truth` that of each true pixel; -1 stands for no partner.
     """
     if prediction.shape != truth.shape or prediction.ndim != 2:
         raise ValueError(f"expected two maps [H, W] of one size, got {prediction.shape} and {truth.shape}")
@@ -98,11 +112,11 @@ def _candidates(
 def _collect(
     ids: np.ndarray, positions: np.ndarray, offsets: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The neighbours of every position, and a matching that takes the nearest free pairs first."""
+    """Collects the neighbours of every position, and a matching that takes the nearest free pairs first."""
     n = len(positions)
     starts = np.zeros(n + 1, np.int64)
     mate, mate_of_truth = np.full(n, -1, np.int32), np.full(count, -1, np.int32)
-    for offset in offsets:  # the nearest first, of all pixels
+    for offset in offsets:  # the outer loop, so that the nearest pairs of all pixels come first
         for i in range(n):
             j = ids[positions[i] + offset]
             if j >= 0:
@@ -125,7 +139,7 @@ def _collect(
 
 @compiled
 def _hopcroft_karp(starts: np.ndarray, neighbours: np.ndarray, mate: np.ndarray, mate_of_truth: np.ndarray) -> None:
-    """Enlarges the matching to a largest one, in place."""
+    """Enlarges a matching in place until it has the largest number of pairs."""
     n = len(mate)
     level, queue, cursor, path = (
         np.empty(n, np.int32),
@@ -134,7 +148,8 @@ def _hopcroft_karp(starts: np.ndarray, neighbours: np.ndarray, mate: np.ndarray,
         np.empty(n, np.int32),
     )
     while True:
-        # Levels of the predicted pixels along alternating paths from the free ones, until a free true pixel is met.
+        # Computes the levels of the predicted pixels on alternating paths from the free ones, until the paths reach a
+        # free true pixel.
         tail = 0
         for i in range(n):
             level[i] = -1
@@ -142,23 +157,23 @@ def _hopcroft_karp(starts: np.ndarray, neighbours: np.ndarray, mate: np.ndarray,
                 level[i] = 0
                 queue[tail] = i
                 tail += 1
-        head, found = 0, -1
+        head, free_level = 0, -1
         while head < tail:
             i = queue[head]
             head += 1
-            if found >= 0 and level[i] > found:
+            if free_level >= 0 and level[i] > free_level:
                 break
             for k in range(starts[i], starts[i + 1]):
                 other = mate_of_truth[neighbours[k]]
                 if other < 0:
-                    found = level[i]
+                    free_level = level[i]
                 elif level[other] < 0:
                     level[other] = level[i] + 1
                     queue[tail] = other
                     tail += 1
-        if found < 0:
+        if free_level < 0:
             return
-        # Shortest augmenting paths that do not touch, depth first; a cursor never goes back over a dead end.
+        # Finds disjoint shortest augmenting paths by depth-first search; a cursor never returns to a dead end.
         for i in range(n):
             cursor[i] = starts[i]
         for root in range(n):

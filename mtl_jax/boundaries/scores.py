@@ -1,4 +1,4 @@
-"""From counts to odsF, oisF and AP."""
+"""Boundary scores (odsF, oisF and AP) from counts of matched pixels."""
 
 from dataclasses import dataclass
 
@@ -7,19 +7,24 @@ import numpy as np
 from mtl_jax.boundaries.counts import BoundaryCounts
 from mtl_jax.boundaries.protocols import BoundaryProtocol
 
-_STEPS = 100  # between two thresholds, where a protocol interpolates
+_STEPS = 100  # number of interpolated points between two thresholds
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of a data set.
+    """The boundary scores of a data set.
 
     Attributes:
-        odsF: F at the one threshold that is best for the data set (optimal data set scale).
-        ods_threshold, ods_recall, ods_precision: there.
-        oisF: F with the best threshold for each image (optimal image scale).
-        AP: average precision, the area under the curve of precision over recall within the measured range.
-        thresholds, recall, precision, F: the data set's curve, lists over the thresholds.
+        odsF: F at the threshold that is best for the whole data set (optimal data set scale).
+        ods_threshold: Threshold at which F is best.
+        ods_recall: Recall at this threshold.
+        ods_precision: Precision at this threshold.
+        oisF: F if each image has its best threshold (optimal image scale).
+        AP: Average precision, the area under the curve of precision over recall within the measured range.
+        thresholds: Thresholds of the curves.
+        recall: Recall of the data set at each threshold.
+        precision: Precision of the data set at each threshold.
+        F: F of the data set at each threshold.
     """
 
     odsF: float
@@ -35,20 +40,20 @@ class Scores:
 
 
 def f_measure(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
-    """2 P R / (P + R), 0 where both are 0."""
+    """Computes F = 2 P R / (P + R), which is 0 where precision P and recall R are both 0."""
     total = precision + recall
     return np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
 
 
 def score(counts: BoundaryCounts, protocol: BoundaryProtocol) -> Scores:
-    """The scores of a data set's counts `[N, T]`.
+    """Computes the scores of a data set from its counts `[N, T]`.
 
-    odsF takes the best of the protocol's thresholds (the first on ties), oisF the best for each image; with
-    `protocol.interpolated` recall and precision are interpolated in a hundred steps between neighbouring thresholds.
-    AP interpolates precision linearly at the recalls 0, 0.01, ... 1 and counts what lies outside the curve as 0.
+    odsF uses the best threshold of the protocol (the first one on ties), and oisF the best one for each image. If
+    `protocol.interpolated`, recall and precision are interpolated in a hundred steps between neighbouring thresholds.
+    AP interpolates precision linearly at the recalls 0, 0.01, ... 1, and counts recalls outside of the curve as 0.
 
     Raises:
-        ValueError: the counts are not those of the protocol's thresholds.
+        ValueError: the counts do not have the number of thresholds of the protocol.
     """
     shape = counts.truth.shape
     if counts.truth.ndim != 2 or shape[1] != len(protocol.thresholds):
@@ -76,14 +81,21 @@ def score(counts: BoundaryCounts, protocol: BoundaryProtocol) -> Scores:
 
 
 def image_scores(counts: BoundaryCounts, protocol: BoundaryProtocol) -> np.ndarray:
-    """(threshold, recall, precision, F) at each image's best threshold, float64 `[N, 4]`."""
+    """Computes (threshold, recall, precision, F) at the best threshold of each image, float64 `[N, 4]`."""
     return np.array(
         [_best(*curves, protocol) for curves in zip(_recall(counts), _precision(counts), strict=True)], np.float64
     )
 
 
 def average_precision(recall: np.ndarray, precision: np.ndarray) -> float:
-    """The area under precision over recall, sampled at 0, 0.01, ... 1; outside the measured recalls it is 0."""
+    """Computes the area under the curve of precision over recall.
+
+    The curve is sampled at the recalls 0, 0.01, ... 1 and is 0 outside of the measured recalls.
+
+    Args:
+        recall: Recall at each threshold, `[T]`.
+        precision: Precision at each threshold, `[T]`.
+    """
     recalls, first = np.unique(recall, return_index=True)
     positions = np.linspace(0, 1, 101)
     measured = (positions >= recalls[0]) & (positions <= recalls[-1])
@@ -91,12 +103,15 @@ def average_precision(recall: np.ndarray, precision: np.ndarray) -> float:
 
 
 def _recall(counts: BoundaryCounts) -> np.ndarray:
-    """Share of the true pixels that is found: 1 where there are none."""
+    """Computes the share of the true pixels that are matched; 1 where there are no true pixels."""
     return _share(counts.matched_truth, counts.truth)
 
 
 def _precision(counts: BoundaryCounts) -> np.ndarray:
-    """Share of the predicted pixels that is right: 1 where there are none, but 0 where nothing could be right."""
+    """Computes the share of the predicted pixels that are matched.
+
+    It is 0 where there are no true pixels, and otherwise 1 where there are no predicted pixels.
+    """
     return np.where(counts.truth > 0, _share(counts.matched_prediction, counts.prediction), 0.0)
 
 
@@ -105,7 +120,7 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _best(recall: np.ndarray, precision: np.ndarray, protocol: BoundaryProtocol) -> tuple[float, float, float, float]:
-    """(threshold, recall, precision, F) where F is best, the first on ties."""
+    """Returns (threshold, recall, precision, F) at the best F, the first one on ties."""
     thresholds = protocol.values
     if protocol.interpolated and len(thresholds) > 1:
         share = np.linspace(0, 1, _STEPS)

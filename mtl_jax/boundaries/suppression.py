@@ -5,21 +5,21 @@ import numpy as np
 
 _TRIANGLE = np.array([1, 2, 3, 4, 5, 4, 3, 2, 1], np.float32) / 25
 _BORDER = np.array([0, 0.2, 0.4, 0.6, 0.8], np.float32)  # factors from the image's border inwards
-_MARGIN = np.float32(1.01)  # how much stronger a neighbour must be
+_MARGIN = np.float32(1.01)  # a pixel is dropped if a neighbour is stronger by this factor
 
 
 def suppress(strength: np.ndarray) -> np.ndarray:
-    """Keeps what is strongest across its line, as the structured-edge toolbox does after detection.
+    """Keeps the pixels that are strongest across their line, like the structured-edge toolbox after detection.
 
-    The direction across the line comes from the second derivatives of a smoothed copy (triangle filter, radius 4). A
-    pixel is dropped where the map, read bilinearly one pixel away to either side, is more than 1 % stronger. The five
-    outermost rows and columns are damped by 0, 0.2, ..., 0.8.
+    The direction across a line is computed from the second derivatives of a smoothed copy (triangle filter, radius 4).
+    A pixel is dropped if the map, interpolated bilinearly one pixel away on either side, is more than 1 % stronger. The
+    five outermost rows and columns are damped by the factors 0, 0.2, ..., 0.8.
 
     Args:
-        strength: float32 `[H, W]` in 0..1.
+        strength: Boundary strength in 0..1, float32 `[H, W]`.
 
     Returns:
-        float32 `[H, W]`, 0 where dropped.
+        The strength, float32 `[H, W]`, with 0 at the dropped pixels.
     """
     strength = np.asarray(strength, np.float32)
     height, width = strength.shape
@@ -45,12 +45,12 @@ def suppress(strength: np.ndarray) -> np.ndarray:
 
 
 def _gradient(x: np.ndarray, axis: int) -> np.ndarray:
-    """Central differences, one-sided at the borders; 0 along an axis of length 1."""
+    """Computes central differences, one-sided at the borders; 0 along an axis of length 1."""
     return np.gradient(x, axis=axis) if x.shape[axis] > 1 else np.zeros_like(x)
 
 
 def _bilinear(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """The image between its pixels, at positions clipped to just inside it."""
+    """Interpolates an image `[H, W]` bilinearly at positions that are clipped to just inside of it."""
     height, width = image.shape
     y = np.clip(y, np.float32(0), np.float32(max(height - 1.001, 0)))
     x = np.clip(x, np.float32(0), np.float32(max(width - 1.001, 0)))

@@ -4,22 +4,22 @@ import numpy as np
 
 from mtl_jax.boundaries.compiled import compiled
 
-# The eight neighbours, counter-clockwise from the east: x1 ... x8 of the conditions below.
+# Offsets of the eight neighbours x1 ... x8 in the conditions below, counter-clockwise from the east.
 _ROWS = (0, -1, -1, -1, 0, 1, 1, 1)
 _COLUMNS = (1, 1, 0, -1, -1, -1, 0, 1)
 
 
 def thin(mask: np.ndarray) -> np.ndarray:
-    """The skeleton that is left when nothing more can be taken from the borders.
+    """Thins a mask until no pixel can be removed from its borders.
 
-    Guo and Hall's parallel algorithm (Communications of the ACM 32, 1989, A1), the same as MATLAB's
-    `bwmorph(mask, "thin", inf)` and `skimage.morphology.thin`.
+    Uses the parallel algorithm of Guo and Hall (Communications of the ACM 32, 1989, A1). The result equals that of
+    MATLAB's `bwmorph(mask, "thin", inf)` and of `skimage.morphology.thin`.
 
     Args:
-        mask: bool `[H, W]`; what lies outside counts as unset.
+        mask: Mask, bool `[H, W]`. Pixels outside of the image count as not set.
 
     Returns:
-        bool `[H, W]`, a subset of the mask.
+        The skeleton, bool `[H, W]`, a subset of the mask.
     """
     height, width = mask.shape
     padded = np.zeros((height + 2, width + 2), np.uint8)
@@ -31,10 +31,10 @@ def thin(mask: np.ndarray) -> np.ndarray:
 
 
 def _deleted() -> np.ndarray:
-    """bool `[2, 256]`: whether the first and the second sub-pass delete a pixel with these neighbours set."""
+    """Returns a bool `[2, 256]`: True if sub-pass 1 or 2 deletes a pixel whose 8 neighbours have this bit pattern."""
     x = (np.arange(256)[:, None] >> np.arange(8) & 1).astype(bool)
 
-    def neighbour(i: int) -> np.ndarray:  # x1 ... x8, and on around
+    def neighbour(i: int) -> np.ndarray:  # x_i; the indices are cyclic, so x9 is x1
         return x[:, (i - 1) % 8]
 
     crossings = sum(~neighbour(i) & (neighbour(i + 1) | neighbour(i + 2)) for i in (1, 3, 5, 7))
@@ -64,7 +64,7 @@ def _thin(image: np.ndarray, pixels: np.ndarray, offsets: np.ndarray, deleted: n
                     code |= image[pixels[i] + offsets[k]] << k
                 chosen[i] = deleted[sub_pass, code]
             kept = 0
-            for i in range(count):  # only now: all decisions see the same image
+            for i in range(count):  # a separate loop, so that all decisions are made on the same image
                 if chosen[i]:
                     image[pixels[i]] = 0
                     changed = True

@@ -1,4 +1,4 @@
-"""Reading true boundaries from the files in which data sets keep them."""
+"""Reading of true boundaries from the files of the data sets."""
 
 import numpy as np
 
@@ -10,15 +10,17 @@ _LABEL_MAP, _ANNOTATORS = "LabelMap", "groundTruth"
 
 
 def read_truth(data: bytes, kind: str = "labels") -> list[np.ndarray]:
-    """The boundary of each annotator in a file, bool `[H, W]`.
+    """Reads the boundary of each annotator, bool `[H, W]`, from the content of a file.
 
     Args:
-        data: the file's content: a PNG, PASCAL-Context's .mat (`LabelMap`), or BSDS500's .mat (`groundTruth`).
-        kind: "labels" takes a PNG for a map of regions, also one of edges (NYUD), whose boundary is thinned;
-            "boundaries" takes everything set in it as it is. BSDS500's boundaries always are as they are.
+        data: Content of a PNG, of a .mat file of PASCAL-Context (`LabelMap`) or of a .mat file of BSDS500
+            (`groundTruth`).
+        kind: Meaning of a PNG. "labels" means a map of regions, or of edges (NYUD), whose thinned boundary is computed.
+            "boundaries" means that the pixels that are set are the boundary. The boundaries of BSDS500 are never
+            thinned.
 
     Raises:
-        ValueError: neither of these files, or a damaged one.
+        ValueError: the file is of another type, or damaged.
     """
     if data.startswith(b"\x89PNG"):
         image = decode_grey(data)
@@ -37,10 +39,10 @@ def read_truth(data: bytes, kind: str = "labels") -> list[np.ndarray]:
 
 
 def decode_grey(data: bytes) -> np.ndarray:
-    """An image of one channel, `[H, W]`.
+    """Decodes an image of one channel, `[H, W]`.
 
     Raises:
-        ValueError: no readable image, or one with more channels.
+        ValueError: the image cannot be read, or has more channels or a palette.
     """
     if pictures.has_palette(data):
         raise ValueError("a palette of colours, expected 1 channel")

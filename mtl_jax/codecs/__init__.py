@@ -1,1 +1,1 @@
-"""Bytes of files to arrays and back: images and MATLAB variables."""
+"""Conversion between the content of files and arrays: images and MATLAB variables."""

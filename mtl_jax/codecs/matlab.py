@@ -1,4 +1,4 @@
-"""MATLAB files."""
+"""Reading of MATLAB files."""
 
 import io
 from collections.abc import Sequence
@@ -8,14 +8,18 @@ import scipy.io
 
 
 def variable(data: bytes, keys: Sequence[str]) -> tuple[str, np.ndarray]:
-    """(name, value) of the first of these variables that a MATLAB file has.
+    """Returns (name, value) of the first of several variables that a MATLAB file has.
+
+    Args:
+        data: Content of the file.
+        keys: Names of the variables, in order of preference.
 
     Raises:
-        ValueError: no MATLAB file, or one with none of them; the message lists what it has.
+        ValueError: the content is no MATLAB file, or has none of the variables; the message lists those it has.
     """
     try:
         content = scipy.io.loadmat(io.BytesIO(data))
-    except Exception as error:  # scipy raises whatever the bytes lead it to
+    except Exception as error:  # the type of scipy's exception depends on the damage
         raise ValueError(f"not a readable .mat file ({error})") from error
     for key in keys:
         if key in content:

@@ -1,4 +1,4 @@
-"""Images as files: PNG and JPEG bytes to arrays and back, with errors that say what is wrong with the bytes."""
+"""Encoding and decoding of PNG and JPEG images, with errors that say what is wrong with the bytes."""
 
 import zlib
 
@@ -6,18 +6,25 @@ import cv2
 import numpy as np
 
 PNG = b"\x89PNG\r\n\x1a\n"
-_GREY_STEPS = {1: 255, 2: 85, 4: 17}  # {bits: ...}
+_GREY_STEPS = {1: 255, 2: 85, 4: 17}  # {bits of a PNG: step between decoded values}
 _RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # labels do not follow the camera's orientation tag
-# Label maps have large regions of one value. Without PNG's filters they become a third in size, and are decoded in a
-# fifth of the time, which training spends for every map of every sample.
+# Label maps have large regions of one value. Without the filters of PNG their files have a third of the size, and
+# decoding takes a fifth of the time. Training decodes every label map of every sample.
 _FOR_LABELS = (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE, cv2.IMWRITE_PNG_COMPRESSION, 9)
 
 
 def decode(data: bytes, channels: int) -> np.ndarray:
-    """JPEG or PNG bytes to `[H, W, channels]`, RGB for three channels; for one, a palette PNG gives its indices.
+    """Decodes a JPEG or PNG.
+
+    Args:
+        data: Content of the file.
+        channels: Number of channels, 1 or 3.
+
+    Returns:
+        The image `[H, W, channels]`, RGB for three channels. A PNG with a palette gives its indices for one channel.
 
     Raises:
-        ValueError: not a whole JPEG or PNG, or another number of channels.
+        ValueError: the bytes are no complete JPEG or PNG, or the image has another number of channels.
     """
     if not data:
         raise ValueError("it is empty")
@@ -40,30 +47,36 @@ def decode(data: bytes, channels: int) -> np.ndarray:
 
 
 def has_palette(data: bytes) -> bool:
-    """Whether the bytes are a PNG of indices into a palette."""
+    """Returns True if the bytes are a PNG with a palette."""
     return data[:8] == PNG and data[25:26] == b"\x03"
 
 
 def grey_step(data: bytes) -> int:
-    """By how much neighbouring values of a PNG differ when decoded: those of fewer than 8 bits are stretched to 255."""
+    """Returns the step between neighbouring values of a decoded image.
+
+    It is above 1 for a PNG of less than 8 bits, because OpenCV stretches the values of such a PNG to 0..255.
+    """
     return _GREY_STEPS.get(data[24], 1) if data[:8] == PNG and len(data) > 24 else 1
 
 
 def decode_values(data: bytes) -> np.ndarray:
-    """The values of a picture with one channel; of one with a palette the indices."""
+    """Decodes an image of one channel, `[H, W, 1]`, to the stored values; a PNG with a palette gives its indices."""
     value = decode(data, 1)
     return value if has_palette(data) else value // grey_step(data)
 
 
 def encode_png(x: np.ndarray) -> bytes:
-    """An array [H, W], [H, W, 1] or [H, W, 3] (RGB) as PNG bytes."""
+    """Encodes an array `[H, W]`, `[H, W, 1]` or `[H, W, 3]` (RGB) as PNG."""
     if x.ndim == 3 and x.shape[2] == 3:
         return cv2.imencode(".png", x[..., ::-1])[1].tobytes()
     return cv2.imencode(".png", x, _FOR_LABELS)[1].tobytes()
 
 
 def _truncated(data: bytes) -> str:
-    """Why a JPEG or PNG is incomplete, or "": OpenCV fills what is missing with grey and only writes to stderr."""
+    """Returns the reason why a JPEG or PNG is incomplete, or "" if it is complete.
+
+    OpenCV fills the missing part with grey, and reports it on stderr only.
+    """
     if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda"):
         return f"the JPEG ends early ({len(data)} bytes)"
     if data[:8] == PNG and b"IEND" not in data[-64:]:
@@ -72,7 +85,7 @@ def _truncated(data: bytes) -> str:
 
 
 def _without_palette(png: bytes) -> bytes:
-    """A palette PNG as the grey PNG of its indices: OpenCV would deliver the palette's colours."""
+    """Converts a PNG with a palette to a grey PNG of its indices, because OpenCV would decode the palette's colours."""
     out, start = [PNG], len(PNG)
     while start < len(png):
         end = start + 12 + int.from_bytes(png[start : start + 4], "big")  # length, kind, content, checksum

@@ -1,4 +1,4 @@
-"""How samples become batches and reach this process: in threads of it, or from worker processes."""
+"""Assembly of batches from samples, in threads of this process or in worker processes."""
 
 import contextlib
 import signal
@@ -25,12 +25,13 @@ _DIED = (
 
 @dataclass(frozen=True)
 class Delivery:
-    """How samples become batches.
+    """The assembly of batches from samples.
 
     Attributes:
-        make: (job) -> sample.
-        batch_size: of the batches delivered here.
-        num_workers, prefetch: as in `loader.train_batches`.
+        make: Function from a job to a sample.
+        batch_size: Number of images in the batches of this process.
+        num_workers: Number of worker processes, see `loader.train_batches`.
+        prefetch: Number of batches made in advance, see `loader.train_batches`.
     """
 
     make: Augment | Evaluate
@@ -40,31 +41,33 @@ class Delivery:
 
     @property
     def form(self) -> shared_memory.Form:
-        """{name: (shape, dtype)} of a batch."""
+        """The form of a batch, {name: (shape, dtype)}."""
         return {name: ((self.batch_size, *shape), dtype) for name, (shape, dtype) in self.make.form.items()}
 
     def batch(self, jobs: Sequence[Any]) -> Batch:
-        """The batch of these jobs of `make`."""
+        """Makes the batch of a sequence of jobs."""
         out = {name: np.empty(shape, dtype) for name, (shape, dtype) in self.form.items()}
         self.fill(jobs, out)
         return out
 
     def fill(self, jobs: Sequence[Any], out: Batch) -> None:
-        """Makes samples where they belong; stacking them later would fetch them all from memory again."""
+        """Writes the samples of jobs to the arrays of a batch, which is faster than stacking the samples later."""
         for i, job in enumerate(jobs):
             for name, x in self.make(job).items():
                 out[name][i] = x
 
 
 class Batches(Iterator[Batch]):
-    """The batches of a data set, read ahead by threads or worker processes until the last, an error or `close`.
+    """Iterates over batches, which threads or worker processes make in advance.
+
+    It ends with the last batch, with an error, or with `close`.
 
     Args:
-        jobs: for each batch a list of `delivery.make`'s jobs.
-        delivery: what becomes of them.
+        jobs: List of jobs of `delivery.make` for each batch.
+        delivery: Assembly of the batches.
 
     Raises:
-        RuntimeError: from the iterator, a worker process died; and whatever making a sample raises.
+        RuntimeError: a worker process died. The iterator raises it, and passes on the exceptions of `delivery.make`.
     """
 
     def __init__(self, jobs: grain.MapDataset, delivery: Delivery):
@@ -76,12 +79,13 @@ class Batches(Iterator[Batch]):
             read = grain.ReadOptions(num_threads=prefetch, prefetch_buffer_size=prefetch)
             self._iterator = iter(jobs.map(delivery.batch).to_iter_dataset(read))
             return
-        if not flags.FLAGS.is_parsed():  # Grain reads flags before it starts processes
+        if not flags.FLAGS.is_parsed():  # Grain reads absl flags before it starts processes
             flags.FLAGS.mark_as_parsed()
         waiting = max(1, prefetch)
-        self._slots = shared_memory.Slots(delivery.form, waiting + 2, num_workers)  # one is being filled, one taken
+        # Two more slots than waiting batches: one that is being filled, and one that is being copied.
+        self._slots = shared_memory.Slots(delivery.form, waiting + 2, num_workers)
         options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=waiting)
-        read = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)  # the process is busy without
+        read = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)  # a worker process needs no reading threads
         batches = jobs.to_iter_dataset(read).map(self._slots.filler(delivery.fill))
         with _without_sigterm():
             self._iterator = iter(
@@ -102,7 +106,7 @@ class Batches(Iterator[Batch]):
             raise
 
     def close(self) -> None:
-        """Stops reading ahead and frees what worker processes share; there are no further batches."""
+        """Stops making batches in advance and frees the shared memory; there are no further batches."""
         if not self._open:
             return
         self._open = False
@@ -116,9 +120,10 @@ class Batches(Iterator[Batch]):
 
 @contextlib.contextmanager
 def _without_sigterm() -> Iterator[None]:
-    """What is started in here never gets it.
+    """Blocks SIGTERM in processes and threads that are started within this context.
 
-    SLURM sends it to all of a job's processes, but training wants to finish its step, and its evaluation, first.
+    SLURM sends the signal to all processes of a job, but the run first finishes its step and its evaluation, for which
+    it needs its workers.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:

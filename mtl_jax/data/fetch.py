@@ -1,4 +1,4 @@
-"""Finding the files of a data set: in a folder the user names, in an archive there, or by download."""
+"""Finding of a data set's files: in a folder of the user, in an archive in such a folder, or by download."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from mtl_jax.runtime import atomic_files
 from mtl_jax.runtime.download import DownloadError, retrieve, sha256
 
 ARCHIVES = (".tgz", ".tar.gz", ".tar", ".zip")
-# What damaged, encrypted or unsupported archives raise, besides a full disk.
+# Exceptions of damaged, encrypted or unsupported archives, and of a full disk.
 _UNPACKING = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError)
 
 
@@ -30,10 +30,10 @@ class Download:
     """A file that can be downloaded.
 
     Attributes:
-        file: its name.
-        url: where it is: over http or https, or a page for people to open where `drive_id` is given.
-        drive_id: of a file on Google Drive, which needs the package gdown.
-        sha256: its published checksum, if there is one.
+        file: Name of the file.
+        url: Address of the file (http or https), or of a page for people to open if `drive_id` is set.
+        drive_id: Id of a file on Google Drive, whose download needs the package gdown; "" for other files.
+        sha256: Published checksum; "" if there is none.
     """
 
     file: str
@@ -43,19 +43,23 @@ class Download:
 
     @classmethod
     def on_drive(cls, file: str, drive_id: str) -> "Download":
-        """A file on Google Drive."""
+        """Returns the download of a file on Google Drive."""
         return cls(file, f"https://drive.google.com/file/d/{drive_id}/view", drive_id)
 
 
 def given_manual_dir(dl_manager: Any, folder: str) -> Path | None:
-    """The folder or archive given as `DownloadConfig(manual_dir=...)`; None where there is none.
+    """Returns the folder or archive given as `DownloadConfig(manual_dir=...)`, or None if there is none.
 
-    The folder that tfds takes by default counts where it holds the data set's folder or archive.
+    The default folder of tfds counts only if it contains the folder or archive of the data set.
+
+    Args:
+        dl_manager: Download manager of tfds.
+        folder: Name of the data set's folder, and stem of its archive.
 
     Raises:
-        FileNotFoundError: what was given does not exist.
+        FileNotFoundError: the given path does not exist, or is no archive of a known type.
     """
-    path = dl_manager._manual_dir  # the public property raises when nothing was given, which is no error here
+    path = dl_manager._manual_dir  # the public property raises an exception if no folder was given
     if path is None:
         return None
     path = Path(path)
@@ -69,22 +73,22 @@ def given_manual_dir(dl_manager: Any, folder: str) -> Path | None:
 
 
 def locate(folder: str, source: Download, *, marker: str, manual_dir: Path | None, download_dir: Path) -> Path:
-    """The folder with the data set's files.
+    """Returns the folder with the files of a data set.
 
-    Looked for in `manual_dir` (the folder itself, the folder inside it, an archive inside it, or itself an archive);
-    without `manual_dir` the archive is downloaded.
+    `manual_dir` may be this folder, contain it, contain an archive of it, or be an archive of it. If it is None, the
+    archive is downloaded.
 
     Args:
-        folder: name of the data set's folder and stem of its archive.
-        source: the download.
-        marker: a file or folder that is there when the files are.
-        manual_dir: where the user put the files, if anywhere.
-        download_dir: receives downloads, their checksums and what is extracted.
+        folder: Name of the data set's folder, and stem of its archive.
+        source: Archive to download.
+        marker: File or folder whose presence shows that a folder holds the files.
+        manual_dir: Folder or archive of the user.
+        download_dir: Folder for downloads, their checksums and extracted files.
 
     Raises:
-        FileNotFoundError: nothing usable in `manual_dir`.
+        FileNotFoundError: `manual_dir` or the archive does not contain the files.
         OSError: the download failed.
-        ValueError: a download does not have the recorded checksum, or an archive is damaged.
+        ValueError: the download does not have the recorded checksum, or the archive is damaged.
     """
     if manual_dir is None:
         archive = download(source, download_dir)
@@ -95,16 +99,16 @@ def locate(folder: str, source: Download, *, marker: str, manual_dir: Path | Non
             if (candidate / marker).exists():
                 return candidate
         archives = [manual_dir / f"{folder}{suffix}" for suffix in ARCHIVES]
-        found = [path for path in archives if path.is_file()]
-        if not found:
+        present = [path for path in archives if path.is_file()]
+        if not present:
             raise FileNotFoundError(
                 f"no {folder} files in {manual_dir}: expected the folder {folder} (with {marker} in it) or one of the "
                 f"archives {', '.join(path.name for path in archives)}. Download {source.file} from {source.url} and "
                 "put it there"
             )
-        archive = found[0]
+        archive = present[0]
     download_dir.mkdir(parents=True, exist_ok=True)
-    with FileLock(download_dir / ".lock"):  # a release and its subset share the archive
+    with FileLock(download_dir / ".lock"):  # the full data set and its subset use the same archive
         extracted = extract(archive, download_dir / "extracted")
     for candidate in (extracted / folder, extracted):
         if (candidate / marker).exists():
@@ -117,10 +121,13 @@ def locate(folder: str, source: Download, *, marker: str, manual_dir: Path | Non
 
 
 def extract(archive: Path, into: Path) -> Path:
-    """Unpacks an archive into a folder of its own below `into`; a second call finds it there.
+    """Unpacks an archive into a folder below `into`, unless an earlier call has done so.
+
+    Returns:
+        The folder, whose name contains that of the archive and its checksum.
 
     Raises:
-        ValueError: the archive is damaged.
+        ValueError: the archive cannot be unpacked, because it is damaged or the disk is full.
     """
     target = into / f"{archive.name}.{sha256(archive)[:16]}"
     if target.is_dir():
@@ -143,13 +150,17 @@ def extract(archive: Path, into: Path) -> Path:
 
 
 def download(source: Download, folder: Path) -> Path:
-    """Downloads a file once and verifies it ever after.
+    """Downloads a file unless it is there, and verifies its checksum at every call.
 
-    Where no checksum is published, the SHA-256 of the first download is recorded in `<file>.json` beside it.
+    The SHA-256 of the first download is recorded in `<file>.json` beside the file, since not every file has a published
+    checksum.
+
+    Returns:
+        The path of the file.
 
     Raises:
         OSError: the download failed; the message says where to put the file instead.
-        ValueError: the file is not the published or recorded one.
+        ValueError: the checksum is not the published or recorded one.
     """
     path, note = folder / source.file, folder / f"{source.file}.json"
     if not path.is_file():
@@ -160,25 +171,25 @@ def download(source: Download, folder: Path) -> Path:
                 retrieve(source.url, path)
         except DownloadError as error:
             raise OSError(f"{error}. {_REMEDY}") from error
-    found = sha256(path)
-    if source.sha256 and found != source.sha256:
+    checksum = sha256(path)
+    if source.sha256 and checksum != source.sha256:
         raise ValueError(
-            f"{path} has SHA-256 {found}, published is {source.sha256}. Delete the file to download it again"
+            f"{path} has SHA-256 {checksum}, published is {source.sha256}. Delete the file to download it again"
         )
     if not note.is_file():
-        content = {"url": source.url, "bytes": path.stat().st_size, "sha256": found}
-        atomic_files.write_json(note, content)  # cut short by a crash, it would condemn the file
+        content = {"url": source.url, "bytes": path.stat().st_size, "sha256": checksum}
+        atomic_files.write_json(note, content)  # an incomplete record would make the file look wrong
     recorded = json.loads(note.read_text())["sha256"]
-    if found != recorded:
+    if checksum != recorded:
         raise ValueError(
-            f"{path} has SHA-256 {found}, but {note.name} beside it records {recorded}. Delete the file to download it "
-            "again; delete both if the published file has changed"
+            f"{path} has SHA-256 {checksum}, but {note.name} beside it records {recorded}. Delete the file to download "
+            "it again; delete both if the published file has changed"
         )
     return path
 
 
 def _from_drive(source: Download, path: Path) -> None:
-    """Google Drive answers plain requests for large files with a page of warnings, which gdown knows to pass."""
+    """Downloads a file from Google Drive with gdown, which passes the page of warnings that precedes a large file."""
     try:
         import gdown
     except ImportError as error:
@@ -190,7 +201,7 @@ def _from_drive(source: Download, path: Path) -> None:
     partial = path.with_name(f"incomplete.{path.name}")
     try:
         done = gdown.download(id=source.drive_id, output=str(partial), resume=True)
-    except Exception as error:  # gdown lets the errors of several libraries through
+    except Exception as error:  # gdown passes on the exceptions of several libraries
         raise DownloadError(f"cannot download {source.file} from {source.url}: {error}") from error
     if done is None:
         raise DownloadError(f"cannot download {source.file} from {source.url}")

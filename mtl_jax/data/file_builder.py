@@ -1,4 +1,4 @@
-"""What the builders that read original files share: finding the files, checking all of them, ArrayRecord."""
+"""The base class of tfds builders that read original files: it finds and checks the files, and writes ArrayRecord."""
 
 import shutil
 from collections import Counter
@@ -16,17 +16,17 @@ from mtl_jax.data import fetch
 from mtl_jax.data.staging import Staging
 from mtl_jax.labels.readers import Reading
 
-LABELLED = "labelled"  # a record's text with the tasks it has labels for, and the metadata with those of all records
-_LISTED = 20  # problems spelled out in an error; all of them go to a file
+LABELLED = "labelled"  # field of a record with the names of its labelled tasks, and key of the metadata on all records
+_LISTED = 20  # number of problems listed in an error; a file lists all of them
 
 
 @dataclass(kw_only=True)
 class FilesConfig(tfds.core.BuilderConfig):
-    """A release of a data set, or a part of it.
+    """A release of a data set, or a part of a release.
 
     Attributes:
-        counts: images in each split, or None where any number will do.
-        source: where the archive can be downloaded, if anywhere.
+        counts: Number of images in each split; None permits any number.
+        source: Download of the archive; None if it cannot be downloaded.
     """
 
     counts: Mapping[str, int] | None = None
@@ -34,20 +34,20 @@ class FilesConfig(tfds.core.BuilderConfig):
 
 
 class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """A data set read from files: every file of every image is checked before anything is built.
+    """Base class of tfds builders that read files, and check every file of every image before they build anything.
 
-    Always ArrayRecord: TensorFlow is never needed. Record i of a split is image i of its list.
+    Record i of a split is image i in the list of the split. TensorFlow is not needed. A subclass defines `lists`,
+    `labels`, `read_record` and `candidates`, and these attributes:
 
-    A subclass says what its files are:
-        FOLDER: name of the data set's folder, and stem of its archive.
-        MARKER: a file or folder in there by which it is recognised.
-        DESCRIPTION: one sentence.
-        `lists`, `labels`, `read_record` and `candidates`.
+    Attributes:
+        FOLDER: Name of the data set's folder, and stem of its archive.
+        MARKER: File or folder in the data set's folder whose presence identifies it.
+        DESCRIPTION: Description of the data set in one sentence.
 
     Args:
-        num_workers: processes that read files, see `workers.map_ordered`.
-        file_format: of the stored records, as tfds knows it.
-        kwargs: as of `tfds.core.DatasetBuilder`.
+        num_workers: Number of processes that read files, see `workers.map_ordered`.
+        file_format: File format of tfds for the records; None means ArrayRecord.
+        kwargs: Further arguments of `tfds.core.DatasetBuilder`.
     """
 
     FOLDER: ClassVar[str]
@@ -59,31 +59,31 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
         super().__init__(file_format=file_format or tfds.core.FileFormat.ARRAY_RECORD, **kwargs)
 
     def lists(self) -> Mapping[str, str]:
-        """{split: file with one id a line}, below the data set's folder."""
+        """Returns {split: path of a file with one id in each line}, relative to the data set's folder."""
         raise NotImplementedError
 
     def labels(self) -> Mapping[str, tfds.features.FeatureConnector]:
-        """{task: feature}, and a text `labelled` where not every image has every label."""
+        """Returns {task: feature}, and a text feature `labelled` if not every image has all labels."""
         raise NotImplementedError
 
     def extra(self) -> Mapping[str, tfds.features.FeatureConnector]:
-        """{name: feature} of what records hold besides image and labels."""
+        """Returns {name: feature} for further fields of the records, besides the image and the labels."""
         return {}
 
     def read_record(self, root: Path) -> Callable[[str], Reading]:
-        """A function that pickles: id -> (record, what is wrong with its files)."""
+        """Returns a function from an id to its record and the problems with its files; the function must pickle."""
         raise NotImplementedError
 
     def candidates(self, root: Path) -> Callable[[str], Sequence[Path]]:
-        """A function: id -> the files `read_record` looks at, whether they exist or not."""
+        """Returns a function from an id to the paths of all files that `read_record` tries to read."""
         raise NotImplementedError
 
     def identity(self) -> list[str]:
-        """What the records depend on besides the files."""
+        """Returns the names and versions on which the records depend, besides the files."""
         return [self.name, self.builder_config.name, str(self.version)]
 
     def find(self, dl_manager: tfds.download.DownloadManager) -> Path:
-        """The folder with the files: given, unpacked from an archive, or downloaded; see `fetch.locate`."""
+        """Returns the folder with the files, which is given, unpacked or downloaded; see `fetch.locate`."""
         config = self.builder_config
         return fetch.locate(
             self.FOLDER,
@@ -94,13 +94,13 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
         )
 
     def download_and_prepare(self, **kwargs: Any) -> None:
-        """Builds the data set unless it is there; an interrupted build is continued by the next.
+        """Builds the data set unless it is there. A new call continues an interrupted build.
 
-        See `tfds.core.DatasetBuilder.download_and_prepare`.
+        See `tfds.core.DatasetBuilder.download_and_prepare` for the arguments.
 
         Raises:
-            ValueError: faulty files; the message lists them.
-            FileNotFoundError: no files.
+            ValueError: files are faulty; the message lists the problems.
+            FileNotFoundError: the files cannot be found.
             OSError: a download failed.
         """
         super().download_and_prepare(**kwargs)
@@ -160,10 +160,12 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
         return f"{self.builder_config.name}_subset"
 
     def _note_labelled(self, staging: Staging, ids: Mapping[str, Sequence[str]]) -> list[str]:
-        """Metadata `labelled`: {task: {split: positions of the images with this label}}, where some have none.
+        """Writes the metadata `labelled`: {task: {split: positions of the images with a label of the task}}.
+
+        It contains the tasks for which some images have no label.
 
         Returns:
-            The problem that not a single image has a label of some task.
+            The problems, one for each task of which no image has a label.
         """
         if LABELLED not in self.labels():
             return []
@@ -176,12 +178,12 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
                     positions[task][split].append(position)
         everything = sum(len(names) for names in ids.values())
         self.info.metadata[LABELLED] = {
-            task: found for task, found in positions.items() if sum(map(len, found.values())) < everything
+            task: splits for task, splits in positions.items() if sum(map(len, splits.values())) < everything
         }
         return [
             f"no image has a label of {task}; leave the task out, or correct where its files are"
-            for task, found in positions.items()
-            if not any(found.values())
+            for task, splits in positions.items()
+            if not any(splits.values())
         ]
 
     def _raise(self, problems: Sequence[str], root: Path) -> None:
@@ -197,17 +199,17 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
 
 
 def png_feature() -> tfds.features.Image:
-    """A label map of bytes `[H, W, 1]`, stored as PNG."""
+    """Returns the feature of a label map, uint8 `[H, W, 1]`, stored as PNG."""
     return tfds.features.Image(shape=(None, None, 1), dtype=np.uint8, encoding_format="png")
 
 
 def float_feature(channels: int) -> tfds.features.Tensor:
-    """A label map of float32 `[H, W, channels]`; ArrayRecord compresses it (losslessly)."""
+    """Returns the feature of a label map, float32 `[H, W, channels]`, which ArrayRecord compresses losslessly."""
     return tfds.features.Tensor(shape=(None, None, channels), dtype=np.float32, encoding=tfds.features.Encoding.BYTES)
 
 
 def read_list(root: Path, name: str, problems: list[str]) -> list[str]:
-    """The ids in a file below `root`; adds to `problems` what is wrong with it."""
+    """Reads the ids in the file `name` below `root`, and appends problems with the file to `problems`."""
     try:
         lines = (root / name).read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
@@ -224,6 +226,6 @@ def read_list(root: Path, name: str, problems: list[str]) -> list[str]:
 
 
 def _is_plain(key: str) -> bool:
-    """Whether an id stays where it is put, and has no other spelling."""
+    """Returns True if an id is a normalised relative path that does not leave its folder."""
     path = PurePosixPath(key)
     return not path.is_absolute() and ".." not in path.parts and str(path) == key

@@ -1,7 +1,8 @@
 """Batches from prepared data: shuffled and augmented for training, in order and padded for validation.
 
-Built on Grain. What a batch holds depends only on the seed and its position, so the number of worker processes, the
-prefetch depth and an interruption change nothing, and the batches of several JAX processes together are those of one.
+The loader is built on Grain. A batch depends only on the seed and on its position. The number of worker processes, the
+prefetch depth and an interruption therefore change nothing, and the batches of several JAX processes together equal
+those of a single one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,10 +19,14 @@ from mtl_jax.data.shared_memory import Batch
 
 
 def steps_per_epoch(length: int, batch_size: int) -> int:
-    """Whole global batches in a data set; the rest of each epoch's permutation is dropped.
+    """Returns the number of whole batches in an epoch; the remaining images of the epoch's permutation are dropped.
+
+    Args:
+        length: Number of images in the data set.
+        batch_size: Number of images in a global batch.
 
     Raises:
-        ValueError: a batch needs more images than there are.
+        ValueError: a batch has no image, or more images than the data set.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, expected at least 1")
@@ -49,39 +54,40 @@ def train_batches(
     start: int = 0,
     skip_corrupt: bool = False,
 ) -> "TrainBatches":
-    """Endless training batches; every epoch visits each image at most once, in a new order.
+    """Creates an endless iterator over training batches. Every epoch has each image at most once, in a new order.
 
-    Under `skip_corrupt` the next record of the split, that of index (i + 1) mod the length, and so on, stands in for a
-    corrupt one, with the augmentation drawn for that. Such a record may come twice in an epoch; the batches depend on
-    nothing else than before, and each record passed over is logged as a warning.
+    With `skip_corrupt`, a corrupt record i is replaced by the next intact one of the split, (i + 1) mod the length and
+    so on, with the augmentation drawn for record i. A replacement may occur twice in an epoch. Each skipped record is
+    logged as a warning.
 
     Args:
-        source: stored records, for example from `datasets.open_split`; must pickle when `num_workers` > 0.
-        family: label conventions, "nyud" or "pascal".
-        tasks: labels to deliver.
-        recipe: augmentation, name or `transforms.Recipe`.
-        size: height and width delivered.
-        batch_size: images in the global batch, that of all processes together.
-        seed: of order and augmentation, 0 <= seed < 2^32.
-        border: class labels outside the image, see `transforms.scale_and_rotate`.
-        num_workers: worker processes; 0 works in threads of this process.
-        prefetch: batches made in advance by each worker process; without them, each in a thread of its own, or on
-            demand for 0.
-        process_index: which part of each global batch to deliver ...
-        process_count: ... of how many, each of consecutive images.
-        start: global batches to skip, as if they had been drawn.
-        skip_corrupt: pass over corrupt records instead of stopping.
+        source: Stored records, for example from `datasets.open_split`. It must pickle if `num_workers` > 0.
+        family: Label conventions of the data set, "nyud" or "pascal".
+        tasks: Tasks whose labels are delivered.
+        recipe: Augmentation, as the name of a recipe or as a `transforms.Recipe`.
+        size: Height and width of the delivered images.
+        batch_size: Number of images in the global batch, which all processes share.
+        seed: Seed of order and augmentation, 0 <= seed < 2^32.
+        border: Class label of pixels outside of the image, see `transforms.scale_and_rotate`.
+        num_workers: Number of worker processes; 0 means threads of this process.
+        prefetch: Number of batches that each worker process makes in advance. Without worker processes, the number of
+            threads that make one batch each in advance; 0 makes batches on demand.
+        process_index: Index of this process. Process i delivers the i-th group of consecutive images of a global batch.
+        process_count: Number of processes that share a global batch.
+        start: Number of global batches to skip.
+        skip_corrupt: True to replace corrupt records instead of raising an error.
 
     Returns:
-        An iterator of {"image": uint8 [b, H, W, 3], task: [b, H, W, C], "index": int32 [b]} with
-        b = batch_size / process_count; its state can be saved, see `TrainBatches`. Images are normalised on the device
-        (`mtl_jax.images.normalise`): a quarter to copy. Where an image lacks a label, it is all `tasks.IGNORE`.
-        "index" is that of the record in the batch, and under `skip_corrupt` there is another entry, "skipped" int32
-        [b]: how many corrupt records were passed over for each image.
+        An iterator of {"image": uint8 `[b, H, W, 3]`, task: `[b, H, W, C]`, "index": int32 `[b]`} with
+        b = batch_size / process_count. Its state can be saved, see `TrainBatches`. Images are not normalised, which
+        reduces the copy to the device to a quarter; `mtl_jax.images.normalise` does so there. A missing label is filled
+        with `tasks.IGNORE`. "index" is the index of the record in the source. With `skip_corrupt`, the entry "skipped",
+        int32 `[b]`, is the number of corrupt records that were skipped for each image.
 
     Raises:
-        ValueError: an argument is out of range. The iterator raises the others:
-        records.CorruptRecordError: a corrupt record, or under `skip_corrupt` ten in a row.
+        ValueError: an argument is out of range.
+        records.CorruptRecordError: a record is corrupt, or with `skip_corrupt` ten records in a row are. The iterator
+            raises it.
     """
     _check(num_workers, prefetch, batch_size, process_index, process_count)
     steps_per_epoch(len(source), batch_size)
@@ -97,8 +103,8 @@ def train_batches(
 class TrainBatches(Iterator[Batch]):
     """The iterator of `train_batches`.
 
-    `get_state()` is a JSON-serialisable dict; `set_state` continues after the last batch delivered before it was taken,
-    also with other numbers of worker processes, JAX processes or prefetched batches.
+    `get_state` returns a JSON-serialisable dict. `set_state` continues after the last batch that was delivered before
+    the state was taken, also with other numbers of worker processes, JAX processes or prefetched batches.
     """
 
     def __init__(
@@ -116,7 +122,7 @@ class TrainBatches(Iterator[Batch]):
         self._delivery = Delivery(augment, part.size, num_workers, prefetch)
         dataset = grain.MapDataset.range(length).seed(seed).shuffle()
         dataset = dataset[: self.steps_per_epoch * part.batch_size]
-        # The generator is keyed by the position in the global order: each process takes its part after drawing.
+        # The random numbers depend on the position in the global order, so each process takes its part after drawing.
         self._global = _grouped(dataset.random_map(augment.drawn), part.batch_size).repeat(None)
         self._dataset = self._global.map(part)
         self._position = 0
@@ -129,17 +135,20 @@ class TrainBatches(Iterator[Batch]):
         try:
             batch = next(self._iterator)
         except BaseException:
-            self.close()  # what was being made belongs to other positions than the next call's
+            self.close()  # batches made in advance do not belong to the position of the next call
             raise
         self._position += 1
         return batch
 
     def get_state(self) -> dict[str, int]:
-        """{"position": global batches delivered so far, and what must agree on restoring: seed, batch_size, length}"""
+        """Returns {"position": number of delivered global batches, "seed": ..., "batch_size": ..., "length": ...}.
+
+        The last three must be the same when the state is restored.
+        """
         return {"position": self._position, **self._identity}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Continues where `state` was taken.
+        """Continues at the position where `state` was taken.
 
         Raises:
             ValueError: the state belongs to another seed, batch size or data set; the message names the field.
@@ -155,18 +164,21 @@ class TrainBatches(Iterator[Batch]):
         self._move(state["position"])
 
     def draws(self, position: int) -> list[tuple[int, transforms.Draw]]:
-        """(record, its augmentation) for each image of this process's part of a global batch, counted from 0.
+        """Returns (index of the record, augmentation) for each image of this process in a global batch.
 
-        As drawn: under `skip_corrupt` another record may stand in for this one.
+        With `skip_corrupt`, another record may replace a drawn one.
+
+        Args:
+            position: Position of the global batch, counted from 0.
         """
         return self._dataset[position]
 
     def records(self, position: int) -> list[int]:
-        """The records of a whole global batch, all processes' parts, as drawn."""
+        """Returns the indices of the drawn records of a whole global batch, i.e. of all processes."""
         return [index for index, _ in self._global[position]]
 
     def close(self) -> None:
-        """Stops reading ahead; the next batch starts it again."""
+        """Stops making batches in advance; the request of the next batch starts it again."""
         iterator, self._iterator = self._iterator, None
         if iterator is not None:
             iterator.close()
@@ -191,18 +203,19 @@ def val_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
-    """Every image once, in order; the last global batch is filled up, so all processes yield the same number.
+    """Creates an iterator over validation batches, with every image once and in order.
 
-    The arguments are those of `train_batches`; of the recipe only depth's interpolation is used. There is no
-    `skip_corrupt`: a score is one over every image of the split.
+    The last global batch is padded, so all processes yield the same number of batches. The arguments are those of
+    `train_batches`; of the recipe only the interpolation of depth is used. Corrupt records cannot be skipped, because
+    scores must cover every image of the split.
 
     Returns:
-        An iterator of batches with two more entries: "valid" bool [b], and "index" int32 [b]. What fills the last batch
-        repeats the last image, with `valid` False and index -1.
+        An iterator of batches with the entries "valid", bool `[b]`, and "index", int32 `[b]`, besides image and labels.
+        The padding of the last batch repeats the last image, with "valid" False and "index" -1.
 
     Raises:
-        ValueError: an argument is out of range, or the split is empty. The iterator raises the other:
-        records.CorruptRecordError: a corrupt record.
+        ValueError: an argument is out of range, or the split is empty.
+        records.CorruptRecordError: a record is corrupt. The iterator raises it.
     """
     _check(num_workers, prefetch, batch_size, process_index, process_count)
     length = len(source)
@@ -221,7 +234,10 @@ def _grouped(jobs: grain.MapDataset, batch_size: int) -> grain.MapDataset:
 
 @dataclass(frozen=True)
 class _Part:
-    """What a process delivers of each global batch: consecutive images, so that together they come in one's order."""
+    """The consecutive images of each global batch that a process delivers.
+
+    The parts of all processes, one after the other, are the global batch.
+    """
 
     process_index: int
     process_count: int

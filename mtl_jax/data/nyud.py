@@ -1,12 +1,12 @@
-"""NYUD for multi-task learning (NYU Depth v2: semantic segmentation, depth, surface normals, edges) as a tfds builder.
+"""The tfds builder of NYUD for multi-task learning (NYU Depth v2: semantic segmentation, depth, normals, edges).
 
-Two releases exist with the same images and splits (795 / 654 images of 480x640):
+There are two releases with the same images and splits (795 / 654 images of 480x640):
 
 * `astmt` (arXiv 1904.08918): `images/ID.jpg`, `segmentation/ID.mat` (key `segmentation`), `depth/ID.mat` (key `depth`),
   `normals/ID.jpg`, `edge/ID.png`;
 * `survey` (arXiv 2004.13379): `images/ID.jpg`, `segmentation/ID.png`, and `ID.npy` under `depth`, `normals` and `edge`.
 
-Each has a `_subset` twin that takes any number of images of any size: samples, tests, smoke runs.
+Each release also has a configuration `_subset` for any number of images of any size, for samples, tests and smoke runs.
 
     builder = tfds.builder("nyud_mt/astmt", data_dir=...)
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=...))
@@ -27,7 +27,7 @@ from mtl_jax.labels import readers
 COUNTS = {"train": 795, "val": 654}
 SIZE = (480, 640)
 CLASSES = 40
-DEEPEST = 254.0  # metres; 255 is the ignored value
+DEEPEST = 254.0  # metres; 255 is the value of ignored pixels
 
 _ETH = fetch.Download("NYUD_MT.tgz", "https://data.vision.ee.ethz.ch/kmaninis/share/MTL/NYUD_MT.tgz")
 _DRIVE = fetch.Download.on_drive("NYUD_MT.tgz", "14EAEMXmd3zs2hIMY63UhHPSFPDAkiTzw")
@@ -52,8 +52,8 @@ class NyudConfig(file_builder.FilesConfig):
     """A release of the data set.
 
     Attributes:
-        files: {feature: (folder, suffix)} below the data set's folder.
-        size: height and width of every image, or None where any will do.
+        files: {feature: (folder, suffix)} of the files below the data set's folder.
+        size: Height and width of every image; None permits any size.
     """
 
     files: Mapping[str, tuple[str, str]]
@@ -80,7 +80,7 @@ def _configs() -> Iterator[NyudConfig]:
 
 
 class NyudMt(file_builder.FilesBuilder):
-    """tfds builder `nyud_mt`, see the module's docstring."""
+    """The tfds builder `nyud_mt`, see the docstring of the module."""
 
     name = "nyud_mt"
     VERSION = tfds.core.Version("1.1.0")
@@ -122,8 +122,8 @@ def _read_record(root: Path, config: NyudConfig, key: str) -> readers.Reading:
     problems: list[str] = []
     for feature, (folder, suffix) in config.files.items():
         name = f"{folder}/{key}{suffix}"
-        if (found := readers.read(root, name, _READERS[feature, suffix], problems)) is not None:
-            record[feature], sizes[name] = found
+        if (content := readers.read(root, name, _READERS[feature, suffix], problems)) is not None:
+            record[feature], sizes[name] = content
     image = sizes.get(f"images/{key}.jpg")
     for name, size in sizes.items():
         if config.size:

@@ -1,15 +1,16 @@
-"""PASCAL-Context for multi-task learning (semantic segmentation, human parts, saliency, normals, edges) for tfds.
+"""The tfds builder of PASCAL-Context for multi-task learning (semseg, human parts, saliency, normals, edges).
 
-The data set PASCAL_MT (arXiv 1904.08918), 4998 / 5105 images of many sizes, in files:
+The data set PASCAL_MT (arXiv 1904.08918) has 4998 / 5105 images of many sizes, in these files:
 
 * `JPEGImages/ID.jpg`;
-* `semseg/VOC12/ID.png` where there is one, else `semseg/pascal-context/ID.png`: VOC's 20 classes and background;
-* `pascal-context/trainval/ID.mat` (key `LabelMap`): 459 classes, from which edges are made: those to learn, and the
-  boundaries that predicted edges are scored against, which are not the same;
+* `semseg/VOC12/ID.png` if it exists, otherwise `semseg/pascal-context/ID.png`: VOC's 20 classes and background;
+* `pascal-context/trainval/ID.mat` (key `LabelMap`): 459 classes, from which two kinds of edges are computed: the labels
+  to learn, and the boundaries against which predicted edges are scored;
 * `human_parts/ID.mat` (key `anno`): the annotation of PASCAL-Part;
 * `normals_distill/ID.png`, `sal_distill/ID.png`: predictions of networks.
 
-`pascal_mt/context` is all of it; `pascal_mt/context_subset` takes any number of images: samples, tests, smoke runs.
+`pascal_mt/context` is the whole data set; `pascal_mt/context_subset` takes any number of images, for samples, tests and
+smoke runs.
 
     builder = tfds.builder("pascal_mt/context", data_dir=...)
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=...))
@@ -51,10 +52,10 @@ _semseg = readers.class_ids(
 
 
 class PascalMt(file_builder.FilesBuilder):
-    """tfds builder `pascal_mt`, see the module's docstring.
+    """The tfds builder `pascal_mt`, see the docstring of the module.
 
-    Labels may have another size than their image; `records.decode` resizes them. Normals are coded 2x/255 - 1, with
-    (0, 0, 0) where there is none.
+    Labels may have another size than their image; `records.decode` resizes them. A stored value x of the normals stands
+    for 2x/255 - 1; (0, 0, 0) stands for a missing normal.
     """
 
     name = "pascal_mt"
@@ -103,25 +104,25 @@ def _read_record(root: Path, key: str) -> readers.Reading:
     sizes: dict[str, readers.Size] = {}
 
     def read(kind: str, reader: readers.Reader) -> Any:
-        """What the reader makes of the file, or None."""
-        found = readers.read(root, names[kind], reader, problems)
-        if found is None:
+        """Returns the value that the reader reads from a file, or None if there is a problem."""
+        content = readers.read(root, names[kind], reader, problems)
+        if content is None:
             return None
-        sizes[names[kind]] = found[1]
-        return found[0]
+        value, sizes[names[kind]] = content
+        return value
 
     record = {"id": key, "image": read("image", readers.encoded(3))}
     record["semseg"] = read("semseg", _semseg)
     record["sal"] = read("sal", readers.grey)
-    size = sizes.get(names["image"], (1, 1))  # a faulty image is a problem already
+    size = sizes.get(names["image"], (1, 1))  # a faulty image is reported already, so any size will do
     parts = read("parts", partial(_human_parts, size))
     context = read("context", _label_map)
     normals = read("normals", _colours)
     image = sizes.pop(names["image"], None)
-    for name, found in sizes.items():
-        if image and not _same_shape(found, image):
+    for name, label_size in sizes.items():
+        if image and not _same_shape(label_size, image):
             problems.append(
-                f"{name}: size {messages.size_text(found)}, the image is {messages.size_text(image)}: "
+                f"{name}: size {messages.size_text(label_size)}, the image is {messages.size_text(image)}: "
                 "not of the same shape"
             )
     if normals is not None and context is not None:
@@ -130,7 +131,7 @@ def _read_record(root: Path, key: str) -> readers.Reading:
         except ValueError as error:
             problems.append(f"{names['normals']}: {error}")
     if not problems:
-        from mtl_jax.boundaries.labels import label_boundary  # loads a compiler that training does not need
+        from mtl_jax.boundaries.labels import label_boundary  # imports Numba, which training does not need
 
         record["human_parts"] = pictures.encode_png(parts[..., None])
         record["edge"] = pictures.encode_png(255 * pascal_labels.edges(context)[..., None])
@@ -158,17 +159,17 @@ def _colours(data: bytes) -> tuple[np.ndarray, readers.Size]:
 
 
 def _same_shape(size: readers.Size, other: readers.Size) -> bool:
-    """Whether the sizes have the same aspect ratio, but for the rounding of a resize."""
+    """Returns True if two sizes have the same aspect ratio, apart from the rounding of a resize."""
     (height, width), (other_height, other_width) = size, other
     expected = height * other_width / other_height
     return abs(width - expected) <= max(2.0, 0.02 * expected)
 
 
 def _trusted(normals: np.ndarray, context: np.ndarray) -> np.ndarray:
-    """Coded normals [H, W, 3] with (0, 0, 0), which is no unit vector, where they are not to be trusted.
+    """Sets coded normals, uint8 `[H, W, 3]`, to (0, 0, 0) at the pixels where they cannot be trusted.
 
     Raises:
-        ValueError: these are no unit vectors.
+        ValueError: the trusted normals are no unit vectors.
     """
     height, width = normals.shape[:2]
     labels = cv2.resize(context, (width, height), interpolation=cv2.INTER_NEAREST)

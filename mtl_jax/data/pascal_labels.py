@@ -1,4 +1,4 @@
-"""Labels that PASCAL_MT does not store but that follow from what it stores: human parts, edges, trusted normals.
+"""Labels that are computed from the files of PASCAL_MT: human parts, edges, and the mask of trusted normals.
 
 Sources: the person parts of PASCAL-Part (arXiv 1406.2031) in the six groups of Xia et al. (arXiv 1708.03383), the 459
 classes of PASCAL-Context (Mottaghi et al., CVPR 2014), edges and normals as in ASTMT (arXiv 1904.08918).
@@ -12,9 +12,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-PERSON = 15  # VOC's number of the class
+PERSON = 15  # class id in VOC
 CONTEXT_CLASSES = 459
-PARTS = {  # a person's parts in PASCAL-Part: group
+PARTS = {  # {part of a person in PASCAL-Part: group}
     **dict.fromkeys(("hair", "head", "lear", "rear", "lebrow", "rebrow", "leye", "reye", "mouth", "nose"), 1),
     **dict.fromkeys(("neck", "torso"), 2),
     **dict.fromkeys(("luarm", "ruarm"), 3),
@@ -25,18 +25,22 @@ PARTS = {  # a person's parts in PASCAL-Part: group
 
 
 def human_parts(anno: Any, size: tuple[int, int]) -> np.ndarray:
-    """The body parts of all people: uint8 [H, W], 0 elsewhere and everywhere without people, groups as in `PARTS`.
+    """Draws a map of the body parts of all people.
 
-    Later objects cover earlier ones, and later parts of an object earlier ones.
+    Later objects cover earlier ones, and later parts of an object cover earlier ones.
 
     Args:
-        anno: the struct `anno` of a PASCAL-Part file, as `scipy.io.loadmat` returns it, squeezed or not.
-        size: (H, W) of the image, for an annotation without any mask; otherwise the masks' size is the result's.
+        anno: The struct `anno` of a PASCAL-Part file, as returned by `scipy.io.loadmat`, squeezed or not.
+        size: Height and width of the image, used for an annotation without masks. Otherwise the map has the size of the
+            masks.
+
+    Returns:
+        The groups of `PARTS`, uint8 `[H, W]`; 0 for all other pixels.
 
     Raises:
-        ValueError: not such a struct, unknown parts of a person, masks of different sizes.
+        ValueError: `anno` is no such struct, a person has unknown parts, or the masks have different sizes.
     """
-    masks: list[tuple[str, np.ndarray]] = []  # what each belongs to, for errors
+    masks: list[tuple[str, np.ndarray]] = []  # (description for errors, mask)
     painted: list[tuple[int, np.ndarray]] = []
     unknown: set[str] = set()
     for index, thing in enumerate(_rows(_only(anno, "anno"), "objects", "anno")):
@@ -66,16 +70,19 @@ def human_parts(anno: Any, size: tuple[int, int]) -> np.ndarray:
 
 
 def label_map(value: np.ndarray) -> np.ndarray:
-    """The `LabelMap` of a PASCAL-Context file, checked: uint16 [H, W], classes 1..459, 0 where there is none.
+    """Checks the `LabelMap` of a PASCAL-Context file.
+
+    Returns:
+        The class ids 1..459, uint16 `[H, W]`; 0 for pixels without a class.
 
     Raises:
-        ValueError: another shape, or values that are no class.
+        ValueError: the array is not `[H, W]`, or has values that are no class ids.
     """
     if value.ndim != 2 or 0 in value.shape:
         raise ValueError(f"shape {value.shape}, expected [H, W]")
     if value.dtype.kind not in "biuf":
         raise ValueError(f"values of type {value.dtype}, expected numbers")
-    if value.dtype.kind == "f" and not np.array_equal(value, np.rint(value)):  # unequal where NaN, too
+    if value.dtype.kind == "f" and not np.array_equal(value, np.rint(value)):  # NaN counts as unequal, too
         wrong = value[value != np.rint(value)]
         raise ValueError(f"{wrong.size} values are no whole numbers, the first is {wrong[0]:g}")
     if value.min() < 0 or value.max() > CONTEXT_CLASSES:
@@ -84,20 +91,26 @@ def label_map(value: np.ndarray) -> np.ndarray:
 
 
 def edges(labels: np.ndarray) -> np.ndarray:
-    """Thin boundaries between the classes of a label map [H, W]: uint8 [H, W], 0 or 1.
+    """Computes the thin boundaries between the classes of a label map `[H, W]`.
 
-    Where the Laplacian (4 neighbours, mirrored at the border) is not zero, thinned as by Guo and Hall (1989).
+    Pixels whose Laplacian (4 neighbours, mirrored at the border) is not zero are marked, and thinned as by Guo and Hall
+    (1989).
+
+    Returns:
+        0 or 1, uint8 `[H, W]`.
     """
-    from mtl_jax.boundaries.thinning import thin  # loads a compiler that only building needs
+    from mtl_jax.boundaries.thinning import thin  # imports Numba, which only building needs
 
     return thin(cv2.Laplacian(labels, cv2.CV_64F, ksize=1) != 0).astype(np.uint8)
 
 
 def normals_mask(labels: np.ndarray) -> np.ndarray:
-    """Where distilled normals can be trusted, bool: at classes that also occur indoors, where the teacher learned.
+    """Returns a bool mask of the pixels whose distilled normals can be trusted.
+
+    These are pixels of classes that also occur indoors, because the teacher network was trained on indoor images.
 
     Args:
-        labels: ids of the 459 classes, any shape.
+        labels: Ids of the 459 classes, of any shape.
     """
     return _normals_classes()[labels]
 
@@ -110,7 +123,7 @@ def _normals_classes() -> np.ndarray:
     return listed
 
 
-# MATLAB structs: scipy hands over arrays of records, whose fields hold arrays again, of any size and emptiness.
+# scipy returns MATLAB structs as arrays of records. The fields of a record are arrays again, which may be empty.
 
 
 def _only(value: Any, what: str) -> Any:
@@ -127,7 +140,7 @@ def _field(record: Any, name: str, where: str) -> np.ndarray:
 
 
 def _rows(record: Any, name: str, where: str) -> Sequence[Any]:
-    """The elements of a field that is a struct array, however empty."""
+    """Returns the elements of a field that is a struct array, which may be empty."""
     rows = _field(record, name, where).ravel()
     if rows.size and not rows.dtype.names:
         raise ValueError(f"{name} of {where} is no struct but {rows.size} value(s) of type {rows.dtype}")

@@ -1,4 +1,4 @@
-"""Getting things ready while others are being used."""
+"""Preparation of items in a thread while earlier items are in use."""
 
 from collections import deque
 from collections.abc import Callable, Generator
@@ -9,15 +9,15 @@ Item = TypeVar("Item")
 
 
 def ahead(produce: Callable[[], Item], depth: int = 2) -> Generator[Item, None, None]:
-    """produce(), produce(), ... until it raises StopIteration, each called in a thread before its result is asked for.
+    """Yields produce(), produce(), ..., called ahead of time in a thread, until it raises StopIteration.
 
     Args:
-        produce: for example takes the next batch and starts its copy to the devices; errors are raised to the user of
-            the result they belong to.
-        depth: results that wait at most, at least 1.
+        produce: Function that makes the next item, for example takes the next batch and starts its copy to the devices.
+            Its exceptions are raised when the item is requested.
+        depth: Largest number of items that wait for their use, at least 1.
 
     Returns:
-        An iterator; closing it waits for the call that is under way.
+        An iterator. Closing it waits for the end of the current call.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")  # a single thread: the calls keep their order
     waiting: deque[Future[Item]] = deque()

@@ -1,4 +1,4 @@
-"""Samples from stored records: decoded, and augmented for training or resized for validation."""
+"""Samples from stored records, which are decoded and then augmented for training or resized for validation."""
 
 import logging
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from mtl_jax.data.shared_memory import Batch
 
 logger = logging.getLogger(__name__)
 
-_MOST_CORRUPT = 10  # in a row: then the data set as a whole is unusable, rather than a record of it
+_MOST_CORRUPT = 10  # corrupt records in a row for which the whole data set counts as unusable
 
 
 class RecordSource(Protocol):
     """Random access to stored records.
 
-    Where there are `name` and `split` attributes, they appear in errors, and so does what a method `where(index)` says.
-    A record that cannot be read, unlike the others, is a `records.CorruptRecordError`.
+    Errors contain the attributes `name` and `split` of a source, and the result of its method `where(index)`, if it has
+    them. A source raises `records.CorruptRecordError` for a single record that cannot be read.
     """
 
     def __len__(self) -> int: ...
@@ -29,7 +29,15 @@ class RecordSource(Protocol):
 
 @dataclass(frozen=True)
 class Load:
-    """(index) -> the decoded record, before any transform; the arguments are those of `loader.train_batches`."""
+    """A function from an index to the decoded record, before any transform.
+
+    Attributes:
+        source: Stored records.
+        family: Label conventions of the data set.
+        tasks: Tasks whose labels are decoded.
+        recipe: Augmentation.
+        size: Height and width of the samples.
+    """
 
     source: RecordSource
     family: str
@@ -43,13 +51,13 @@ class Load:
 
     @property
     def form(self) -> shared_memory.Form:
-        """{name: (shape, dtype)} of the image and labels of a sample."""
+        """The form {name: (shape, dtype)} of the image and the labels of a sample."""
         rows = [task_table.get(name) for name in self.tasks]
         labels = {row.name: ((*self.size, row.kind.channels), row.kind.dtype) for row in rows}
         return {"image": ((*self.size, 3), "uint8"), **labels}
 
     def completed(self, sample: transforms.Sample) -> transforms.Sample:
-        """A transformed sample with ignored maps for the tasks whose label the image lacks: batches keep their form."""
+        """Fills the missing labels of a transformed sample with `tasks.IGNORE`, so that all samples have one form."""
         return {
             name: sample[name] if name in sample else np.full(shape, task_table.IGNORE, dtype)
             for name, (shape, dtype) in self.form.items()
@@ -58,7 +66,15 @@ class Load:
 
 @dataclass(frozen=True)
 class Augment:
-    """(job from `drawn`) -> a training sample, with the entry "index" and under `skip_corrupt` "skipped"."""
+    """A function from a job of `drawn` to a training sample.
+
+    The sample has the entry "index" and, with `skip_corrupt`, "skipped"; see `loader.train_batches`.
+
+    Attributes:
+        load: Function that reads and decodes records.
+        border: Class label of pixels outside of the image, see `transforms.scale_and_rotate`.
+        skip_corrupt: True to replace corrupt records instead of raising an error.
+    """
 
     load: Load
     border: str
@@ -66,12 +82,15 @@ class Augment:
 
     @property
     def form(self) -> shared_memory.Form:
-        """{name: (shape, dtype)} of a sample."""
+        """The form {name: (shape, dtype)} of a sample."""
         names = ("index", "skipped") if self.skip_corrupt else ("index",)
         return {**self.load.form, **dict.fromkeys(names, ((), "int32"))}
 
     def drawn(self, index: int, rng: np.random.Generator) -> tuple[int, transforms.Draw]:
-        """What there is to do: with it, samples are made at another place than where Grain draws."""
+        """Draws the augmentation of a record, and returns the job (index, augmentation).
+
+        Grain calls this function; the sample of the job can then be made in another process.
+        """
         return index, transforms.draw(self.load.recipe, rng)
 
     def __call__(self, job: tuple[int, transforms.Draw]) -> Batch:
@@ -83,7 +102,7 @@ class Augment:
         return {**load.completed(sample), "index": index, **counted}
 
     def _usable(self, first: int) -> tuple[dict[str, Any], int]:
-        """The record at `first` or, under `skip_corrupt`, the next one that is intact; and how many come before it."""
+        """Returns the decoded record at `first`, or with `skip_corrupt` the next intact one, and the number skipped."""
         length = len(self.load.source)
         most = min(_MOST_CORRUPT, length)
         skipped = 0
@@ -103,13 +122,20 @@ class Augment:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """(position) -> a validation sample, with "index" and "valid"; past the end the last one, not valid."""
+    """A function from a position to a validation sample.
+
+    The sample has the entries "index" and "valid", see `loader.val_batches`. Positions after the last record give the
+    last record as a sample that is not valid.
+
+    Attributes:
+        load: Function that reads and decodes records.
+    """
 
     load: Load
 
     @property
     def form(self) -> shared_memory.Form:
-        """{name: (shape, dtype)} of a sample."""
+        """The form {name: (shape, dtype)} of a sample."""
         return {**self.load.form, "index": ((), "int32"), "valid": ((), "bool")}
 
     def __call__(self, position: int) -> Batch:
@@ -122,7 +148,7 @@ class Evaluate:
 
 
 def describe(source: RecordSource) -> str:
-    """Names it for errors: data set and split, where it knows them."""
+    """Describes a source for errors by the names of its data set and split, if it has them."""
     split = getattr(source, "split", None)
     return getattr(source, "name", type(source).__name__) + (f", split {split}" if split else "")
 

@@ -1,8 +1,8 @@
-"""Batches from worker processes through shared memory that is used again.
+"""Transfer of batches from worker processes through reused shared memory.
 
-Fresh shared memory costs a page fault for every 4 KB, on both sides: for full-size images that takes as long as making
-them. So every worker process has a few slots of the size of a batch, fills them in turn, and each is free again as soon
-as the batch has been copied out of it.
+New shared memory costs a page fault for every 4 KB in both processes. For full-size images this takes as long as making
+the images. Therefore every worker process has a few slots of the size of a batch and fills them in turn. A slot is free
+again as soon as its batch has been copied.
 """
 
 import ctypes
@@ -24,30 +24,30 @@ Batch = dict[str, np.ndarray]
 Form = Mapping[str, tuple[tuple[int, ...], str]]  # {name: (shape, dtype)}
 Fill = Callable[[Any, Batch], None]
 
-_ALIGNMENT = 64  # bytes, of the arrays; the first so many hold the slot's state
-_FULL, _CLOSED = 0, 1  # bytes of the state
+_ALIGNMENT = 64  # alignment of the arrays in bytes, and number of bytes before them that hold the state of the slot
+_FULL, _CLOSED = 0, 1  # positions in the state of a slot
 _POLL_SECONDS = 0.0005
-_SMALL = 4096  # bytes
+_SMALL = 4096  # bytes; smaller arrays of a batch are copied out of its memory block
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_MEMORY = Path("/dev/shm")  # where Linux limits shared memory
+_MEMORY = Path("/dev/shm")  # file system of shared memory on Linux, whose size is limited
 _worker = 0
 
 
 @dataclass(frozen=True)
 class Filled:
-    """What travels from a worker process instead of the batch: the name of the slot that holds it."""
+    """The name of the slot that holds a batch, which a worker process sends instead of the batch."""
 
     slot: str
 
 
 @dataclass(eq=False)
 class Slots:
-    """Shared memory for batches of one form; belongs to the process that receives the batches.
+    """Shared memory for batches of one form, owned by the process that receives the batches.
 
     Attributes:
-        form: form of the batches.
-        count: slots of each worker process.
-        workers: how many worker processes fill them.
+        form: Shapes and dtypes of a batch.
+        count: Number of slots of each worker process.
+        workers: Number of worker processes.
 
     Raises:
         OSError: there is not enough shared memory.
@@ -60,7 +60,7 @@ class Slots:
 
     def __post_init__(self) -> None:
         size, count = _offsets(self.form)[-1], self.count * self.workers
-        # Without a call of `release`, memory goes with this object, or at the latest with the process.
+        # If `release` is not called, the memory is freed with this object, or at the end of the process.
         self._release = weakref.finalize(self, _release, self._memory)
         try:
             for _ in range(count):
@@ -78,36 +78,36 @@ class Slots:
             ) from error
 
     def filler(self, fill: Fill) -> "Filler":
-        """What fills the slots in the worker processes: a callable that can be sent to them.
+        """Returns a callable that fills the slots; it can be sent to the worker processes.
 
         Args:
-            fill: (what the batch is made of, the arrays to write it to).
+            fill: Function (description of a batch, arrays to write the batch to).
         """
         names = list(self._memory)
         return Filler(self.form, fill, tuple(tuple(names[i :: self.workers]) for i in range(self.workers)))
 
     def take(self, filled: Filled) -> Batch:
-        """The batch in a slot, which is free afterwards."""
+        """Copies the batch out of a slot and frees the slot."""
         memory = self._memory[filled.slot]
         content = _content(memory)
-        copy = content.copy()  # as one, because large blocks get large pages
+        copy = content.copy()  # one copy of the whole slot, because large blocks get large pages
         content[_FULL] = 0
         arrays = _arrays(copy, self.form)
-        # Whoever keeps a batch's indices should not keep its images with them.
+        # Small arrays are copied again, so that a caller who keeps them does not keep the images in memory.
         return {name: x.copy() if x.nbytes < _SMALL else x for name, x in arrays.items()}
 
     def stop(self) -> None:
-        """Ends the waiting of worker processes for a free slot; they must be about to be ended."""
+        """Ends the waiting of worker processes for a free slot by an error; call it before they are stopped."""
         _close(self._memory)
 
     def release(self) -> None:
-        """Gives the memory back."""
+        """Frees the memory."""
         self._release()
 
 
 @dataclass(eq=False)
 class Filler:
-    """Fills the slots of the worker process that it runs in, one after another."""
+    """Fills the slots of the worker process in which it is called, one after another."""
 
     form: Form
     fill: Fill
@@ -116,7 +116,7 @@ class Filler:
     _filled: int = field(default=0, init=False)
 
     def __call__(self, job: Any) -> Filled:
-        if not self._memory:  # in the worker process; opened memory does not pickle
+        if not self._memory:  # opened here, in the worker process, because opened memory does not pickle
             self._memory = [shared_memory.SharedMemory(name) for name in self.names[_worker]]
         memory = self._memory[self._filled % len(self._memory)]
         self._filled += 1
@@ -131,14 +131,14 @@ class Filler:
 
 
 def init_worker(index: int) -> None:
-    """Readies a worker process: says which slots are its own, and lets it keep the memory it has freed.
+    """Prepares a worker process: sets the index of its slots, and makes the process keep freed memory.
 
-    By default glibc returns the memory of large arrays to the kernel at once and then asks for it again, at a page
-    fault for every 4 KB: a third of the time that the transforms take.
+    By default glibc returns the memory of large arrays to the kernel at once. Each new array then costs a page fault
+    for every 4 KB, which is a third of the time of the transforms.
     """
     global _worker
     _worker = index
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # only in glibc
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # None without glibc
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 1 << 25)
         mallopt(_M_TRIM_THRESHOLD, 1 << 29)
@@ -150,7 +150,7 @@ def _close(slots: Mapping[str, shared_memory.SharedMemory]) -> None:
 
 
 def _release(slots: dict[str, shared_memory.SharedMemory]) -> None:
-    _close(slots)  # worker processes may still wait if nobody called `stop`
+    _close(slots)  # worker processes may still wait if `stop` was not called
     while slots:
         _, memory = slots.popitem()
         memory.close()
@@ -158,8 +158,11 @@ def _release(slots: dict[str, shared_memory.SharedMemory]) -> None:
 
 
 def _reserve(memory: shared_memory.SharedMemory) -> None:
-    """Fetches the memory now: more than there is can be had, and would end the process that first writes to it."""
-    if (path := _MEMORY / memory.name).exists():  # on Linux
+    """Allocates the pages of shared memory at once.
+
+    Otherwise Linux grants more memory than there is, and kills the process that writes to a missing page.
+    """
+    if (path := _MEMORY / memory.name).exists():  # True on Linux
         file = os.open(path, os.O_RDWR)
         try:
             os.posix_fallocate(file, 0, memory.size)
@@ -168,7 +171,7 @@ def _reserve(memory: shared_memory.SharedMemory) -> None:
 
 
 def _offsets(form: Form) -> list[int]:
-    """Where the arrays start, and where the last one ends."""
+    """Returns the offsets in bytes at which the arrays of a slot start, and the offset at which the last one ends."""
     offsets = [_ALIGNMENT]
     for shape, dtype in form.values():
         size = math.prod(shape) * np.dtype(dtype).itemsize

@@ -1,4 +1,4 @@
-"""The records of a split of a prepared data set."""
+"""Access to the records of a split of a prepared data set."""
 
 import bisect
 import functools
@@ -17,23 +17,23 @@ from google.protobuf.message import DecodeError
 from mtl_jax.data import records
 from mtl_jax.data.file_builder import LABELLED
 
-# What reading a record raises where its bytes are damaged: array_record a RuntimeError (a wrong checksum, a shard cut
-# short), tfds the others, depending on what it stumbles over.
+# Exceptions raised for a record with damaged bytes. array_record raises RuntimeError for a wrong checksum or a
+# truncated shard. tfds raises the others, depending on the damage.
 _UNREADABLE = (RuntimeError, DecodeError, zlib.error, ValueError, TypeError, LookupError)
 
 
 class Split:
-    """Random access to the records of one split, with images left encoded.
+    """Random access to the records of one split, whose images are not decoded.
 
-    Opened at first access and pickled without open files, so that worker processes open their own.
+    The files are opened at the first access, and are not pickled, so worker processes open them for themselves.
 
     Args:
-        name: of the data set.
-        split: of it.
-        path: folder of the built data.
-        positions: of the records to deliver, in the stored order.
-        tasks: labels to read.
-        partly: records say which labels they have.
+        name: Name of the data set.
+        split: Name of the split.
+        path: Folder of the built data set.
+        positions: Positions of the delivered records in the stored split.
+        tasks: Tasks whose labels are read.
+        partly: True if records have a field with the names of their labelled tasks.
     """
 
     def __init__(
@@ -50,20 +50,20 @@ class Split:
         return len(self._positions)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """The record, images encoded.
+        """Returns a record, with its images encoded.
 
         Raises:
-            IndexError: there is no such record.
-            CorruptRecordError: it cannot be read, since its shard is damaged.
+            IndexError: there is no record of this index.
+            CorruptRecordError: the record cannot be read, because its shard is damaged.
         """
         record = self._read(index)
         return {key: record[key] for key in self._keys}
 
     def where(self, index: int) -> str:
-        """Names a record for errors: data set, split, its index there, its shard (a file in `path`) and index in that.
+        """Describes a record for errors: data set, split, index, shard (a file in `path`) and index in the shard.
 
-        Where not all records of the split are delivered, these are two indices in the split: that among the delivered,
-        which `index` is, and the stored one.
+        If only a part of the split is delivered, the description has two indices: `index`, which counts the delivered
+        records, and the position in the stored split.
         """
         position = int(self._positions[index])
         ends, names = self._shards
@@ -73,7 +73,7 @@ class Split:
         return f"{self.name}, split {self.split}, record {index}{stored}, index {inside} in shard {names[number]}"
 
     def ids(self) -> list[str]:
-        """The ids of the records, in order.
+        """Returns the ids of the records, in order.
 
         Raises:
             CorruptRecordError: a record cannot be read.
@@ -84,14 +84,18 @@ class Split:
         return list(self._ids)
 
     def fingerprint(self) -> str:
-        """Another one for other records: another built data set, another version of it, other positions."""
+        """Computes a hash that changes with the built files, the positions of the records and the tasks."""
         files = sorted(path for path in Path(self.path).iterdir() if path.is_file())
         built = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         content = (self.name, self.split, self.tasks, list(self._positions), built)
         return hashlib.sha256(repr(content).encode()).hexdigest()
 
     def subset(self, positions: Sequence[int]) -> "Split":
-        """These records only, as positions in this split."""
+        """Returns a split of some of the records.
+
+        Args:
+            positions: Indices of the records in this split.
+        """
         return Split(
             self.name,
             self.split,
@@ -102,34 +106,41 @@ class Split:
         )
 
     def sample(self, index: int, tasks: Iterable[str], family: str) -> dict[str, Any]:
-        """The record decoded by `records.decode`, whose errors then name it as `where` does.
+        """Returns a decoded record, see `records.decode`.
+
+        Args:
+            index: Index of the record.
+            tasks: Tasks whose labels are decoded.
+            family: Label conventions of the data set.
 
         Raises:
-            IndexError: there is no such record.
-            CorruptRecordError: it cannot be read or decoded.
+            IndexError: there is no record of this index.
+            CorruptRecordError: the record cannot be read or decoded; the message describes it like `where`.
             ValueError: see `records.decode`.
         """
         return records.decode(self[index], tasks, family=family, where=self.where(index))
 
     def boundary(self, index: int, edge: np.ndarray) -> np.ndarray:
-        """The thin boundary that predicted edges are scored against, bool `[H, W]`.
+        """Returns the thin boundary against which predicted edges are scored, bool `[H, W]`.
 
-        Where the data set does not store it, it is that of the edge map read as a map of two regions, edge and no edge:
-        both sides of every line, thinned, as in the published scores of NYUD.
+        If the data set does not store the boundary, it is computed from the edge map, as for the published scores of
+        NYUD: the map is treated as one of two regions, edge and no edge, so both sides of every line are marked, and
+        then thinned.
 
         Args:
-            edge: the record's decoded label of edges, `[H, W, 1]`.
+            index: Index of the record.
+            edge: Decoded edge label of the record, `[H, W, 1]`.
 
         Raises:
-            IndexError: there is no such record.
-            CorruptRecordError: it cannot be read, or its boundary cannot be decoded.
+            IndexError: there is no record of this index.
+            CorruptRecordError: the record cannot be read, or its boundary cannot be decoded.
         """
         record = self._read(index)
         if records.BOUNDARY in record:
             where = self.where(index)
             where = f"{where} (id {records.text(record, 'id', where)!r})"
             return records.array(record, records.BOUNDARY, 1, where)[..., 0] > 0
-        from mtl_jax.boundaries.labels import label_boundary  # loads a compiler that training does not need
+        from mtl_jax.boundaries.labels import label_boundary  # imports Numba, which training does not need
 
         return label_boundary(edge[..., 0] >= 0.5)
 
@@ -145,7 +156,7 @@ class Split:
             raise records.CorruptRecordError(f"{where}: {reason}. {records.REBUILD}") from error
 
     def _readable_id(self, index: int) -> str:
-        """What an error adds for a record that may have a broken label only: its id, "" if that is lost, too."""
+        """Returns the id of a damaged record for an error message, or "" if the id cannot be read."""
         source = self._bare()._opened()
         try:
             return f" (id {records.as_text(source[int(self._positions[index])]['id'])!r})"
@@ -154,13 +165,13 @@ class Split:
 
     @functools.cached_property
     def _shards(self) -> tuple[list[int], list[str]]:
-        """Of each shard the position after its last record, and the file's name; the positions are in this order."""
+        """The shards in order: the position after the last record of each, and the name of the file of each."""
         shards = self._opened().dataset_info.splits[self.split].file_instructions
         ends = itertools.accumulate(shard.take for shard in shards)
         return list(ends), [Path(shard.filename).name for shard in shards]
 
     def _bare(self) -> "Split":
-        """These records without labels, which then need not be decoded."""
+        """Returns the split without labels, whose records are faster to read."""
         return Split(self.name, self.split, self.path, self._positions, ())
 
     def _opened(self) -> Any:

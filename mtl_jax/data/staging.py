@@ -1,8 +1,8 @@
-"""Records of a data set that is being built, kept on disk so that an interrupted build goes on where it was.
+"""Records of an unfinished build on disk, with which an interrupted build continues.
 
-Ids are read in chunks. A chunk whose files are all in order is written to a file named after what it was made from:
-the builder and its version, the ids, and size and modification time of every file. So nothing stale is ever used, and
-a chunk with a faulty file is read again once the file has been replaced.
+Ids are read in chunks. A chunk without faulty files is written to disk. The name of its file is a hash of everything it
+depends on: the builder and its version, the ids, and the size and modification time of every original file. Outdated
+chunks are therefore never used, and a chunk with a faulty file is read again when the file has been replaced.
 """
 
 import hashlib
@@ -21,18 +21,18 @@ from tqdm import tqdm
 from mtl_jax.labels.readers import Reading
 from mtl_jax.runtime import workers
 
-CHUNK = 16  # images; also what an interruption costs each worker process at most
+CHUNK = 16  # images in a chunk, and the most that an interruption costs each worker process
 
 
 class Staging:
-    """The records of some ids, on disk.
+    """Stores the records of ids on disk.
 
     Args:
-        folder: receives the chunks.
-        root: of the original files.
-        identity: whatever else the records depend on: the builder, its config and version.
-        read_record: id -> (record, what is wrong with its files); must pickle.
-        candidates: id -> the files `read_record` looks at, whether they exist or not.
+        folder: Folder of the chunks.
+        root: Folder of the original files.
+        identity: Names on which the records depend besides the files: the builder, its configuration and version.
+        read_record: Function from an id to its record and the problems with its files. It must pickle.
+        candidates: Function from an id to the paths of all files that `read_record` tries to read.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class Staging:
         self._read, self._candidates = read_record, candidates
 
     def fill(self, splits: Sequence[Sequence[str]], *, num_workers: int | None = None) -> list[str]:
-        """Reads what is not there yet, with a progress bar.
+        """Reads the chunks that are not on disk yet, with a progress bar.
 
         Args:
-            splits: the ids of each.
-            num_workers: processes, see `workers.map_ordered`.
+            splits: Ids of each split.
+            num_workers: Number of worker processes, see `workers.map_ordered`.
 
         Returns:
-            What is wrong with the files of any of the ids.
+            The problems with the files of the ids.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         chunks = dict(chain.from_iterable(self._chunks(ids) for ids in splits))
@@ -63,14 +63,14 @@ class Staging:
         problems: list[str] = []
         with tqdm(total=images, initial=images - sum(len(chunk) for _, chunk in jobs), unit="image") as bar:
             bar.set_description("reading files")
-            found = workers.map_ordered(partial(_read_chunk, self._read), jobs, num_workers=num_workers)
-            for (_, chunk), new in zip(jobs, found, strict=True):
+            results = workers.map_ordered(partial(_read_chunk, self._read), jobs, num_workers=num_workers)
+            for (_, chunk), new in zip(jobs, results, strict=True):
                 problems += new
                 bar.update(len(chunk))
         return problems
 
     def records(self, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """The records of ids for which `fill` found no problem, in order."""
+        """Yields the records of ids in order; `fill` must have found no problem with the ids."""
         for path, _ in self._chunks(ids):
             yield from pickle.loads(zlib.decompress(path.read_bytes()))
 
@@ -87,19 +87,19 @@ class Staging:
 def _read_chunk(read_record: Callable[[str], Reading], job: tuple[Path, Sequence[str]]) -> list[str]:
     path, chunk = job
     readings = [read_record(key) for key in chunk]
-    problems = list(chain.from_iterable(found for _, found in readings))
+    problems = list(chain.from_iterable(new for _, new in readings))
     if not problems:
         temporary = path.with_name(f"{path.name}.{os.getpid()}")
-        # The fastest level: what is large here are float maps, which tfds stores with a compression of its own.
+        # The fastest compression: large records consist of float maps, which tfds compresses again.
         temporary.write_bytes(zlib.compress(pickle.dumps([record for record, _ in readings]), level=1))
-        temporary.replace(path)  # a chunk cut short never has the name of a whole one
+        temporary.replace(path)  # an incomplete chunk never has the name of a complete one
     return problems
 
 
 def file_state(path: Path, root: Path) -> tuple[str, int, int] | None:
-    """What tells whether a file has changed: its name below `root`, size and time; None where there is none."""
+    """Returns (path below `root`, size, modification time), which change with a file; None if the file is missing."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return str(path.relative_to(root)), found.st_size, found.st_mtime_ns
+    return str(path.relative_to(root)), status.st_size, status.st_mtime_ns

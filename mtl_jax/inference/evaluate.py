@@ -12,12 +12,14 @@ from tqdm import tqdm
 
 from mtl_jax import experiment
 from mtl_jax.config import Config, Data
+from mtl_jax.data import catalogue
 from mtl_jax.data.split import Split
 from mtl_jax.evaluation import constant_baseline, predictions, result_files, scoring
 from mtl_jax.evaluation.edge_scores import EdgeScores
 from mtl_jax.evaluation.resume_log import ResumeLog
 from mtl_jax.experiment import Experiment
 from mtl_jax.inference.restored import Restored
+from mtl_jax.tasks import TASKS
 
 _Images = Iterator[tuple[int, scoring.Predicted]]
 

@@ -1,6 +1,7 @@
-"""Metrics of the tasks: statistics of each image on the device or the host, collected and scored on the host.
+"""Metrics of the tasks, computed from statistics of each image.
 
-Pixels whose label is 255 do not count, so an image without a label changes no score; with none labelled it is NaN.
+The statistics are computed on the device or on the host, and collected on the host. Pixels with the label 255 do not
+count, so an image without a label changes no score. If no image has a label, the scores are NaN.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Scores of depth maps."""
+"""The metric of depth maps."""
 
 import math
 from dataclasses import dataclass
@@ -10,21 +10,23 @@ from mtl_jax.metrics.core import Metric, Result, Stats, check_shapes, image_sum,
 from mtl_jax.tasks import IGNORE
 
 PROTOCOLS = ("image", "pixel")
-FLOOR = 1e-9  # metres; predictions below are raised to it, so that their logarithm exists
+FLOOR = 1e-9  # metres; the least prediction, so that its logarithm exists
 _ERRORS = ("squared_error", "squared_log_error", "relative_error", "squared_relative_error")
 _COUNTS = ("pixels", "delta1", "delta2", "delta3")
 
 
 @dataclass(frozen=True)
 class Depth(Metric):
-    """Depth errors over valid pixels: those whose label is neither 255 nor 0.
+    """Depth errors over the valid pixels, whose label is neither 255 nor 0.
 
-    With prediction p and label g in metres: `rmse` = sqrt(mean (p - g)^2), `log_rmse` the same of the logarithms,
-    `abs_rel` = mean |p - g| / g, `sq_rel` = mean (p - g)^2 / g, `delta<k>` = share with max(p/g, g/p) < 1.25^k.
+    For a prediction p and a label g in metres: `rmse` = sqrt(mean (p - g)^2), `log_rmse` is the same for the logarithms
+    of p and g, `abs_rel` = mean |p - g| / g, `sq_rel` = mean (p - g)^2 / g, and `delta<k>` is the share of the pixels
+    with max(p/g, g/p) < 1.25^k.
 
     Attributes:
-        protocol: "image" scores every image by itself and reports the mean over images, for log_rmse the median;
-            images without a valid pixel are left out. "pixel" takes the means over all pixels of the data set.
+        protocol: "image" computes the scores of every image and reports their mean over the images, or their median for
+            log_rmse; images without a valid pixel do not count. "pixel" computes the means over all pixels of the data
+            set.
     """
 
     protocol: str = "image"
@@ -38,7 +40,12 @@ class Depth(Metric):
         return {**counts, **{name: np.zeros(0) for name in _ERRORS}}
 
     def update(self, prediction: Any, label: Any) -> Stats:
-        """Metres `[B, H, W, 1]` against metres `[B, H, W, 1]` -> sums over the valid pixels of each image."""
+        """Sums the errors over the valid pixels of each image.
+
+        Args:
+            prediction: Predicted depth in metres, `[B, H, W, 1]`.
+            label: True depth in metres, `[B, H, W, 1]`.
+        """
         check_shapes(prediction, label, 1)
         xp, dtype = namespace(prediction)
         p, g = prediction.astype(dtype), xp.asarray(label).astype(dtype)
@@ -57,7 +64,7 @@ class Depth(Metric):
         return {"pixels": image_sum(mask, mask), **{name: image_sum(value, mask) for name, value in values.items()}}
 
     def compute(self, stats: Stats) -> Result:
-        if self.protocol == "pixel":  # the whole data set is one large image
+        if self.protocol == "pixel":  # the data set is treated as one large image
             stats = {name: total(values)[None] for name, values in stats.items()}
         counted = stats["pixels"] > 0
         means = {name: values[counted] / stats["pixels"][counted] for name, values in stats.items()}

@@ -1,4 +1,4 @@
-"""Scores of edge maps."""
+"""The metric of edge maps."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +13,14 @@ EPS = float(np.finfo(np.float32).eps)
 
 @dataclass(frozen=True)
 class Edge(Metric):
-    """Balanced cross-entropy of edge probabilities, the mean over the labelled pixels of the data set.
+    """Balanced cross-entropy of edge probabilities, averaged over the labelled pixels of the data set.
 
     `loss` = mean of -w y log(p) - (1 - w)(1 - y) log(1 - p) with y = label >= 0.5 and p = prediction / 255. The
-    prediction is the sigmoid's output already, so none is applied here; p is clipped to [eps, 1 - eps] with the eps of
-    float32 (1.2e-7), because maps saturate at 0 and 255. Pixels labelled 255 are ignored.
+    prediction is the output of a sigmoid, so no sigmoid is applied here. p is clipped to [eps, 1 - eps] with the eps of
+    float32 (1.2e-7), because predictions saturate at 0 and 255. Pixels with the label 255 are ignored.
 
     Attributes:
-        pos_weight: w, the weight of edge pixels.
+        pos_weight: The weight w of edge pixels.
     """
 
     pos_weight: float = 0.95
@@ -29,7 +29,12 @@ class Edge(Metric):
         return {"pixels": np.zeros(0, np.int32), "loss": np.zeros(0)}
 
     def update(self, prediction: Any, label: Any) -> Stats:
-        """Maps in 0..255 `[B, H, W, 1]` against `[B, H, W, 1]` -> labelled pixels and sum of the loss, `[B]`."""
+        """Computes the number of labelled pixels and the sum of the loss of each image, both `[B]`.
+
+        Args:
+            prediction: Predicted edges in 0..255, `[B, H, W, 1]`.
+            label: True edges in 0..1, or 255, `[B, H, W, 1]`.
+        """
         check_shapes(prediction, label, 1)
         xp, dtype = namespace(prediction)
         label = xp.asarray(label)

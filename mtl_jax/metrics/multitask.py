@@ -9,13 +9,15 @@ Results = Mapping[str, Mapping[str, Any]]  # {task: {metric: value}}
 
 
 def delta_m(results: Results, reference: Results, criteria: Mapping[str, Criterion]) -> float:
-    """Mean over tasks of the relative gain over a reference, as a fraction (arXiv 2004.13379, sec. 4.1).
+    """Computes the mean over tasks of the relative gain over a reference, as a fraction (arXiv 2004.13379, sec. 4.1).
 
-    delta_m = mean_t s_t (m_t - r_t) / r_t with m_t and r_t what decides task t in `results` and `reference`, and
-    s_t = +1 if higher is better, else -1. The reference is usually the single-task models.
+    delta_m = mean_t s_t (m_t - r_t) / r_t, where m_t and r_t are the scores of task t in `results` and `reference`, and
+    s_t is +1 if a higher score is better, else -1. The reference is usually the set of single-task models.
 
     Args:
-        criteria: {task: what decides}, for example of `protocol.Protocol.criteria`.
+        results: {task: {metric: value}} of the model to compare.
+        reference: {task: {metric: value}} of the reference.
+        criteria: {task: criterion}, which names the score that decides, for example from `protocol.Protocol.criteria`.
 
     Raises:
         ValueError: no task is given, a task's criterion is missing, or its reference value is 0.
@@ -33,10 +35,16 @@ def delta_m(results: Results, reference: Results, criteria: Mapping[str, Criteri
 
 
 def deciding(results: Results, task: str, criterion: Criterion, what: str = "results") -> float:
-    """The value that decides a task.
+    """Returns the score that decides a task.
+
+    Args:
+        results: {task: {metric: value}}.
+        task: Name of the task.
+        criterion: Criterion of the task, which names the score.
+        what: Name of the results for error messages.
 
     Raises:
-        ValueError: the results do not have it.
+        ValueError: the results have no such task or score.
     """
     if task not in results:
         raise ValueError(f"the {what} lack task {task!r}; they have: {', '.join(results) or 'none'}")

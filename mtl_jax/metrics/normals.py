@@ -1,4 +1,4 @@
-"""Scores of surface normals."""
+"""The metric of surface normals."""
 
 import math
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ BINS_PER_DEGREE = 1000
 
 @dataclass(frozen=True)
 class Normals(Metric):
-    """Angle in degrees between predicted and labelled directions, over all labelled pixels of the data set.
+    """Angle in degrees between predicted and true normals, over all labelled pixels of the data set.
 
-    Results: `mean`, `median`, `rmse` (root of the mean squared angle) and the percentage of pixels below 11.25, 22.5
-    and 30 degrees. A pixel is labelled unless its vector is zero or 255 in every channel. The median comes from a
-    histogram with bins of 0.001 degrees and is half a bin off at most.
+    The scores are `mean`, `median`, `rmse` (root of the mean squared angle) and the percentages of pixels below 11.25,
+    22.5 and 30 degrees. A pixel is labelled unless its vector is 0 in every channel or 255 in every channel. The median
+    is computed from a histogram with bins of 0.001 degrees, so its error is at most half a bin.
     """
 
     summed: ClassVar[tuple[str, ...]] = ("histogram",)
@@ -35,7 +35,12 @@ class Normals(Metric):
         }
 
     def update(self, prediction: Any, label: Any) -> Stats:
-        """Vectors mapped to 0..255 `[B, H, W, 3]` against vectors `[B, H, W, 3]` -> sums and counts for each image."""
+        """Computes sums, counts and a histogram of the angles of each image.
+
+        Args:
+            prediction: Predicted vectors, mapped from -1..1 to 0..255, `[B, H, W, 3]`.
+            label: True vectors, `[B, H, W, 3]`.
+        """
         check_shapes(prediction, label, 3)
         xp, dtype = namespace(prediction)
         label = xp.asarray(label)
@@ -48,7 +53,7 @@ class Normals(Metric):
             return xp.sqrt((v * v).sum(axis=-1))
 
         a, b = unit(prediction.astype(dtype) * 2 / 255 - 1), unit(label.astype(dtype))
-        # Unlike arccos(a . b), accurate for small angles: in float32 that one resolves no better than 0.02 degrees.
+        # This formula is accurate for small angles; in float32, arccos(a . b) cannot resolve less than 0.02 degrees.
         angle = xp.rad2deg(2 * xp.arctan2(norm(a - b), norm(a + b)))
         bins = xp.clip((angle * BINS_PER_DEGREE).astype(np.int32), 0, 180 * BINS_PER_DEGREE - 1)
         return {
@@ -71,7 +76,7 @@ class Normals(Metric):
 
 
 def _median(histogram: np.ndarray) -> float:
-    """Mean of the centres of the bins that hold the two middle values."""
+    """Computes the mean of the centres of the bins with the two middle values, in degrees."""
     cumulative = np.cumsum(histogram)
     n = int(cumulative[-1])
     if n == 0:

@@ -1,4 +1,4 @@
-"""Scores of saliency maps."""
+"""The metric of saliency maps."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,15 +13,16 @@ THRESHOLDS = tuple(float(t) for t in np.linspace(0.2, 0.9, 15))
 
 @dataclass(frozen=True)
 class Saliency(Metric):
-    """Overlap of the thresholded map with the labelled foreground, averaged over the images with a label.
+    """Overlap of the thresholded prediction with the true foreground, averaged over the images with a label.
 
-    At each threshold t the foreground is prediction / 255 > t. For each image: Jaccard index (1 if prediction and
-    label are both empty), precision and recall (0 where undefined). `mIoU` is the largest mean Jaccard index over
-    thresholds; `maxF` the largest F = 2PR / (P + R) of the mean precision P and mean recall R. Pixels labelled 255 are
-    ignored, as are images without another label; any other label than 0 is foreground.
+    At each threshold t the predicted foreground is prediction / 255 > t. Each image has a Jaccard index (1 if the
+    prediction and the label are both empty), a precision and a recall (0 where undefined). `mIoU` is the largest mean
+    Jaccard index of all thresholds, and `maxF` the largest F = 2PR / (P + R) of the mean precision P and the mean
+    recall R. Pixels with the label 255 are ignored, and so are images with no other label. Every label except 0 is
+    foreground.
 
     Attributes:
-        thresholds: fractions of 255.
+        thresholds: Thresholds as fractions of 255.
     """
 
     thresholds: tuple[float, ...] = THRESHOLDS
@@ -37,12 +38,17 @@ class Saliency(Metric):
         }
 
     def update(self, prediction: Any, label: Any) -> Stats:
-        """Maps in 0..255 `[B, H, W, 1]` against `[B, H, W, 1]` -> counts of labelled pixels, `[B, T]` and `[B]`."""
+        """Counts labelled pixels of each image, `[B]`, and of each image at T thresholds, `[B, T]`.
+
+        Args:
+            prediction: Predicted saliency in 0..255, `[B, H, W, 1]`.
+            label: True foreground, `[B, H, W, 1]`.
+        """
         check_shapes(prediction, label, 1)
         xp, dtype = namespace(prediction)
         prediction, label = prediction.astype(dtype), xp.asarray(label)
         mask, foreground = label != IGNORE, label != 0
-        # The limit in grey levels, where 255 * t has no rounding error: 153 is not above 0.6 in any precision.
+        # Limits in grey levels avoid the rounding error of 255 * t: in no precision is 153 above 0.6.
         limits = [round(255 * t, 6) for t in self.thresholds]
         above = [prediction > limit for limit in limits]
         return {

@@ -1,4 +1,4 @@
-"""Scores of class maps: semantic segmentation and human parts."""
+"""The metric of class maps: semantic segmentation and human parts."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +13,14 @@ from mtl_jax.tasks import IGNORE
 class Segmentation(Metric):
     """Intersection over union and accuracy of class maps, over all pixels of the data set.
 
-    IoU_c = TP_c / (TP_c + FP_c + FN_c), counted where the label is not 255. `mIoU` averages over all classes, those
-    that occur neither in a label nor in a prediction counting 0 as in the published numbers; `mIoU_present` leaves
-    them out. `mean_accuracy` averages TP_c / (TP_c + FN_c) over the classes that occur in the labels.
+    IoU_c = TP_c / (TP_c + FP_c + FN_c), counted where the label is not 255. `mIoU` is the mean over all classes. As in
+    the published numbers, a class that occurs neither in a label nor in a prediction counts as 0. `mIoU_present` is the
+    mean over the classes that do occur. `mean_accuracy` is the mean of TP_c / (TP_c + FN_c) over the classes that occur
+    in the labels.
 
     Attributes:
-        num_classes: number of classes; labels are 0..num_classes-1 or 255.
-        skip_empty: leave out the images whose label is 0 everywhere or 255 everywhere (images without a person).
+        num_classes: Number of classes; labels are 0..num_classes-1 or 255.
+        skip_empty: True to ignore images whose label is 0 everywhere or 255 everywhere (images without a person).
     """
 
     num_classes: int
@@ -29,7 +30,12 @@ class Segmentation(Metric):
         return {name: np.zeros((0, self.num_classes), np.int32) for name in ("tp", "fp", "fn")}
 
     def update(self, prediction: Any, label: Any) -> Stats:
-        """Class maps: integers `[B, H, W]` against `[B, H, W, 1]` -> counts `[B, num_classes]`."""
+        """Counts true positives, false positives and false negatives of each image, `[B, num_classes]` each.
+
+        Args:
+            prediction: Predicted classes, integers `[B, H, W]`.
+            label: True classes, `[B, H, W, 1]`.
+        """
         check_shapes(prediction, label, None)
         xp, _ = namespace(prediction)
         prediction = prediction.astype(np.int32)
@@ -57,7 +63,14 @@ class Segmentation(Metric):
         }
 
     def resampled(self, stats: Stats, everything: Stats) -> Result:
-        """As `compute`, but a class that only this drawing misses does not count 0 in mIoU; it is left out."""
+        """Computes the scores of a bootstrap sample.
+
+        A class that occurs in the data set but not in the sample does not enter mIoU, instead of counting as 0.
+
+        Args:
+            stats: Statistics of the drawn images.
+            everything: Statistics of all images.
+        """
         scores = self.compute(stats)
         occurring = np.any([everything[name].any(axis=0) for name in ("tp", "fp", "fn")], axis=0)
         return scores | {"mIoU": float(np.multiply(scores["mIoU_present"], occurring.mean()))}

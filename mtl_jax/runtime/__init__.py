@@ -1,1 +1,1 @@
-"""The machine that a run works on: devices, processes, worker processes, files that survive a crash, downloads."""
+"""Access to the machine of a run: devices, processes, worker processes, files that survive a crash, and downloads."""

@@ -1,4 +1,4 @@
-"""Files that a crash leaves whole, or whole but for their last entry."""
+"""Writing of files so that a crash damages nothing but, at most, the last appended entry."""
 
 import json
 import math
@@ -9,10 +9,13 @@ from typing import Any
 
 
 def write(path: Path, content: str | bytes) -> Path:
-    """Writes a file under another name first, so that a crash never leaves half of it; returns its path.
+    """Writes a file under a temporary name and renames it, so that a crash never leaves an incomplete file.
+
+    Returns:
+        The path.
 
     Raises:
-        OSError: it cannot be written; the message names the file.
+        OSError: the file cannot be written; the message names the file.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -24,15 +27,17 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """Writes JSON that every program reads: numbers that are not finite, for which it has no words, become null."""
+    """Writes JSON that every program can read: numbers that are not finite, which JSON lacks, become null."""
     return write(path, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
 
 
 def append(file: FileIO, data: bytes) -> None:
-    """Writes to an open file without a buffer, whose content would fail again, and without the name, when it is closed.
+    """Appends data to an open file without a buffer.
+
+    A buffered file would repeat a failed write when it is closed, with an error that does not name the file.
 
     Raises:
-        OSError: it cannot be written, the disk is full; the message names the file.
+        OSError: the data cannot be written, for example because the disk is full; the message names the file.
     """
     left = memoryview(data)
     try:

@@ -1,4 +1,4 @@
-"""Files from the network: whole and verified under their name, or not there at all."""
+"""Download of files, which appear under their name only when they are complete and verified."""
 
 import hashlib
 import http.client
@@ -11,32 +11,37 @@ from pathlib import Path
 from tqdm import tqdm
 
 _CHUNK = 1 << 20
-_TIMEOUT = 60  # seconds without a byte
+_TIMEOUT = 60  # seconds without data until a download fails
 
 
 class DownloadError(OSError):
-    """The network, or the server, did not give the file."""
+    """An error of the network or of the server during a download."""
 
 
 def cache_dir() -> Path:
-    """Where published weights and compiled programs are kept: $MTL_JAX_CACHE, by default ~/.cache/mtl_jax."""
+    """Returns the folder of published weights and compiled programs: $MTL_JAX_CACHE, by default ~/.cache/mtl_jax."""
     return Path(os.environ.get("MTL_JAX_CACHE") or "~/.cache/mtl_jax").expanduser()
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
+    """Computes the SHA-256 of a file as a hexadecimal text."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def retrieve(url: str, path: Path, verify: Callable[[Path], None] | None = None) -> None:
-    """Downloads a file. It appears under its name in one move; processes that do the same do not disturb each other.
+    """Downloads a file under a temporary name and renames it when it is complete.
+
+    Several processes can download the same file at the same time.
 
     Args:
-        verify: raises for a file, given under a temporary name, that is not the one expected.
+        url: Address of the file.
+        path: Path of the downloaded file.
+        verify: Function that receives the path of the complete file under its temporary name, and raises an exception
+            if it is not the expected file. None accepts every file.
 
     Raises:
-        DownloadError: the file cannot be had; nothing is left behind.
+        DownloadError: the file cannot be downloaded; no incomplete file is left behind.
     """
     partial = path.with_name(f"incomplete.{uuid.uuid4().hex[:8]}.{path.name}")
     try:

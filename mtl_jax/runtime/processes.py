@@ -1,4 +1,4 @@
-"""Several processes as one run: how they find each other, and what only one of them does."""
+"""Runs of several processes: how the processes find each other, and work that only the first one does."""
 
 import os
 from collections.abc import Callable
@@ -12,13 +12,13 @@ _ANSWER, _FAILED = b"+", b"-"
 
 
 class Launcher(NamedTuple):
-    """What a program that starts processes leaves in the environment of each.
+    """The environment variables that a launcher, a program that starts processes, sets in each process.
 
     Attributes:
-        marks: the variables that are all there in its processes, and not elsewhere.
-        size: of them, the one with the number of processes, ...
-        rank: ... with this one's, ...
-        local: ... and with this one's on its host; all empty where JAX asks the launcher itself.
+        marks: Variables that are all set in the processes of this launcher, and not in other processes.
+        size: Variable with the number of processes; "" if JAX asks the launcher itself.
+        rank: Variable with the index of the process; "" if JAX asks the launcher itself.
+        local: Variable with the index of the process on its host; "" if JAX asks the launcher itself.
     """
 
     marks: tuple[str, ...]
@@ -32,10 +32,11 @@ def _launcher(size: str, rank: str, local: str, *others: str) -> Launcher:
 
 
 LAUNCHERS = {
-    # Within srun alone: a script of sbatch, or a shell of salloc, is one process although SLURM_NTASKS says more.
+    # The last variable is set by srun only. A script of sbatch, or a shell of salloc, is a single process although
+    # SLURM_NTASKS may be larger.
     "SLURM": _launcher("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NODELIST"),
     "Open MPI": _launcher("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
-    "Kubernetes": Launcher(("KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX")),  # a pod of an indexed job
+    "Kubernetes": Launcher(("KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX")),  # set in the pods of an indexed job
 }
 
 
@@ -46,20 +47,22 @@ def initialize(
     *,
     heartbeat_timeout: int = 100,
 ) -> None:
-    """Joins this process to the others of its run, before any device is used; a process on its own is left alone.
+    """Connects this process with the other processes of its run; does nothing if it is the only one.
 
-    What is not given is what SLURM (srun), Open MPI (mpirun) or Kubernetes (an indexed job; it takes the kubernetes
-    package) say. Under SLURM and Open MPI a process then has one device, or those of `JAX_LOCAL_DEVICE_IDS`.
+    It must be called before any device is used. Arguments that are None are taken from SLURM (srun), Open MPI (mpirun)
+    or Kubernetes (an indexed job; it needs the package kubernetes). Under SLURM and Open MPI a process has one device,
+    or the devices in the environment variable `JAX_LOCAL_DEVICE_IDS`.
 
     Args:
-        coordinator_address: host:port of process 0, which all others reach.
-        num_processes: of the run.
-        process_id: of this one, from 0.
-        heartbeat_timeout: seconds until a process that is not heard of counts as dead; all others end then.
+        coordinator_address: Address HOST:PORT of process 0, which all other processes can reach.
+        num_processes: Number of processes of the run.
+        process_id: Index of this process, from 0.
+        heartbeat_timeout: Seconds without a sign of life after which a process counts as dead. All other processes then
+            end, too.
 
     Raises:
-        ValueError: only some of it is known.
-        RuntimeError: the others cannot be reached.
+        ValueError: some arguments are missing and no launcher provides them, or they contradict each other.
+        RuntimeError: the other processes cannot be reached.
     """
     launcher = next((name for name, row in LAUNCHERS.items() if all(mark in os.environ for mark in row.marks)), None)
     devices: list[int] | None = None
@@ -79,7 +82,7 @@ def initialize(
         raise ValueError(
             f"{', '.join(f'{name} is {value}' for name, value in known.items())}, but "
             f"{', '.join(name for name in given if name not in known)} is missing and no launcher "
-            f"({', '.join(LAUNCHERS)}) says it; give all three, or none for a process on its own"
+            f"({', '.join(LAUNCHERS)}) provides it; give all three, or none for a single process"
         )
     if num_processes is not None and process_id is not None and not 0 <= process_id < num_processes:
         raise ValueError(
@@ -94,15 +97,15 @@ def initialize(
             process_id,
             devices,
             heartbeat_timeout_seconds=heartbeat_timeout,
-            shutdown_timeout_seconds=heartbeat_timeout,  # for which one that has failed waits for the others
+            shutdown_timeout_seconds=heartbeat_timeout,  # how long a failed process waits for the others
         )
     except ValueError as error:
         raise ValueError(
             f"{launcher or 'the command line'} starts several processes, but not enough is known of them: {error} Give "
-            "--coordinator_address=HOST:PORT of process 0, --num_processes and --process_id; or --num_processes=1, if "
-            "each is a run of its own"
+            "--coordinator_address=HOST:PORT of process 0, --num_processes and --process_id; or --num_processes=1 if "
+            "each process is a run of its own"
         ) from error
-    # Connections between devices are made at the first transfer, for which no process may then be late.
+    # Devices connect at their first transfer, which fails if a process is late; this call makes all processes wait.
     multihost_utils.sync_global_devices("mtl_jax")
 
 
@@ -114,15 +117,19 @@ def _number(variable: str) -> int:
 
 
 def first() -> bool:
-    """Whether this process is the one that writes what all share."""
+    """Returns True in the first process, which writes the files of the run."""
     return jax.process_index() == 0
 
 
 def first_says(ask: Callable[[], str]) -> str:
-    """What `ask` returns in the first process, which alone calls it; all others wait for it.
+    """Calls a function in the first process alone, and returns its result in all processes.
+
+    Args:
+        ask: Function to call. The other processes wait for its result.
 
     Raises:
-        What `ask` raised, in the first process; ValueError with its message in the others.
+        ValueError: the function raised an exception in the first process; the message is that of the exception. The
+            first process raises the exception itself.
     """
     if jax.process_count() == 1:
         return ask()
@@ -143,14 +150,14 @@ def first_says(ask: Callable[[], str]) -> str:
 
 
 def _from_first(message: bytes) -> bytes:
-    """The first process's message, in all."""
+    """Sends the message of the first process to all processes."""
     length = int(multihost_utils.broadcast_one_to_all(np.int32(len(message))))
     padded = np.frombuffer(message[:length].ljust(length, b"\0"), np.uint8)
     return np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes()
 
 
 def on_first(action: Callable[[], object]) -> None:
-    """Runs an action in the first process while the others wait for it; the errors are those of `first_says`."""
+    """Runs an action in the first process while the others wait for it; errors are raised as by `first_says`."""
 
     def act() -> str:
         action()

@@ -1,4 +1,4 @@
-"""Work on many items in several processes, results in order."""
+"""Worker processes for work on many items, with results in order."""
 
 import logging
 import multiprocessing
@@ -23,32 +23,35 @@ _log = logging.getLogger(__name__)
 
 
 def cpu_count() -> int:
-    """Cores this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def map_ordered(
     function: Callable[[Item], Result], items: Sequence[Item], *, num_workers: int | None = None, fewest: int = 2
 ) -> Iterator[Result]:
-    """function(items[0]), function(items[1]), ... in this order, from worker processes if that pays.
+    """Yields function(items[0]), function(items[1]), ... in this order, computed in worker processes.
+
+    Exceptions of the function are raised here.
 
     Args:
-        function: pickles, as do items and results; its errors are raised here.
-        items: what there is to do.
-        num_workers: processes; 0 and 1 work in this one; None = one for each core, at most 16.
-        fewest: with fewer items than this, starting processes costs more than it brings.
+        function: Function to call. Function, items and results must pickle.
+        items: Arguments of the calls.
+        num_workers: Number of worker processes. 0 and 1 mean that this process does the work, and None means one for
+            each core, at most 16.
+        fewest: Least number of items for which worker processes are started.
     """
     workers = min(cpu_count(), _MOST) if num_workers is None else num_workers
     done = 0
     if workers > 1 and len(items) >= fewest and not multiprocessing.current_process().daemon:
-        # JAX may be running in this process, which a fork would not survive: workers are started afresh.
+        # A process in which JAX runs must not be forked, so workers are spawned.
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(workers, context, initializer=init_worker, initargs=(registry.extensions(),))
         try:
             pending: deque[Future[Result]] = deque()
             for item in items:
                 pending.append(pool.submit(function, item))
-                if len(pending) >= 4 * workers:  # bounds the memory when the caller is the slower side
+                if len(pending) >= 4 * workers:  # bounds the memory if the caller is slower than the workers
                     yield pending.popleft().result()
                     done += 1
             while pending:
@@ -56,8 +59,8 @@ def map_ordered(
                 done += 1
         except BrokenProcessPool:
             _log.warning(
-                "the worker processes died; the work continues in this one. Was memory short? A script that builds a "
-                "data set at its top level needs `if __name__ == '__main__':`"
+                "the worker processes died; the work continues in this process. Memory may have been short. A script "
+                "that builds a data set at its top level needs `if __name__ == '__main__':`"
             )
         finally:
             pool.shutdown(cancel_futures=True)
@@ -66,15 +69,15 @@ def map_ordered(
 
 
 def init_worker(extensions: Sequence[str] = ()) -> None:
-    """Readies a worker process: one thread, since the workers share the cores, and no life without its parent.
+    """Prepares a worker process: OpenCV uses one thread, and the worker ends with its parent process.
 
     Args:
         extensions: Modules that register tasks, data sets and so on, see `registry.load_extensions`.
     """
     registry.load_extensions(extensions)
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, too, which ends its workers
-    # Nothing else ends the workers of a process that is killed.
+    cv2.setNumThreads(1)  # the workers share the cores
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the parent, which ends its workers
+    # Without this thread, the workers would outlive a parent that is killed.
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 

@@ -234,8 +234,8 @@ def test_parse_several_parameters():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sgd", "no balancing method 'sgd'; the methods are fixed, uncertainty, .*excess_mtl"),
-        ("", "no balancing method ''"),
+        ("sgd", "unknown balancing method 'sgd'; the balancing methods are fixed, uncertainty, .*excess_mtl"),
+        ("", "unknown balancing method ''"),
         ("dwa:speed=1", "'speed=1' is no parameter=value of the balancing method dwa; .* temperature=2.0, window=100"),
         ("dwa:window", "'window' is no parameter=value of the balancing method dwa"),
         ("dwa:", "'' is no parameter=value of the balancing method dwa"),
@@ -255,3 +255,25 @@ def test_parse_several_parameters():
 def test_parse_errors(text, message):
     with pytest.raises(ValueError, match=message):
         balancing.parse(text)
+
+
+def test_a_method_of_an_outsider():
+    def halved(*, factor: float = 0.5) -> balancing.Balancer:
+        return balancing.fixed(weights=(factor, factor))
+
+    assert balancing.register(halved) is halved
+    try:
+        np.testing.assert_allclose(weights("halved:factor=0.25", [1.0, 1.0]), [0.25, 0.25])
+    finally:
+        balancing.BALANCERS.unregister("halved")
+    with pytest.raises(ValueError, match=r"unknown balancing method 'halved'; .*mtl_jax\.balancing\.register adds one"):
+        balancing.parse("halved")
+
+
+def test_a_name_is_given_once():
+    def cagrad() -> balancing.Balancer:
+        return balancing.fixed()
+
+    with pytest.raises(ValueError, match="there is a balancing method 'cagrad' already"):
+        balancing.register(cagrad)
+    assert BALANCERS["cagrad"] is balancing.cagrad

@@ -193,7 +193,7 @@ def test_steps_that_are_balanced(config, small_peaks):
 
 def test_methods_that_do_not_suit_are_refused_before_anything_is_compiled(config, monkeypatch):
     monkeypatch.setattr(train, "TrainStep", None)
-    with pytest.raises(ValueError, match="there is no balancing method 'nonsense'"):
+    with pytest.raises(ValueError, match="unknown balancing method 'nonsense'"):
         balance.programs(config, ["cagrad", "nonsense"])
     other = replace(config, model=replace(config.model, name="cross_stitch"))
     with pytest.raises(ValueError, match=r"^mgda_ub: .*CrossStitch does not have"):

@@ -69,7 +69,7 @@ def test_it_trains_with_the_loss_and_the_weight_that_the_configuration_chooses(w
         assert line["loss/total"] == pytest.approx(line["loss/semseg"] + 3 * line["loss/heat"], rel=1e-5)
     # The scaled cross-entropy of three classes that are equally likely; the unscaled one would be log 3.
     assert steps[0]["loss/semseg"] == pytest.approx(0.5 * np.log(3), rel=0.3)
-    assert [line for line in lines if line["kind"] == "eval"][0]["heat/mean_error"] > 0
+    assert next(line for line in lines if line["kind"] == "eval")["heat/mean_error"] > 0
 
 
 def test_it_evaluates_from_the_work_directory(workdir):
@@ -107,7 +107,7 @@ def test_what_a_table_does_not_know_is_an_error_that_says_what_to_add(config):
     model = Model("gated", "patches", options={"depth": 3})
     with pytest.raises(ValueError, match=r"model\.options\.depth is 3, but the options of model gated are width"):
         models.build(Config(config.data, model))
-    with pytest.raises(ValueError, match="imports names the module 'nowhere.at_all', which cannot be found"):
+    with pytest.raises(ValueError, match=r"imports names the module 'nowhere\.at_all', which cannot be found"):
         experiment.resolve(Config(config.data, imports=("nowhere.at_all",)))
 
 

@@ -1,4 +1,4 @@
-"""Labelled scenes rendered on the spot; importing this registers the tfds builder `rendered_scenes`."""
+"""Rendered scenes with labels. Importing this package registers the tfds builder `rendered_scenes`."""
 
 from mtl_jax.data.rendered.builder import RenderedConfig, RenderedScenes, draw
 

@@ -1,4 +1,4 @@
-"""The embedded data set: labelled scenes drawn by a ray caster, as a tfds builder that needs no download."""
+"""The tfds builder of the embedded data set: labelled scenes from a ray caster, without a download."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ _FEWEST_FOR_POOL = 32  # starting worker processes costs about as much as drawin
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class RenderedConfig(tfds.core.BuilderConfig):
-    """Size and content of a rendered data set.
+    """The size and content of a rendered data set.
 
     Attributes:
-        name: of the configuration and of its folder: different settings need different names.
-        kind: "nyud" for rooms with NYUD's labels or "pascal" for pictures with PASCAL's.
-        height, width: of the images in pixels.
-        num_train, num_val: images in each split.
-        seed: image i of a split depends on nothing but seed, split and i (and the size).
+        name: Name of the configuration and of its folder. Different settings need different names.
+        kind: "nyud" for rooms with the labels of NYUD, or "pascal" for pictures with the labels of PASCAL.
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
+        num_train: Number of training images.
+        num_val: Number of validation images.
+        seed: Seed of the random numbers. Image i of a split depends only on the seed, the split, i and the size.
     """
 
     kind: str = "nyud"
@@ -49,12 +51,21 @@ class RenderedConfig(tfds.core.BuilderConfig):
                 raise ValueError(f"{field} is {value!r}; it must be an integer of at least {least}")
 
     def settings(self) -> dict[str, Any]:
-        """What the images depend on."""
+        """Returns the settings on which the images depend."""
         return {key: getattr(self, key) for key in ("kind", "height", "width", "num_train", "num_val", "seed")}
 
 
 def draw(kind: str, height: int, width: int, seed: int, split: str, index: int) -> dict[str, np.ndarray]:
-    """Image `index` of a split with its labels: {feature: [H, W, channels]}, see `RenderedScenes`."""
+    """Draws an image of a split and its labels, {feature: `[H, W, channels]`}; see `RenderedScenes` for the features.
+
+    Args:
+        kind: "nyud" or "pascal".
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        seed: Seed of the data set.
+        split: Name of the split, "train" or "val".
+        index: Index of the image in the split.
+    """
     return _SAMPLERS[kind](np.random.default_rng([seed, _SPLITS.index(split), index]), height, width)
 
 
@@ -63,7 +74,7 @@ def _jpeg(array: np.ndarray) -> bytes:
 
 
 def _encoded(kind: str, height: int, width: int, seed: int, split: str, index: int) -> dict[str, Any]:
-    """What tfds writes: images and class maps as compressed bytes (so that tfds leaves TensorFlow alone)."""
+    """Returns the example that tfds writes; encoded images and class maps spare tfds the import of TensorFlow."""
     example: dict[str, Any] = {}
     for key, value in draw(kind, height, width, seed, split, index).items():
         encode = _jpeg if key == "image" else pictures.encode_png if value.dtype == np.uint8 else np.ascontiguousarray
@@ -72,13 +83,13 @@ def _encoded(kind: str, height: int, width: int, seed: int, split: str, index: i
 
 
 class RenderedScenes(tfds.core.GeneratorBasedBuilder):
-    """Rendered scenes with dense labels: a stand-in for NYUD and PASCAL that is there without a download.
+    """Rendered scenes with dense labels: a substitute for NYUD and PASCAL that needs no download.
 
     Features of the kind "nyud": `id`, `image` (uint8 RGB), `semseg` (NYUD's 40 classes counted from 0, of which the
-    scenes use `rooms.CLASSES`; 255 void), `depth` (float32 metres along the optical axis, 0 invalid), `normals`
-    (float32 unit vectors: x right, y away from the camera, z up; zero where invalid), `edge` (0 or 255).
-    Features of the kind "pascal": `id`, `image`, `semseg` (VOC's ids, of which the pictures use `people.CLASSES`; 0
-    background, 255 void), `human_parts` (`people.PARTS`, all zero without a person), `sal` (0 or 255), `normals`
+    scenes use `rooms.CLASSES`; 255 is void), `depth` (float32 metres along the optical axis, 0 is invalid), `normals`
+    (float32 unit vectors: x right, y away from the camera, z up; zero is invalid), `edge` (0 or 255).
+    Features of the kind "pascal": `id`, `image`, `semseg` (VOC's ids, of which the pictures use `people.CLASSES`; 0 is
+    background, 255 is void), `human_parts` (`people.PARTS`, all zero without a person), `sal` (0 or 255), `normals`
     (zero in the sky), `edge`. Arrays are [H, W, channels].
     """
 
@@ -115,20 +126,20 @@ class RenderedScenes(tfds.core.GeneratorBasedBuilder):
             builder=self,
             description=RenderedScenes.__doc__,
             features=tfds.features.FeaturesDict(features),
-            disable_shuffling=True,  # example i of a split is image i; the loader shuffles
+            disable_shuffling=True,  # example i of a split must be image i, and the loader shuffles
             metadata=tfds.core.MetadataDict(self.builder_config.settings()),
         )
 
     def download_and_prepare(self, **kwargs: Any) -> None:
-        """Renders the scenes, unless they are there; see `tfds.core.DatasetBuilder.download_and_prepare`.
+        """Renders the scenes unless they are there; see `tfds.core.DatasetBuilder.download_and_prepare`.
 
         Raises:
-            ValueError: the folder holds scenes rendered under this name with other settings.
+            ValueError: the folder holds scenes of the same name that were rendered with other settings.
         """
         super().download_and_prepare(**kwargs)
-        found, wanted = dict(self.info.metadata), self.builder_config.settings()
-        if found != wanted:
-            raise ValueError(f"{self.data_dir} holds scenes with {found}, not {wanted}; use another name or remove it")
+        stored, wanted = dict(self.info.metadata), self.builder_config.settings()
+        if stored != wanted:
+            raise ValueError(f"{self.data_dir} holds scenes with {stored}, not {wanted}; use another name or remove it")
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         config = self.builder_config

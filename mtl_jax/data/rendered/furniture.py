@@ -1,4 +1,4 @@
-"""A workshop for objects made of shapes, and the rooms and furniture built in it."""
+"""Rooms and furniture made of shapes, and the workshop that collects the shapes of a scene."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ Rng = np.random.Generator
 
 
 class Workshop:
-    """Collects shapes; those of one object share a label, an instance number and a place in the world."""
+    """Collects the shapes of a scene; shapes of one object share a label, an instance number, a position and an angle.
+
+    Args:
+        rng: Random number generator of the scene.
+        classes: {name of an object: class id}.
+    """
 
     def __init__(self, rng: Rng, classes: Mapping[str, int]):
         self.rng, self.classes = rng, classes
@@ -21,12 +26,12 @@ class Workshop:
         self.instances = 0
 
     def start(self, name: str, x: float = 0, y: float = 0, z: float = 0, angle: float = 0) -> None:
-        """Begins an object of a class at (x, y, z), turned by `angle` about z; its front is its own -y side."""
+        """Begins an object at (x, y, z) in metres, turned by `angle` in radians about z; its front is its -y side."""
         self.label, self.origin, self.turn = self.classes[name], np.array([x, y, z], np.float32), yaw(angle)
         self.instances += 1
 
     def add(self, kind: str, center, half, material: Material, rotation=None, part: int = 0, shadow=True) -> None:
-        """Adds a shape given in the object's own frame (metres)."""
+        """Adds a shape, given in the frame of the current object, in metres."""
         own = np.eye(3, dtype=np.float32) if rotation is None else rotation
         center = self.turn @ np.asarray(center, np.float32) + self.origin
         half = np.asarray(half, np.float32)
@@ -34,15 +39,15 @@ class Workshop:
         self.shapes.append(Shape(kind, center, half, *args))
 
     def look(self, base: Color, accent: Color = (0, 0, 0), pattern="plain", scale=0.2, gloss=0.0, glow=0.0) -> Material:
-        """A material with a random seed."""
+        """Returns a material with a random seed."""
         return Material(base, accent, pattern, scale, int(self.rng.integers(2**31)), gloss, glow)
 
     def hue(self, hue, saturation, value) -> Color:
-        """A random colour, see `textures.paint`."""
+        """Draws a random colour, see `textures.paint`."""
         return paint(self.rng, hue, saturation, value)
 
     def legs(self, wide: float, deep: float, height: float, thick: float, material: Material) -> None:
-        """Four legs under a top of half size wide x deep."""
+        """Adds four legs under a top with the half extents `wide` and `deep`."""
         for sx in (-1, 1):
             for sy in (-1, 1):
                 center = (sx * (wide - thick), sy * (deep - thick), height / 2)
@@ -50,7 +55,7 @@ class Workshop:
 
 
 def shell(w: Workshop, width: float, length: float, height: float) -> None:
-    """Floor, ceiling and four walls around x in +-width / 2, y in 0..length, z in 0..height."""
+    """Adds a floor, a ceiling and four walls around x in +-width / 2, y in 0..length, z in 0..height."""
     rng, t = w.rng, 0.1
     x, y = width / 2 + t, length / 2 + t
     if rng.random() < 0.65:
@@ -147,7 +152,7 @@ def table(w: Workshop, x: float, y: float, angle: float, half) -> None:
         w.add("box", (0, 0, top), (wide, deep, 0.025), wood)
     if w.rng.random() < 0.5:
         carton(w, x + w.rng.uniform(-0.4, 0.4) * wide, y, angle + w.rng.uniform(-0.5, 0.5), top + 0.025, 0.6)
-    if top > 0.6:  # chairs at the long sides, facing it
+    if top > 0.6:  # chairs at the long sides, which face the table
         for s in (-1, 1):
             if w.rng.random() < 0.7:
                 px, py, _ = yaw(angle) @ np.array([w.rng.uniform(-0.4, 0.4) * wide, s * (deep + 0.12), 0], np.float32)
@@ -198,7 +203,7 @@ def carton(w: Workshop, x: float, y: float, angle: float, z: float = 0, size: fl
 
 
 def clutter(w: Workshop, x: float, y: float, angle: float, half=(0.2, 0.2)) -> None:
-    """An object without a label: a ball, a bin or a plant."""
+    """Adds an object without a label: a ball, a bin or a plant."""
     w.start("void", x, y, 0, angle)
     r = w.rng.uniform(0.1, 0.2)
     match w.rng.integers(3):
@@ -216,7 +221,15 @@ def clutter(w: Workshop, x: float, y: float, angle: float, half=(0.2, 0.2)) -> N
 
 
 def hang(w: Workshop, walls: list[tuple[float, float, float, float]], height: float, low: list) -> None:
-    """Door, windows and pictures on the walls; each wall is (x, y, angle, length) at its middle, seen from inside."""
+    """Adds doors, windows and pictures to the walls.
+
+    Args:
+        w: Workshop of the scene.
+        walls: (x, y, angle, length) of each wall, at its middle and seen from inside.
+        height: Height of the room in metres.
+        low: Footprints (x, y, half width, half depth) of objects on the floor, which doors keep clear; those of the
+            new doors are appended.
+    """
     rng = w.rng
     for x, y, angle, length in walls:
         taken: list[tuple[float, float]] = []

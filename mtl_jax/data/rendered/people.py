@@ -1,4 +1,4 @@
-"""Pictures of people, animals, vehicles and furniture with PASCAL's labels: 14 of its 20 classes and body parts."""
+"""Pictures of people, animals, vehicles and furniture with PASCAL's labels: 14 of its 20 classes, and body parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mtl_jax.data.rendered.raycast import VOID, Camera, Scene, along, gather, ph
 from mtl_jax.data.rendered.rooms import label_maps
 from mtl_jax.data.rendered.textures import Material, shade
 
-CLASSES = {  # VOC's ids; the furniture's names are those used in `furniture`
+CLASSES = {  # VOC's ids; `furniture` uses the same names
     "background": 0,
     "boat": 4,
     "bottle": 5,
@@ -34,7 +34,7 @@ PARTS = {"background": 0, "head": 1, "torso": 2, "upper arm": 3, "lower arm": 4,
 
 
 def _limb(w: Workshop, start, direction, length: float, radius: float, look: Material, part: str) -> np.ndarray:
-    """A rounded cylinder from `start` along a unit `direction`; returns where it ends."""
+    """Adds a rounded cylinder from `start` along the unit vector `direction`, and returns its end."""
     start, direction = np.asarray(start, np.float32), np.asarray(direction, np.float32)
     end = start + length * direction
     turn = along(direction)
@@ -44,14 +44,22 @@ def _limb(w: Workshop, start, direction, length: float, radius: float, look: Mat
 
 
 def _swing(forward: float, outward: float) -> np.ndarray:
-    """Direction of a limb hanging down, lifted forward (-y) and outward (+x) by these angles in radians."""
+    """Returns the direction of a hanging limb that is lifted forward (-y) and outward (+x) by two angles in radians."""
     return np.array(
         [np.sin(outward), -np.sin(forward) * np.cos(outward), -np.cos(forward) * np.cos(outward)], np.float32
     )
 
 
 def person(w: Workshop, x: float, y: float, angle: float, pose: str | None = None) -> None:
-    """A dressed figure; the pose is "stand", "walk", "cheer", "point" or "sit" (on something 0.45 m high)."""
+    """Adds a dressed person.
+
+    Args:
+        w: Workshop of the scene.
+        x: Position of the person in metres.
+        y: Position of the person in metres.
+        angle: Angle of the person about z, in radians.
+        pose: "stand", "walk", "cheer", "point" or "sit" (on a seat 0.45 m high); None draws one of the first four.
+    """
     rng = w.rng
     pose = pose or str(rng.choice(["stand", "walk", "cheer", "point"]))
     s = rng.uniform(1.5, 1.9)  # height in metres
@@ -98,7 +106,7 @@ def person(w: Workshop, x: float, y: float, angle: float, pose: str | None = Non
     spine = np.array([0, -lean, shoulder - hip], np.float32)
     torso, center = along(spine), np.array([0, -lean / 2, (hip + shoulder) / 2], np.float32)
     half = np.array([0.105 * s, 0.066 * s, 0.15 * s], np.float32)
-    # The third axis is the spine; which of the other two is the width depends on `along`.
+    # The third axis is the spine. Whether the first or the second axis is the width depends on `along`.
     half[:2] = half[:2] if abs(torso[0, 0]) > 0.5 else half[1::-1]
     w.add("cylinder", center, half, shirt, torso, PARTS["torso"])
     w.add("ball", (0, -lean, shoulder - 0.01 * s), (0.128 * s, 0.07 * s, 0.05 * s), shirt, None, PARTS["torso"])
@@ -113,7 +121,7 @@ def person(w: Workshop, x: float, y: float, angle: float, pose: str | None = Non
 
 
 def animal(w: Workshop, name: str, x: float, y: float, angle: float) -> None:
-    """A quadruped; its head is on its -x side."""
+    """Adds a quadruped, whose head is on its -x side."""
     size, hide = {
         "cow": (1.0, w.look((0.92, 0.9, 0.86), (0.1, 0.08, 0.08), "spots", 0.5)),
         "horse": (1.1, w.look(w.hue((0.03, 0.06), (0.6, 0.8), (0.3, 0.5)))),
@@ -143,7 +151,7 @@ def animal(w: Workshop, name: str, x: float, y: float, angle: float) -> None:
 
 
 def vehicle(w: Workshop, name: str, x: float, y: float, angle: float) -> None:
-    """A car or a bus, lengthwise along x."""
+    """Adds a car or a bus, whose length is along x."""
     glass = (0.25, 0.33, 0.4)
     if name == "bus":
         paint, length, wide, low, tall = w.hue((0.0, 0.16), (0.75, 0.95), (0.75, 0.95)), 3.6, 1.2, 0.35, 2.9
@@ -209,7 +217,7 @@ def _tree(w: Workshop, x: float, y: float, size: float) -> None:
 
 
 def _outdoors(w: Workshop, theme: str) -> None:
-    """Ground up to the horizon, and what stands far away."""
+    """Adds the ground up to the horizon, and houses, hills or trees in the distance."""
     rng = w.rng
     light, dark = w.hue((0.2, 0.3), (0.5, 0.7), (0.5, 0.7)), w.hue((0.22, 0.3), (0.5, 0.7), (0.3, 0.45))
     ground = {
@@ -244,7 +252,7 @@ def _outdoors(w: Workshop, theme: str) -> None:
 
 
 def _indoors(w: Workshop, spots: list[float]) -> None:
-    """A room 7 m wide around the camera, with furniture behind and beside the people."""
+    """Adds a room 7 m wide around the camera, with furniture at the x positions `spots`."""
     rng = w.rng
     furniture.shell(w, 7.0, 7.5, 2.9)
     furniture.hang(w, [(0.0, 7.5, 0.0, 7.0)], 2.9, [])
@@ -268,7 +276,7 @@ def _indoors(w: Workshop, spots: list[float]) -> None:
 
 
 def compose(rng: Rng) -> Scene:
-    """Samples a picture: a street, a meadow, a shore, a room or a table top."""
+    """Draws a random scene: a street, a meadow, a shore, a room or a table top."""
     w = Workshop(rng, CLASSES)
     theme = str(rng.choice(["street", "meadow", "water", "room", "still"], p=[0.25, 0.22, 0.1, 0.3, 0.13]))
     crowd = int(rng.choice([0, 1, 2, 3], p=[0.25, 0.4, 0.25, 0.1]))
@@ -313,7 +321,7 @@ def compose(rng: Rng) -> Scene:
 
 
 def salient(instances: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The objects a viewer looks at first, [H, W] bool: those that are large and near the centre."""
+    """Selects the pixels of salient objects, bool `[H, W]`: objects that are large and near the centre."""
     height, width = labels.shape
     y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None]
     interest = np.ones(VOID + 1)
@@ -325,7 +333,10 @@ def salient(instances: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def sample(rng: Rng, height: int, width: int) -> dict[str, np.ndarray]:
-    """One picture: image, semseg, human_parts, sal, normals, edge, each [H, W, channels] as in `RenderedScenes`."""
+    """Draws a picture and its labels, {feature: `[H, W, channels]`}; see `RenderedScenes` for the features.
+
+    The features are image, semseg, human_parts, sal, normals and edge.
+    """
     scene = compose(rng)
     out = render(scene, height, width)
     labels = gather([s.label for s in scene.shapes], out.index, 0)

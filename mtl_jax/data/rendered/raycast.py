@@ -1,7 +1,8 @@
 """A small ray caster: boxes, ellipsoids and cylinders under a pinhole camera, with shadows and procedural textures.
 
-World coordinates are metres with z up. Camera coordinates are x right, y along the optical axis, z up, so the depth
-of a point is its y and the normals of `Render` already have the axes of NYUD's. Everything is float32 NumPy.
+World coordinates are in metres with z up. Camera coordinates are x right, y along the optical axis, z up. The depth of
+a point is therefore its y, and the normals of `Render` have the same axes as those of NYUD. All arrays are float32
+NumPy arrays.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ import numpy.typing as npt
 from mtl_jax.data.rendered.textures import Material, albedo, smooth_noise
 
 Array = npt.NDArray[np.float32]
-VOID = 255  # label of a shape that has none
-MISS = -1  # index of pixels that hit nothing
-_NEAR = 0.05  # metres
+VOID = 255  # label of shapes without a class
+MISS = -1  # index of pixels whose ray hits nothing
+_NEAR = 0.05  # metres; nearer surfaces are not seen
 
 
 def yaw(angle: float) -> Array:
-    """Rotation about z, [3, 3], angle in radians."""
+    """Returns the rotation `[3, 3]` about z by an angle in radians."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], np.float32)
 
 
 def along(direction: npt.ArrayLike) -> Array:
-    """A rotation, [3, 3], whose third column is the given direction (any length but zero)."""
+    """Returns a rotation `[3, 3]` whose third column is the given direction, a vector of any length except 0."""
     z = np.asarray(direction, np.float32)
     z = z / np.linalg.norm(z)
     x = np.cross(z, (0.0, 1.0, 0.0) if abs(z[1]) < 0.9 else (1.0, 0.0, 0.0))
@@ -36,24 +37,24 @@ def along(direction: npt.ArrayLike) -> Array:
 
 
 def _turn(matrix: npt.NDArray[np.floating], vectors: Array) -> Array:
-    """matrix @ vectors, [3, 3] and [3, ...], without BLAS: its threads would compete with the rendering processes."""
+    """Computes matrix `[3, 3]` @ vectors `[3, ...]` without BLAS, whose threads compete with rendering processes."""
     return np.einsum("ij,j...->i...", matrix.astype(np.float32), vectors)
 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """A convex solid: the unit box, ball or cylinder scaled by `half`, rotated, then moved to `center`.
+    """A convex solid: the unit box, ball or cylinder, scaled by `half`, rotated, and moved to `center`.
 
     Attributes:
-        kind: "box", "ball" or "cylinder" (axis along the local z).
-        center: [3] metres.
-        half: [3] half extents in metres.
-        material: what the surface looks like.
-        label: semantic class, `VOID` for none.
-        instance: shapes with the same number make up one object.
-        part: label of a second labelling (human parts), 0 for none.
-        rotation: [3, 3] local to world.
-        casts_shadow: whether it blocks the light; False for the enclosing walls.
+        kind: "box", "ball" or "cylinder" (with its axis along the local z).
+        center: Position `[3]` in metres.
+        half: Half extents `[3]` in metres.
+        material: Appearance of the surface.
+        label: Semantic class, or `VOID` for a shape without a class.
+        instance: Number of the object to which the shape belongs.
+        part: Label of the body part, or 0 for a shape that is none.
+        rotation: Rotation `[3, 3]` from local to world coordinates.
+        casts_shadow: True if the shape blocks the light; False for the enclosing walls.
     """
 
     kind: str
@@ -67,7 +68,7 @@ class Shape:
     casts_shadow: bool = True
 
     def to_local(self) -> Array:
-        """[3, 3]: world directions to the frame where the solid is the unit one."""
+        """Returns the matrix `[3, 3]` from world directions to the frame in which the solid has unit size."""
         return (self.rotation.T / self.half[:, None]).astype(np.float32)
 
 
@@ -76,9 +77,9 @@ class Camera:
     """A pinhole camera.
 
     Attributes:
-        position: [3] metres.
-        rotation: [3, 3] camera to world; columns are right, forward, up.
-        focal: focal length divided by the image's width.
+        position: Position `[3]` in metres.
+        rotation: Rotation `[3, 3]` from camera to world coordinates; its columns are right, forward and up.
+        focal: Focal length divided by the width of the image.
     """
 
     position: Array
@@ -87,14 +88,22 @@ class Camera:
 
     @classmethod
     def looking(cls, position: npt.ArrayLike, angle: float, pitch: float, roll: float, focal: float) -> Camera:
-        """A camera turned to the left by `angle` from the world's y axis, up by `pitch`, clockwise by `roll` (rad)."""
+        """Returns a camera that looks along the world's y axis, turned by three angles in radians.
+
+        Args:
+            position: Position `[3]` in metres.
+            angle: Turn to the left.
+            pitch: Turn upwards.
+            roll: Turn clockwise.
+            focal: Focal length divided by the width of the image.
+        """
         cp, sp, cr, sr = np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
         tilt = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]], np.float32)
         turn = np.array([[cr, 0, sr], [0, 1, 0], [-sr, 0, cr]], np.float32)
         return cls(np.asarray(position, np.float32), (yaw(angle) @ tilt @ turn).astype(np.float32), focal)
 
     def rays(self, height: int, width: int) -> Array:
-        """[3, H, W] directions in camera coordinates through the pixel centres, with forward component 1."""
+        """Returns the directions `[3, H, W]` through the pixel centres in camera coordinates, scaled to y = 1."""
         f = self.focal * width
         u = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / f
         v = (height / 2 - np.arange(height, dtype=np.float32) - 0.5) / f
@@ -105,17 +114,17 @@ class Camera:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What to render.
+    """A scene to render.
 
     Attributes:
-        shapes: the solids.
-        camera: the viewpoint.
-        light: [3] position of the lamp in metres.
-        light_color: [3] its colour and strength.
-        ambient: [3] colour and strength of the light from everywhere.
-        bounds: [2, 3] lower and upper corner of the room, whose corners are darker; None outdoors.
-        sky: [2, 3] colours at the horizon and above, seen where nothing is hit.
-        reach: distance in metres at which the lamp's light has halved; infinite for the sun.
+        shapes: Solids of the scene.
+        camera: Camera that sees the scene.
+        light: Position `[3]` of the lamp in metres.
+        light_color: Colour and strength `[3]` of the lamp.
+        ambient: Colour and strength `[3]` of the light from all directions.
+        bounds: Lower and upper corner `[2, 3]` of a room, whose edges are rendered darker; None outdoors.
+        sky: Colours `[2, 3]` of the sky at the horizon and above, seen by rays that hit nothing.
+        reach: Distance in metres at which the light of the lamp has halved; infinite for the sun.
     """
 
     shapes: list[Shape]
@@ -130,14 +139,14 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Render:
-    """Maps of a rendered scene.
+    """The maps of a rendered scene.
 
     Attributes:
-        color: [H, W, 3] linear colour around 0..1, without noise.
-        depth: [H, W] metres along the optical axis, 0 where nothing is hit.
-        normals: [H, W, 3] unit vectors in camera coordinates, 0 where nothing is hit.
-        index: [H, W] int32 index into the scene's shapes, `MISS` where nothing is hit.
-        rays: [3, H, W] directions in camera coordinates, forward component 1.
+        color: Linear colour `[H, W, 3]`, about 0..1, without noise.
+        depth: Depth `[H, W]` in metres along the optical axis; 0 where nothing is hit.
+        normals: Unit normals `[H, W, 3]` in camera coordinates; 0 where nothing is hit.
+        index: Index of the shape in `Scene.shapes`, int32 `[H, W]`; `MISS` where nothing is hit.
+        rays: Directions `[3, H, W]` of the rays in camera coordinates, scaled to y = 1.
     """
 
     color: Array
@@ -148,7 +157,10 @@ class Render:
 
 
 def _interval(kind: str, o: Array, d: Array) -> tuple[Array, Array]:
-    """Where rays o + t d ([3] or [3, n] each) are inside the unit solid: entry and exit; entry > exit is a miss."""
+    """Computes t at the entry and exit of rays o + t d (`[3]` or `[3, n]` each) into the unit solid.
+
+    The entry is larger than the exit for rays that miss the solid.
+    """
     o = o.reshape(3, -1)
     if kind == "ball":
         return _quadratic(d, o)
@@ -162,7 +174,7 @@ def _interval(kind: str, o: Array, d: Array) -> tuple[Array, Array]:
 
 
 def _quadratic(d: Array, o: Array) -> tuple[Array, Array]:
-    """Entry and exit of |o + t d| <= 1."""
+    """Computes t at the entry and exit of rays into the ball or cylinder |o + t d| <= 1."""
     a = np.maximum((d * d).sum(axis=0), 1e-12)
     mid = -(o * d).sum(axis=0) / a
     root = mid * mid - ((o * o).sum(axis=0) - 1) / a
@@ -171,7 +183,7 @@ def _quadratic(d: Array, o: Array) -> tuple[Array, Array]:
 
 
 def _window(shape: Shape, camera: Camera, height: int, width: int) -> tuple[slice, slice] | None:
-    """Rows and columns outside of which the shape cannot be seen; None if it is behind the camera."""
+    """Returns rows and columns of the image that contain a shape, or None if the shape cannot be seen."""
     signs = np.stack(np.meshgrid((-1, 1), (-1, 1), (-1, 1)), axis=-1).reshape(8, 3)
     corners = (signs * shape.half) @ shape.rotation.T + shape.center - camera.position
     x, y, z = (corners @ camera.rotation).T
@@ -187,7 +199,7 @@ def _window(shape: Shape, camera: Camera, height: int, width: int) -> tuple[slic
 
 
 def _visibility(scene: Scene, rays: Array) -> tuple[Array, npt.NDArray[np.int32]]:
-    """Nearest hit along every ray: depth [H, W] (infinite if none) and index of the shape."""
+    """Computes the depth `[H, W]` of the nearest hit of every ray (infinite without one) and the index of its shape."""
     camera, (_, height, width) = scene.camera, rays.shape
     depth = np.full((height, width), np.inf, np.float32)
     index = np.full((height, width), MISS, np.int32)
@@ -207,7 +219,7 @@ def _visibility(scene: Scene, rays: Array) -> tuple[Array, npt.NDArray[np.int32]
 
 
 def _local_normal(kind: str, p: Array) -> Array:
-    """Normal of the unit solid at surface points, [3, n], before the inverse scaling."""
+    """Computes the normals `[3, n]` of the unit solid at surface points `[3, n]`, before the inverse scaling."""
     if kind == "ball":
         return p
     n = np.zeros_like(p)
@@ -222,13 +234,16 @@ def _local_normal(kind: str, p: Array) -> Array:
 
 
 def _lit(scene: Scene, points: Array, skip: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-    """Whether the lamp is seen from world points [3, n]; the convex shape a point lies on cannot shade it itself."""
+    """Returns a bool `[n]` that is True for the world points `[3, n]` from which the lamp is seen.
+
+    `skip` has the index of the shape on which each point lies, which is convex and cannot shade the point.
+    """
     free = np.ones(points.shape[1], bool)
     to_light = scene.light[:, None] - points
     length2 = (to_light * to_light).sum(axis=0)
 
     def passing(where: npt.NDArray[np.integer], center: Array, radius: float) -> npt.NDArray[np.integer]:
-        """Those of the points `where` whose way to the lamp meets a ball: only they are worth an exact test."""
+        """Selects the points of `where` whose line to the lamp meets a ball, i.e. those that need an exact test."""
         offset, ray = center[:, None] - points[:, where], to_light[:, where]
         t = np.clip((offset * ray).sum(axis=0) / length2[where], 0, 1)
         gap2 = ((offset - t * ray) ** 2).sum(axis=0)
@@ -256,7 +271,7 @@ def _lit(scene: Scene, points: Array, skip: npt.NDArray[np.int32]) -> npt.NDArra
 
 
 def _sky(scene: Scene, rays: Array) -> Array:
-    """Colour of the background, [H, W, 3]."""
+    """Computes the colour of the sky `[H, W, 3]`."""
     d = _turn(scene.camera.rotation, rays)
     d = d / np.sqrt((d * d).sum(axis=0))
     clouds = smooth_noise(d[0] * 4, d[2] * 14, seed=int(abs(scene.light[0]) * 1000))
@@ -265,7 +280,7 @@ def _sky(scene: Scene, rays: Array) -> Array:
 
 
 def render(scene: Scene, height: int, width: int) -> Render:
-    """Casts one ray per pixel: nearest surface, texture, Lambert shading, shadows."""
+    """Renders a scene with one ray for each pixel, textures, Lambert shading and shadows."""
     camera = scene.camera
     rays = camera.rays(height, width)
     depth, index = _visibility(scene, rays)
@@ -298,14 +313,14 @@ def render(scene: Scene, height: int, width: int) -> Render:
     facing = np.maximum((normal * to_light).sum(axis=0), 0)
     sharp = np.zeros((height, width), np.float32)
     sharp.reshape(-1)[seen] = _lit(scene, (points + normal * 2e-3).astype(np.float32), which)
-    free = cv2.GaussianBlur(sharp, (0, 0), max(width / 320, 0.5)).reshape(-1)[seen]  # a soft shadow, cheaply
+    free = cv2.GaussianBlur(sharp, (0, 0), max(width / 320, 0.5)).reshape(-1)[seen]  # cheap soft shadows
     fade = 2 / (1 + (distance / scene.reach) ** 2)
     halfway = to_light - (points - camera.position[:, None]) / np.linalg.norm(points - camera.position[:, None], axis=0)
     halfway /= np.sqrt((halfway * halfway).sum(axis=0)) + 1e-6
     shine = gloss * np.maximum((normal * halfway).sum(axis=0), 0) ** 40 * free
     ambient = 0.8 + 0.2 * normal[2]
     if scene.bounds is not None:
-        ambient = 0.92 + 0.08 * normal[2]  # light comes back from the floor too
+        ambient = 0.92 + 0.08 * normal[2]  # the floor reflects light
         for side in (0, 1):
             gap = np.abs(points - scene.bounds[side][:, None])
             ambient *= (1 - 0.35 * np.exp(-gap / 0.35) * (1 - np.abs(normal))).prod(axis=0)
@@ -322,20 +337,20 @@ def render(scene: Scene, height: int, width: int) -> Render:
 
 
 def photograph(color: Array, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Rendered colour to an 8-bit photo, [H, W, 3]: exposure, tint, vignette, soft lens, sensor noise."""
+    """Converts rendered colour to a photo, uint8 `[H, W, 3]`, with exposure, tint, vignette, soft lens and noise."""
     height, width = color.shape[:2]
     gain = rng.uniform(0.8, 1.2) * rng.uniform(0.94, 1.06, 3)
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None]
     photo = color * gain.astype(np.float32) * (1 - rng.uniform(0, 0.12) * (x * x + y * y))[..., None]
     photo = np.asarray(cv2.GaussianBlur(photo, (0, 0), rng.uniform(0.45, 0.7)), np.float32)
-    photo = np.where(photo > 0.8, 0.8 + 0.2 * np.tanh((photo - 0.8) / 0.2), photo)  # highlights roll off
+    photo = np.where(photo > 0.8, 0.8 + 0.2 * np.tanh((photo - 0.8) / 0.2), photo)  # compresses highlights
     photo = photo + rng.standard_normal(photo.shape, dtype=np.float32) * rng.uniform(0.006, 0.022)
     return np.clip(np.rint(photo * 255), 0, 255).astype(np.uint8)
 
 
 def boundaries(regions: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
-    """Pixels, [H, W], whose right or lower neighbour belongs to another region."""
+    """Selects the pixels whose right or lower neighbour belongs to another region, bool `[H, W]`."""
     out = np.zeros(regions.shape, bool)
     out[:, :-1] |= regions[:, :-1] != regions[:, 1:]
     out[:-1] |= regions[:-1] != regions[1:]
@@ -343,5 +358,5 @@ def boundaries(regions: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
 
 
 def gather(values: list[int], index: npt.NDArray[np.int32], missing: int) -> npt.NDArray[np.int32]:
-    """A per-shape value for every pixel of `index`, with `missing` where nothing was hit."""
+    """Returns the value of the shape at every pixel of `index`, and `missing` where nothing is hit."""
     return np.array([*values, missing], np.int32)[index]

@@ -1,6 +1,7 @@
-"""Rendered scenes in the file layouts of the original releases: what the builders `nyud_mt` and `pascal_mt` read.
+"""Rendered scenes in the file layouts of the original releases, which the builders `nyud_mt` and `pascal_mt` read.
 
-For tests and for measuring the builders at full size; an image depends on nothing but the seed, its id and its size.
+They serve to test the builders, and to measure them at full size. An image depends only on the seed, its id and its
+size.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from mtl_jax.runtime import workers
 
 PERSON = people.CLASSES["person"]
 UNKNOWN, SKY, FLOOR, GROUND, CEILING, WALL, BUILDING = 431, 360, 158, 189, 68, 440, 44
-CONTEXT_IDS = {  # VOC's classes among the 459 of PASCAL-Context
+CONTEXT_IDS = {  # {class id in VOC: class id among the 459 of PASCAL-Context}
     VOID: UNKNOWN,
     people.CLASSES["boat"]: 31,
     people.CLASSES["bottle"]: 34,
@@ -40,7 +41,7 @@ CONTEXT_IDS = {  # VOC's classes among the 459 of PASCAL-Context
     people.CLASSES["sofa"]: 368,
     people.CLASSES["television"]: 427,
 }
-PART_NAMES = {  # of PASCAL-Part, from left to right across each of the six groups
+PART_NAMES = {  # {group: its parts in PASCAL-Part, from left to right}
     1: ("hair", "head"),
     2: ("torso", "neck"),
     3: ("luarm", "ruarm"),
@@ -64,18 +65,18 @@ def write_nyud(
     """Writes rooms as the data set NYUD_MT.
 
     Args:
-        folder: receives the folder NYUD_MT.
-        release: "astmt" or "survey".
-        ids: {split: ids}.
-        height: of every image.
-        width: of every image.
-        seed: other images for other seeds.
+        folder: Folder in which the folder NYUD_MT is made.
+        release: Name of the release, "astmt" or "survey".
+        ids: {split: ids of its images}.
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
+        seed: Seed of the random numbers.
 
     Returns:
-        folder/NYUD_MT
+        The path of the folder NYUD_MT.
 
     Raises:
-        ValueError: no such release.
+        ValueError: there is no release of this name.
     """
     if release not in ("astmt", "survey"):
         raise ValueError(f"release is {release!r}; it must be 'astmt' or 'survey'")
@@ -94,14 +95,14 @@ def write_pascal(
     Every second image of a split has its classes in semseg/VOC12, the others in semseg/pascal-context.
 
     Args:
-        folder: receives the folder PASCAL_MT.
-        ids: {split: ids}.
-        height: of the images, each up to an eighth smaller or larger.
-        width: likewise.
-        seed: other images for other seeds.
+        folder: Folder in which the folder PASCAL_MT is made.
+        ids: {split: ids of its images}.
+        height: Height of the images in pixels; each image is up to an eighth smaller or larger.
+        width: Width of the images in pixels; each image is up to an eighth smaller or larger.
+        seed: Seed of the random numbers.
 
     Returns:
-        folder/PASCAL_MT
+        The path of the folder PASCAL_MT.
     """
     root = folder / "PASCAL_MT"
     jobs = [(key, position % 2 == 0) for names in ids.values() for position, key in enumerate(names)]
@@ -140,7 +141,7 @@ def _write_picture(root: Path, height: int, width: int, seed: int, job: tuple[st
     rng = _rng(seed, key)
     height, width = (int(side + rng.integers(-(side // 8), side // 8 + 1)) for side in (height, width))
     x = people.sample(rng, height, width)
-    normals = np.where(x["normals"].any(axis=2, keepdims=True), x["normals"], (0, -1, 0))  # the sky faces us
+    normals = np.where(x["normals"].any(axis=2, keepdims=True), x["normals"], (0, -1, 0))  # the sky faces the camera
     semseg = pictures.encode_png(x["semseg"])
     classes = (
         {f"semseg/VOC12/{key}.png": _with_palette(semseg)} if in_voc else {f"semseg/pascal-context/{key}.png": semseg}
@@ -148,7 +149,7 @@ def _write_picture(root: Path, height: int, width: int, seed: int, job: tuple[st
     labels = {
         f"pascal-context/trainval/{key}.mat": _mat(LabelMap=label_map(x)),
         f"human_parts/{key}.mat": _mat(anno=_annotation(key, x)),
-        # Distilled labels are a network's predictions: everywhere and soft.
+        # Distilled labels are predictions of a network, which cover all pixels and have soft transitions.
         f"normals_distill/{key}.png": pictures.encode_png(_coded(normals)),
         f"sal_distill/{key}.png": pictures.encode_png(cv2.GaussianBlur(x["sal"], (0, 0), 1.0)),
     }
@@ -156,9 +157,9 @@ def _write_picture(root: Path, height: int, width: int, seed: int, job: tuple[st
 
 
 def label_map(x: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Ids among the 459 of PASCAL-Context, uint16 [H, W], of a picture from `people.sample`.
+    """Computes the class ids of PASCAL-Context, uint16 `[H, W]`, for a picture from `people.sample`.
 
-    What VOC calls background is told apart by the way its surface faces.
+    The background of VOC is divided into classes by the direction of its normals.
     """
     up, sky = x["normals"][..., 2], ~x["normals"].any(axis=2)
     floor, ceiling, wall = (GROUND, BUILDING, BUILDING) if sky.any() else (FLOOR, CEILING, WALL)
@@ -171,13 +172,13 @@ def label_map(x: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _annotation(key: str, x: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The struct `anno` of PASCAL-Part: connected regions of the classes as objects, body parts of the people."""
+    """Returns the struct `anno` of PASCAL-Part, with the connected regions of each class as objects."""
     parts, semseg = x["human_parts"][..., 0], x["semseg"][..., 0]
     objects = []
     for name, voc in sorted(people.CLASSES.items(), key=lambda item: item[1]):
         if voc in (0, VOID):
             continue
-        # People by their parts: an annotator's void outline does not cut those off.
+        # People are found by their parts, which void outlines of annotators do not divide.
         count, regions = cv2.connectedComponents(((parts > 0) if voc == PERSON else (semseg == voc)).astype(np.uint8))
         for index in range(1, count):
             mask = (regions == index).astype(np.uint8)
@@ -187,14 +188,14 @@ def _annotation(key: str, x: Mapping[str, np.ndarray]) -> np.ndarray:
                     for group, names in PART_NAMES.items()
                     for part, piece in _pieces(mask * (parts == group), names)
                 ]
-            else:  # an animal's head is no body part of a person
+            else:  # animals have parts, too, but these belong to no group
                 named = _pieces(mask, ("head", "tail")) if voc in _ANIMALS else []
             objects.append((name, np.uint8(voc), mask, _struct(("part_name", "mask"), named)))
     return _struct(("imname", "objects"), [(key, _struct(("class", "class_ind", "mask", "parts"), objects))])
 
 
 def _pieces(mask: np.ndarray, names: Sequence[str]) -> list[tuple[str, np.ndarray]]:
-    """The mask cut into upright stripes, one for each name; those without a pixel are left out."""
+    """Cuts a mask into vertical stripes, one for each name, and drops stripes without pixels."""
     columns = np.flatnonzero(mask.any(axis=0))
     pieces = []
     for name, stripe in zip(names, np.array_split(columns, len(names)), strict=True):
@@ -206,7 +207,7 @@ def _pieces(mask: np.ndarray, names: Sequence[str]) -> list[tuple[str, np.ndarra
 
 
 def _struct(fields: Sequence[str], rows: Sequence[tuple]) -> np.ndarray:
-    """A MATLAB struct array, 1 x n, or 0 x 0 without rows."""
+    """Returns a MATLAB struct array, 1 x n, or 0 x 0 without rows."""
     out = np.empty((1, len(rows)) if rows else (0, 0), [(field, object) for field in fields])
     for index, row in enumerate(rows):
         out[0, index] = row
@@ -238,13 +239,16 @@ def _npy(x: np.ndarray) -> bytes:
 
 
 def _with_palette(png: bytes) -> bytes:
-    """A grey PNG as one with VOC's palette: the bits of an index, from the lowest, are high bits of R, G, B in turn."""
+    """Adds VOC's palette to a grey PNG.
+
+    The bits of an index, from the lowest one, become the high bits of R, G and B in turn.
+    """
     index = np.arange(256)
     palette = np.zeros((256, 3), np.uint8)
     for bit in range(8):
         palette[:, bit % 3] |= (((index >> bit) & 1) << (7 - bit // 3)).astype(np.uint8)
 
-    def chunk(content: bytes) -> bytes:  # its first four bytes are its kind
+    def chunk(content: bytes) -> bytes:  # the first four bytes of the content are the type of the chunk
         return (len(content) - 4).to_bytes(4, "big") + content + zlib.crc32(content).to_bytes(4, "big")
 
     header = png[12:24] + png[24:25] + b"\x03" + png[26:29]  # the colour type follows the bit depth
@@ -252,7 +256,7 @@ def _with_palette(png: bytes) -> bytes:
 
 
 def _write(root: Path, content: Mapping[str, bytes | Sequence[str]]) -> None:
-    """{file below root: its bytes or lines}"""
+    """Writes files, given as {path below root: bytes or lines}."""
     for name, data in content.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

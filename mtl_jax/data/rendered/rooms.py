@@ -25,7 +25,7 @@ from mtl_jax.data.rendered.furniture import (
 )
 from mtl_jax.data.rendered.raycast import VOID, Camera, Scene, boundaries, gather, photograph, render, yaw
 
-CLASSES = {  # NYUD's ids, 0-based
+CLASSES = {  # NYUD's ids, counted from 0
     "wall": 0,
     "floor": 1,
     "cabinet": 2,
@@ -46,7 +46,7 @@ CLASSES = {  # NYUD's ids, 0-based
 }
 MAX_DEPTH = 10.0  # metres; a Kinect measures nothing beyond
 
-# What stands against a wall: class -> (how often, half width range, half depth range, maker).
+# Objects that stand against a wall: {name: (relative frequency, range of half widths, range of half depths, function)}.
 STANDING: dict[str, tuple[float, tuple[float, float], tuple[float, float], Callable[..., Any]]] = {
     "bed": (1.5, (0.5, 0.95), (1.0, 1.05), bed),
     "sofa": (1.5, (0.75, 1.1), (0.4, 0.48), sofa),
@@ -60,7 +60,7 @@ STANDING: dict[str, tuple[float, tuple[float, float], tuple[float, float], Calla
 
 
 def furnish(rng: Rng) -> Scene:
-    """Samples a room with its furniture, camera and lamp."""
+    """Draws a random room with furniture, camera and lamp."""
     w = Workshop(rng, CLASSES)
     width, length, height = rng.uniform(2.8, 6.5), rng.uniform(2.8, 9.5), rng.uniform(2.4, 3.0)
     shell(w, width, length, height)
@@ -119,7 +119,16 @@ def furnish(rng: Rng) -> Scene:
 
 
 def label_maps(labels: np.ndarray, instances: np.ndarray, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as annotators leave them (some outlines void) and boundaries 0/255, both [H, W, 1] uint8."""
+    """Returns class labels with some void outlines, as annotators draw them, and boundaries (0 or 255).
+
+    Args:
+        labels: Class of each pixel, `[H, W]`.
+        instances: Number of the object at each pixel, `[H, W]`.
+        rng: Random number generator of the scene.
+
+    Returns:
+        The labels and the boundaries, both uint8 `[H, W, 1]`.
+    """
     edge = boundaries(instances)
     sloppy = [i for i in np.unique(instances) if rng.random() < 0.3]
     band = np.zeros_like(edge)
@@ -131,18 +140,25 @@ def label_maps(labels: np.ndarray, instances: np.ndarray, rng: Rng) -> tuple[np.
 
 
 def kinect_holes(depth: np.ndarray, normals: np.ndarray, rays: np.ndarray, rng: Rng) -> np.ndarray:
-    """Pixels, [H, W] bool, without a depth reading: too far, seen at a grazing angle, or in an object's shadow."""
+    """Selects the pixels without a depth measurement, bool `[H, W]`.
+
+    Their surfaces are too far away, seen at a grazing angle, or in the shadow that an object casts in the projector's
+    light.
+    """
     view = rays / np.sqrt((rays * rays).sum(axis=0))
     facing = np.abs((normals * np.moveaxis(view, 0, -1)).sum(axis=-1))
     speckle = cv2.GaussianBlur(rng.standard_normal(depth.shape, dtype=np.float32), (0, 0), 2.0)
     holes = (depth <= 0) | (depth > MAX_DEPTH) | (facing + 0.15 * speckle < 0.1)
-    for shift in range(1, 1 + round(depth.shape[1] / 110)):  # the projector's parallax leaves a gap on one side
+    for shift in range(1, 1 + round(depth.shape[1] / 110)):  # the projector's parallax leaves a gap beside an object
         holes[:, :-shift] |= depth[:, :-shift] > 1.12 * depth[:, shift:]
     return holes
 
 
 def sample(rng: Rng, height: int, width: int) -> dict[str, np.ndarray]:
-    """One room: image, semseg, depth, normals, edge, each [H, W, channels] as in `RenderedScenes`."""
+    """Draws a room and its labels, {feature: `[H, W, channels]`}; see `RenderedScenes` for the features.
+
+    The features are image, semseg, depth, normals and edge.
+    """
     scene = furnish(rng)
     out = render(scene, height, width)
     labels = gather([s.label for s in scene.shapes], out.index, VOID)

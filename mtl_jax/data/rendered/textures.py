@@ -1,4 +1,4 @@
-"""Procedural surfaces: the colour of a shape as a function of the place on it."""
+"""Procedural textures: the colour of a shape as a function of the position on its surface."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Color = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Material:
-    """Look of a surface.
+    """The appearance of a surface.
 
     Attributes:
-        base: main colour, RGB in 0..1.
-        accent: second colour of the pattern.
-        pattern: one of `PATTERNS`.
-        scale: size of the pattern's cells in metres.
-        seed: of everything random in the pattern.
-        gloss: strength of the highlight.
-        glow: 0 for a lit surface to 1 for one that shows its colour whatever the light.
+        base: Main colour, RGB in 0..1.
+        accent: Second colour of the pattern, RGB in 0..1.
+        pattern: Name of the pattern, a key of `PATTERNS`.
+        scale: Size of the pattern's cells in metres.
+        seed: Seed of the random numbers in the pattern.
+        gloss: Strength of the highlight.
+        glow: 0 for a surface that is lit by the lamp, up to 1 for one that shows its colour under any light.
     """
 
     base: Color
@@ -36,18 +36,21 @@ class Material:
 
 
 def paint(rng: np.random.Generator, hue, saturation, value) -> Color:
-    """A random colour from three (low, high) ranges of HSV, each in 0..1; hues may pass 1."""
+    """Draws a random colour, RGB in 0..1, from (low, high) ranges of hue, saturation and value, each in 0..1.
+
+    Hues above 1 begin again at 0.
+    """
     return colorsys.hsv_to_rgb(rng.uniform(*hue) % 1, rng.uniform(*saturation), rng.uniform(*value))
 
 
 def shade(color: Color, factor: float) -> Color:
-    """The colour, darker by a factor."""
+    """Multiplies a colour by a factor."""
     r, g, b = color
     return r * factor, g * factor, b * factor
 
 
 def smooth_noise(u: Array, v: Array, seed: int) -> Array:
-    """Smooth noise of about unit wavelength, roughly in -1..1: a few random plane waves."""
+    """Computes smooth noise with a wavelength of about 1 and values in about -1..1, a sum of random plane waves."""
     rng = np.random.default_rng(seed)
     out = np.zeros_like(u)
     for k in (0.7, 1.1, 1.7, 2.6):
@@ -59,7 +62,7 @@ def smooth_noise(u: Array, v: Array, seed: int) -> Array:
 
 
 def _random_cells(cells: Array, seed: int) -> Array:
-    """A reproducible number in 0..1 for every integer cell."""
+    """Returns a pseudorandom number in 0..1 for every integer cell."""
     return np.modf(np.abs(np.sin(cells * np.float32(12.9898) + np.float32(seed % 97))) * np.float32(4375.85))[0]
 
 
@@ -199,14 +202,14 @@ PATTERNS = {
 
 
 def albedo(material: Material, kind: str, points: Array, normals: Array, half: Array) -> Array:
-    """Colours, [3, n], at surface points.
+    """Computes the colours `[3, n]` of surface points.
 
     Args:
-        material: the surface.
-        kind: of the shape, see `raycast.Shape`.
-        points: [3, n] metres in the shape's own axes.
-        normals: [3, n] of the unit solid, which tell a box's faces apart.
-        half: [3] half extents in metres.
+        material: Appearance of the surface.
+        kind: Kind of the shape, see `raycast.Shape`.
+        points: Points `[3, n]` in metres, in the local axes of the shape.
+        normals: Normals `[3, n]` of the unit solid, which distinguish the faces of a box.
+        half: Half extents `[3]` of the shape in metres.
     """
     x, y, z = points
     if kind == "box":
