@@ -57,29 +57,27 @@ class Model:
     """Architecture.
 
     Attributes:
-        name: a key of `mtl_jax.models.MODELS`.
-        backbone: a key of `mtl_jax.backbones.BACKBONES`.
-        head: a key of `mtl_jax.heads.HEADS`; empty = deeplab for a backbone with one map, hrnet for several.
-        pretrained: weights of the backbone: "imagenet", the path of a file with torch-named arrays, or empty.
-        init_single_task: cross-stitch and NDDR-CNN start from trained single-task models; False: from `pretrained`.
-        single_task: where those are, with `{task}` in place of the task: work directories or files with weights.
-        alpha: initial weight of a task's own features where cross-stitch and NDDR-CNN exchange them.
-        beta: initial weight of every other task's features there.
-        remat: stages whose activations are recomputed in the backward pass instead of being stored: less memory on a
-            GPU, none less on a CPU, for up to one more forward pass. The backbone's (conv, layer1, stage2, ...), heads,
-            and MTI-Net's scale_0 to scale_3, PAD-Net's fusion, initial_predictions and distillation, MTAN's attention_1
-            to attention_4.
-        dtype: computation dtype, "float32" or "bfloat16"; parameters, statistics and losses stay float32.
+        name: Name of the model, a key of `mtl_jax.models.MODELS`.
+        backbone: Name of the backbone, a key of `mtl_jax.backbones.BACKBONES`.
+        head: Name of the heads, a key of `mtl_jax.heads.HEADS`; empty = deeplab for a backbone with one map, hrnet for
+            several.
+        pretrained: Weights of the backbone: "imagenet", the path of a file with torch-named arrays, or empty for
+            random ones.
+        options: Options of this model alone, {name: value}. The class of a model's options lists them:
+            `mtl_jax.models.SoftSharingOptions` for cross_stitch and nddr_cnn; the other models have none. The command
+            line overrides an option that the configuration file gives a value: `--config.model.options.alpha=0.8`.
+        remat: Names of the stages whose activations are recomputed in the backward pass instead of being stored. That
+            saves memory on a GPU, none on a CPU, and costs up to one more forward pass. The stages are those of the
+            backbone (conv, layer1, stage2, ...), heads, scale_0 to scale_3 of MTI-Net, fusion, initial_predictions and
+            distillation of PAD-Net, and attention_1 to attention_4 of MTAN.
+        dtype: Computation dtype, "float32" or "bfloat16"; parameters, statistics and losses stay float32.
     """
 
     name: str = "mti_net"
     backbone: str = "hrnet_w18"
     head: str = ""
     pretrained: str = ""
-    init_single_task: bool = True
-    single_task: str = ""
-    alpha: float = 0.9
-    beta: float = 0.1
+    options: dict[str, Any] = field(default_factory=dict)
     remat: tuple[str, ...] = ()
     dtype: str = "float32"
 
@@ -338,8 +336,19 @@ def from_json(text: str, source: str) -> Config:
         raise ValueError(f"{source} is not a configuration of this version of mtl_jax: {error}") from error
 
 
+def _move_model_options(content: Any) -> None:
+    """Moves the options of cross-stitch networks and NDDR-CNN, which were fields of `model`, into `model.options`."""
+    model = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(model, dict):
+        return
+    names = ("alpha", "beta", "init_single_task", "single_task")
+    moved = {name: model.pop(name) for name in names if name in model}
+    if moved and model.get("name") in ("cross_stitch", "nddr_cnn"):
+        model["options"] = moved | model.get("options", {})
+
+
 # Each rewrites, in place, what older versions stored under other names.
-_UPGRADES: tuple[Callable[[Any], None], ...] = ()
+_UPGRADES: tuple[Callable[[Any], None], ...] = (_move_model_options,)
 
 
 def _build(cls: Any, values: Any, prefix: str) -> Any:
@@ -358,7 +367,7 @@ def _build(cls: Any, values: Any, prefix: str) -> Any:
         elif isinstance(value, list):
             value = tuple(value)
         elif isinstance(value, dict):
-            value = {key: tuple(listed) for key, listed in value.items()}
+            value = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
         kwargs[name] = value
     return cls(**kwargs)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import optax
+from flax import nnx
 from tensorflow_datasets.core import DatasetBuilder
 
 from mtl_jax import metrics, models, optim, tasks
@@ -32,8 +33,8 @@ _FREE = {
     "data.num_workers",
     "data.skip_corrupt",
     "model.pretrained",
-    "model.init_single_task",
-    "model.single_task",
+    "model.options.init_single_task",
+    "model.options.single_task",
     "model.remat",
     "train.split_state",
     "train.log_every",
@@ -125,6 +126,19 @@ def _described(builder: DatasetBuilder) -> description.Description:
     return description.from_dict(dict(builder.info.metadata)["description"])
 
 
+def build_model(config: Config, *, rngs: nnx.Rngs | None = None) -> models.MultiTaskModel:
+    """Builds the model of a configuration, for images of the size that the configuration or the data set prescribes.
+
+    Args:
+        config: The configuration.
+        rngs: Source of the initial weights; by default one seeded with `train.seed`.
+
+    Raises:
+        ValueError: See `mtl_jax.models.build`.
+    """
+    return models.build(config, rngs=rngs, image_size=image_size(config))
+
+
 def build_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTransformation:
     """The optimiser with its schedule over steps."""
     return optim.make_optimizer(
@@ -132,7 +146,7 @@ def build_optimizer(config: Config, steps_per_epoch: int) -> optax.GradientTrans
         learning_rate(config, steps_per_epoch),
         weight_decay=config.optim.weight_decay,
         momentum=config.optim.momentum,
-        multipliers=dict.fromkeys(models.FUSIONS, config.optim.fusion_lr_multiplier),
+        multipliers=dict.fromkeys(models.fusions(config), config.optim.fusion_lr_multiplier),
     )
 
 
@@ -208,8 +222,8 @@ def differences(config: Config, workdir: str | Path) -> str:
         FileNotFoundError, ValueError: as `load_config`.
     """
     old, new = flat(load_config(workdir)), flat(config)
-    changed = [name for name in new if old[name] != new[name] and name not in _FREE]
-    return "; ".join(f"{name}: {old[name]!r} there, {new[name]!r} now" for name in changed)
+    changed = [name for name in old | new if old.get(name) != new.get(name) and name not in _FREE]
+    return "; ".join(f"{name}: {old.get(name)!r} there, {new.get(name)!r} now" for name in changed)
 
 
 def load_config(workdir: str | Path) -> Config:
@@ -233,7 +247,9 @@ def load_config(workdir: str | Path) -> Config:
 
 
 def flat(config: Config) -> dict[str, object]:
-    """{section.field: value} of all fields."""
+    """{section.field: value} of all fields; the options of the model are fields of the section `model.options`."""
     sections = {name: getattr(config, name) for name in ("data", "model", "optim", "train")}
     nested = {f"{section}.{name}": value for section, part in sections.items() for name, value in vars(part).items()}
+    options = nested.pop("model.options")
+    nested |= {f"model.options.{name}": value for name, value in options.items()}
     return nested | {"balancing": config.balancing}

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "mtl_jax"
 # From the bottom to the top: a part imports parts that stand in rows above its own. Parts of one row do not import each
 # other. A folder is a part; so is a module that lies directly in the package.
 LAYERS = (
-    ("runtime", "codecs", "registry", "images", "nn"),
+    ("runtime", "codecs", "registry", "images", "nn", "outputs"),
     ("tasks", "balancing"),
     ("boundaries", "backbones", "heads", "losses", "metrics", "weights"),
     ("protocol",),

@@ -44,7 +44,7 @@ class Summary:
 
 def summarize(config: Config) -> Summary:
     """Counts a configuration's model, which predicts one image of the configured or the data set's resolution."""
-    model = nnx.eval_shape(lambda: models.build(config))
+    model = nnx.eval_shape(lambda: experiment.build_model(config))
     size = experiment.image_size(config)
     graphdef, state = nnx.split(models.evaluation_view(model))
     image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)

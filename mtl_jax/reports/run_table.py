@@ -18,7 +18,7 @@ from mtl_jax.tasks import TASKS, Criterion
 from mtl_jax.train.writer import LOG, whole_lines
 
 # What runs of one experiment may differ in: chance, and where and how fast they ran.
-_LEFT_OUT = {"train.seed", "train.log_every", "train.checkpoint_every", "model.single_task"} | {
+_LEFT_OUT = {"train.seed", "train.log_every", "train.checkpoint_every", "model.options.single_task"} | {
     f"data.{name}" for name in ("data_dir", "manual_dir", "num_workers")
 }
 _logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from mtl_jax import experiment, models
+from mtl_jax import experiment
 from mtl_jax.config import Config, all_tasks, main_tasks, validate
 from mtl_jax.data import loader, prefetch, records
 from mtl_jax.evaluation import scoring
@@ -138,7 +138,7 @@ class _Run:
             )
             return state, dict(initial_weights.PROGRESS)
         abstract = train_state.abstract(
-            lambda: models.build(self.config), tx, self.mesh, split=split, balancing=self.balancing
+            lambda: experiment.build_model(self.config), tx, self.mesh, split=split, balancing=self.balancing
         )
         step, arrays, progress = self.checkpoints.restore_newest(abstract.arrays)
         logger.info("continuing from step %d of %d", step, self.total_steps)

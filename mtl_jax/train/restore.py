@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from mtl_jax import experiment, models
+from mtl_jax import experiment
 from mtl_jax.config import Config
 from mtl_jax.runtime import sharding
 from mtl_jax.train import state as train_state
@@ -20,7 +20,7 @@ def load(config: Config, workdir: str | Path, step: str) -> tuple[int, train_sta
     # The schedule's length changes neither the structure nor the shapes of the optimiser's state.
     tx = experiment.build_optimizer(config, steps_per_epoch=1)
     abstract = train_state.abstract(
-        lambda: models.build(config), tx, sharding.make_mesh(), balancing=task_balancing.from_config(config)
+        lambda: experiment.build_model(config), tx, sharding.make_mesh(), balancing=task_balancing.from_config(config)
     )
     arrays, _ = checkpoints.restore(number, abstract.arrays)
     checkpoints.close()
