@@ -14,7 +14,7 @@ import jax
 
 from mtl_jax import backbones, cli, experiment
 from mtl_jax import tasks as task_table
-from mtl_jax.backbones import ResNet, resnet
+from mtl_jax.backbones import resnet
 from mtl_jax.balancing import BALANCERS
 from mtl_jax.config import PLAIN_BALANCING, Config, Data, Model, Optim, Train
 from mtl_jax.metrics import deciding, delta_m
@@ -119,7 +119,7 @@ def init_process() -> None:
     cli.enable_compilation_cache()
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # many short runs share many small programs
     resnet.VARIANTS[BACKBONE] = resnet.Variant(BasicBlock, (2, 2, 2, 2), width=8)
-    backbones.BACKBONES[BACKBONE] = ResNet
+    backbones.BACKBONES[BACKBONE] = resnet.build_resnet
 
 
 def unscored(runs: Sequence[Run], root: Path, epochs: int, data_dir: str) -> list[Run]:

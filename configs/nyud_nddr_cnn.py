@@ -8,8 +8,8 @@ It starts from the single-task models of the same backbone:
         --workdir runs/nyud_single_resnet50_dilated_depth
     python scripts/train.py --config configs/nyud_nddr_cnn.py --workdir runs/nyud_nddr_cnn
 
-Other places: --config.model.single_task=PATTERN. Without them, from ImageNet weights:
---config.model.init_single_task=False
+To read them from other places: --config.model.options.single_task=PATTERN. To start from ImageNet weights instead:
+--config.model.options.init_single_task=False
 Options: backbone, release (of the data set, with its augmentation).
 Recipe, for every backbone: batch 8, 50 epochs, SGD with 1e-3 (poly; the layers that exchange features: 100 times that)
 and momentum 0.9, weight decay 1e-4, alpha 0.9, beta 0.1.
@@ -27,9 +27,12 @@ def get_config(arg=None):
             "nddr_cnn",
             arg.backbone,
             pretrained="imagenet",
-            single_task=f"runs/nyud_single_{arg.backbone}_{{task}}",
-            alpha=0.9,
-            beta=0.1,
+            options={
+                "alpha": 0.9,
+                "beta": 0.1,
+                "init_single_task": True,
+                "single_task": f"runs/nyud_single_{arg.backbone}_{{task}}",
+            },
         ),
         optim=Optim("sgd", lr=1e-3, weight_decay=1e-4, momentum=0.9),
         train=Train(batch_size=8, epochs=50),

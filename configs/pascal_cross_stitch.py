@@ -6,8 +6,8 @@ It starts from the single-task models of the same backbone, one for each of sems
         --workdir runs/pascal_single_resnet18_dilated_semseg
     python scripts/train.py --config configs/pascal_cross_stitch.py --workdir runs/pascal_cross_stitch
 
-Other places: --config.model.single_task=PATTERN. Without them, from ImageNet weights:
---config.model.init_single_task=False
+To read them from other places: --config.model.options.single_task=PATTERN. To start from ImageNet weights instead:
+--config.model.options.init_single_task=False
 Options: backbone.
 Recipe, for every backbone: batch 12, 20 epochs, SGD with 5e-3 (poly; the units that exchange features: 100 times that)
 and momentum 0.9, weight decay 1e-4, alpha 0.8, beta 0.05.
@@ -25,9 +25,12 @@ def get_config(arg=None):
             "cross_stitch",
             arg.backbone,
             pretrained="imagenet",
-            single_task=f"runs/pascal_single_{arg.backbone}_{{task}}",
-            alpha=0.8,
-            beta=0.05,
+            options={
+                "alpha": 0.8,
+                "beta": 0.05,
+                "init_single_task": True,
+                "single_task": f"runs/pascal_single_{arg.backbone}_{{task}}",
+            },
         ),
         optim=Optim("sgd", lr=5e-3, weight_decay=1e-4, momentum=0.9),
         train=Train(batch_size=12, epochs=20),

@@ -71,7 +71,12 @@ def option(
     may_change: bool = False,
     same_experiment: bool = False,
 ) -> Any:
-    """Returns a dataclass field with rules; the arguments after `default` are the attributes of `Rules`."""
+    """Returns a dataclass field with rules.
+
+    Args:
+        default: Default of the field.
+        choices, least, positive, bits, may_change, same_experiment: Attributes of `Rules`.
+    """
     rules = Rules(choices, least, positive, bits, may_change, same_experiment)
     return field(default=default, metadata={_RULES: rules})
 
@@ -128,29 +133,30 @@ class Model:
     """Architecture.
 
     Attributes:
-        name: a key of `mtl_jax.models.MODELS`.
-        backbone: a key of `mtl_jax.backbones.BACKBONES`.
-        head: a key of `mtl_jax.heads.HEADS`; empty = deeplab for a backbone with one map, hrnet for several.
-        pretrained: weights of the backbone: "imagenet", the path of a file with torch-named arrays, or empty.
-        init_single_task: cross-stitch and NDDR-CNN start from trained single-task models; False: from `pretrained`.
-        single_task: where those are, with `{task}` in place of the task: work directories or files with weights.
-        alpha: initial weight of a task's own features where cross-stitch and NDDR-CNN exchange them.
-        beta: initial weight of every other task's features there.
-        remat: stages whose activations are recomputed in the backward pass instead of being stored: less memory on a
-            GPU, none less on a CPU, for up to one more forward pass. The backbone's (conv, layer1, stage2, ...), heads,
-            and MTI-Net's scale_0 to scale_3, PAD-Net's fusion, initial_predictions and distillation, MTAN's attention_1
-            to attention_4.
-        dtype: computation dtype, "float32" or "bfloat16"; parameters, statistics and losses stay float32.
+        name: Name of the model, a key of `mtl_jax.models.MODELS`.
+        backbone: Name of the backbone, a key of `mtl_jax.backbones.BACKBONES`.
+        head: Name of the heads, a key of `mtl_jax.heads.HEADS`; empty = deeplab for a backbone with one map, hrnet for
+            several.
+        pretrained: Weights of the backbone: "imagenet", the path of a file with torch-named arrays, or empty for
+            random ones.
+        options: Options of this model alone, {name: value}. The class of a model's options lists them:
+            `mtl_jax.models.SoftSharingOptions` for cross_stitch and nddr_cnn; the other models have none. The command
+            line overrides an option that the configuration file gives a value: `--config.model.options.alpha=0.8`.
+        remat: Names of the stages whose activations are recomputed in the backward pass instead of being stored. That
+            saves memory on a GPU, none on a CPU, and costs up to one more forward pass. The stages are those of the
+            backbone (conv, layer1, stage2, ...), heads, scale_0 to scale_3 of MTI-Net, fusion, initial_predictions and
+            distillation of PAD-Net, and attention_1 to attention_4 of MTAN.
+        dtype: Computation dtype, "float32" or "bfloat16"; parameters, statistics and losses stay float32.
     """
 
     name: str = "mti_net"
     backbone: str = "hrnet_w18"
     head: str = ""
     pretrained: str = option("", may_change=True)
-    init_single_task: bool = option(True, may_change=True)
-    single_task: str = option("", may_change=True, same_experiment=True)
-    alpha: float = 0.9
-    beta: float = 0.1
+    # The rules of each option stand beside it, in the class of the model's options.
+    options: dict[str, Any] = field(
+        default_factory=dict, metadata={_RULES: Rules(may_change=True, same_experiment=True)}
+    )
     remat: tuple[str, ...] = option((), may_change=True)
     dtype: str = option("float32", choices=("float32", "bfloat16"))
 
@@ -283,6 +289,12 @@ def num_channels(config: Config, names: Iterable[str]) -> dict[str, int]:
     return catalogue.get(config.data.dataset).num_logits(names, config.data.class_names)
 
 
+def image_size(config: Config) -> tuple[int, int]:
+    """Returns (height, width) of network inputs in pixels; (0, 0) where a folder of one's own has yet to say it."""
+    height, width = config.data.image_size
+    return (height, width) if (height, width) != (0, 0) else catalogue.get(config.data.dataset).image_size
+
+
 def flat(config: Config) -> dict[str, Any]:
     """Returns {"section.field": value}, and {"field": value} for the fields outside of a section."""
     return {name: value for name, value, _ in _fields(config)}
@@ -305,7 +317,12 @@ def _fields(part: Any, prefix: str = "") -> Iterator[tuple[str, Any, Rules]]:
         if dataclasses.is_dataclass(value):
             yield from _fields(value, f"{name}.")
         else:
-            yield name, value, each.metadata.get(_RULES, Rules())
+            yield name, value, rules_of(each)
+
+
+def rules_of(each: dataclasses.Field) -> Rules:
+    """Returns the rules of a field that `option` made; a field without rules allows any value."""
+    return each.metadata.get(_RULES, Rules())
 
 
 def with_new_names(config: Config) -> Config:
@@ -473,8 +490,19 @@ def _rename_protocol(content: Any) -> None:
         data["release"] = release
 
 
+def _move_model_options(content: Any) -> None:
+    """Moves the options of cross-stitch networks and NDDR-CNN, which were fields of `model`, into `model.options`."""
+    model = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(model, dict):
+        return
+    names = ("alpha", "beta", "init_single_task", "single_task")
+    moved = {name: model.pop(name) for name in names if name in model}
+    if moved and model.get("name") in ("cross_stitch", "nddr_cnn"):
+        model["options"] = moved | model.get("options", {})
+
+
 # Each function rewrites, in place, what older versions stored under other names.
-_UPGRADES: tuple[Callable[[Any], None], ...] = (_rename_protocol,)
+_UPGRADES: tuple[Callable[[Any], None], ...] = (_rename_protocol, _move_model_options)
 
 
 def _build(cls: Any, values: Any, prefix: str) -> Any:

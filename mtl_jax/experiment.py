@@ -63,8 +63,7 @@ class Experiment:
     @cached_property
     def image_size(self) -> tuple[int, int]:
         """(height, width) of network inputs in pixels."""
-        height, width = self.config.data.image_size
-        return (height, width) if (height, width) != (0, 0) else self.dataset.image_size
+        return configs.image_size(self.config)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -186,7 +185,7 @@ class Experiment:
             self.learning_rate(steps_per_epoch),
             weight_decay=options.weight_decay,
             momentum=options.momentum,
-            multipliers=dict.fromkeys(models.FUSIONS, options.fusion_lr_multiplier),
+            multipliers=dict.fromkeys(models.fusions(self.config), options.fusion_lr_multiplier),
         )
 
 
@@ -293,8 +292,22 @@ def differences(config: Config, workdir: str | Path) -> str:
     Raises:
         FileNotFoundError, ValueError: See `load_config`.
     """
-    old, new = configs.fixed_on_resume(load_config(workdir)), configs.fixed_on_resume(config)
-    return "; ".join(f"{name}: {old[name]!r} there, {new[name]!r} now" for name in new if old[name] != new[name])
+    old, new = _fixed_on_resume(load_config(workdir)), _fixed_on_resume(config)
+    return "; ".join(
+        f"{name}: {old.get(name)!r} there, {new[name]!r} now" for name in new if old.get(name) != new[name]
+    )
+
+
+def _fixed_on_resume(config: Config) -> dict[str, object]:
+    """Returns {field: value} of all fields that must not change when a run continues, options of the model included."""
+    options = {name: value for name, value, rules in models.option_fields(config) if not rules.may_change}
+    return configs.fixed_on_resume(config) | options
+
+
+def identity(config: Config) -> dict[str, object]:
+    """Returns {field: value} of all fields that runs of one experiment share, options of the model included."""
+    options = {name: value for name, value, rules in models.option_fields(config) if not rules.same_experiment}
+    return configs.identity(config) | options
 
 
 def load_config(workdir: str | Path) -> Config:

@@ -3,15 +3,17 @@
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from typing import Generic, TypeVar
 
 Entry = TypeVar("Entry")
 _extensions: list[str] = []
 
 
-class Registry(Mapping[str, Entry], Generic[Entry]):
+class Registry(MutableMapping[str, Entry], Generic[Entry]):
     """A table from names to entries that grows by `register` and answers an unknown name with an error.
+
+    `table[name] = entry` replaces an entry, which `register` refuses; `del table[name]` removes it.
 
     Args:
         kind: what an entry is, for error messages: "task", "backbone", "data set".
@@ -34,12 +36,6 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         self._entries[name] = entry
         return entry
 
-    def unregister(self, name: str) -> Entry:
-        """Removes an entry, and returns it."""
-        entry = self[name]
-        del self._entries[name]
-        return entry
-
     def __getitem__(self, name: str) -> Entry:
         """Returns the entry of a name.
 
@@ -52,6 +48,12 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
                 f"{self._register} adds one, in a module that the configuration names in `imports`"
             )
         return self._entries[name]
+
+    def __setitem__(self, name: str, entry: Entry) -> None:
+        self._entries[name] = entry
+
+    def __delitem__(self, name: str) -> None:
+        del self._entries[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

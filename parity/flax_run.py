@@ -12,6 +12,7 @@ from flax import nnx
 from mtl_jax import models, optim, weights
 from mtl_jax.config import Config, Data, Model
 from mtl_jax.losses import Objective
+from mtl_jax.outputs import Outputs
 from parity import golden
 from parity.compare import Run, flatten
 
@@ -51,9 +52,22 @@ def interpret(function: Callable) -> Callable:
     return run
 
 
-def nchw(outputs: Mapping) -> dict[str, np.ndarray]:
-    """Our outputs under their recorded names, in torch's layout."""
-    return {key: np.moveaxis(np.asarray(x), -1, 1) for key, x in flatten(outputs).items()}
+def recorded_names(outputs: Outputs) -> dict[str, Any]:
+    """Returns a model's outputs under the names of the recorded networks.
+
+    Those are `<task>`, `initial_<task>` of PAD-Net and `deep_supervision/scale_<k>/<task>` of MTI-Net.
+    """
+    arrays: dict[str, Any] = dict(outputs.logits)
+    for name, predictions in outputs.intermediate.items():
+        prefix = "initial_" if name == "deepsup" else f"deep_supervision/{name}/"
+        arrays |= {f"{prefix}{task}": x for task, x in predictions.items()}
+    return arrays
+
+
+def nchw(outputs: Outputs | Mapping) -> dict[str, np.ndarray]:
+    """Returns a model's outputs, or a module's, under their recorded names in torch's layout."""
+    arrays = recorded_names(outputs) if isinstance(outputs, Outputs) else flatten(outputs)
+    return {key: np.moveaxis(np.asarray(x), -1, 1) for key, x in arrays.items()}
 
 
 class Network:

@@ -159,8 +159,9 @@ def test_every_experiment_is_its_row(row):
     assert config.model.pretrained == "imagenet"
     assert config.train.eval_final_epochs == 10
     if row.fusion:
-        assert (config.model.alpha, config.model.beta) == row.fusion
-        assert config.model.init_single_task
+        options = models.options(config)
+        assert (options.alpha, options.beta) == row.fusion
+        assert options.init_single_task
 
 
 @pytest.mark.parametrize("row", [row for row in EXPERIMENTS if row.dataset == "nyud"], ids=lambda row: row.spec)
@@ -177,12 +178,12 @@ def test_both_releases_of_nyud_differ_in_nothing_else(row, release):
 @pytest.mark.parametrize("row", [row for row in EXPERIMENTS if row.fusion], ids=lambda row: row.spec)
 def test_fusion_models_look_where_the_single_task_recipes_put_their_models(row):
     """The documented commands: --workdir runs/<data>_single_<backbone>_<task>."""
-    pattern = load(row.spec).model.single_task
+    pattern = load(row.spec).model.options["single_task"]
     assert pattern == f"runs/{row.dataset}_single_{row.backbone}_{{task}}"
     workdirs = (ROOT / "configs" / f"{row.dataset}_single.py").read_text(encoding="utf-8")
     assert any(f"--workdir {pattern.format(task=task)}" in workdirs for task in row.tasks)
     other = load(f"{row.spec}:backbone=resnet34_dilated").model
-    assert other.single_task == f"runs/{row.dataset}_single_resnet34_dilated_{{task}}"
+    assert other.options["single_task"] == f"runs/{row.dataset}_single_resnet34_dilated_{{task}}"
 
 
 @pytest.mark.parametrize("backbone", ["hrnet_w48", "resnet34_dilated", "resnet101"])
@@ -316,7 +317,7 @@ def test_every_experiment_trains(row, data_dir, tmp_path):
         "--config.data.image_size=(64, 64)",
         "--config.data.num_workers=0",
         "--config.model.pretrained=",
-        "--config.model.init_single_task=False",
+        "--config.model.options.init_single_task=False",
         "--config.train.batch_size=2",  # the least with which the DeepLab head can train
         "--config.train.eval_batch_size=2",
         "--config.train.epochs=1",

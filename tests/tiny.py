@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from mtl_jax import backbones, models
-from mtl_jax.backbones import ResNet, resnet
+from mtl_jax.backbones import resnet
 from mtl_jax.backbones.base import Backbone, Maps
 from mtl_jax.config import Config, Data, Model, Optim, Train
 from mtl_jax.nn import BasicBlock, BatchNorm, Conv
@@ -36,17 +36,17 @@ class TinyBackbone(Backbone):
     Like an HRNet it has a stem and stages each of which adds a coarser map to those there are.
     """
 
-    def __init__(self, *, scales: int = 2, rngs: nnx.Rngs, dtype=None):
+    def __init__(self, *, scales: int = 2, rngs: nnx.Rngs):
         self.channels = (16, 32, 64, 128)[:scales]
         self.stages = ("conv", *(f"stage{i + 1}" for i in range(scales)))
         widths = (3, *self.channels)
-        self.stem = Conv(3, 3, 3, stride=2, dtype=dtype, rngs=rngs)
-        self.convs = nnx.List([Conv(a, b, 3, stride=2, dtype=dtype, rngs=rngs) for a, b in itertools.pairwise(widths)])
+        self.stem = Conv(3, 3, 3, stride=2, rngs=rngs)
+        self.convs = nnx.List([Conv(a, b, 3, stride=2, rngs=rngs) for a, b in itertools.pairwise(widths)])
 
     def stage_channels(self, stage: str) -> tuple[int, ...]:
         return (3,) if stage == "conv" else self.channels[: self.stages.index(stage)]
 
-    def _run_stage(self, stage: str, maps: Maps) -> Maps:
+    def forward_stage(self, stage: str, maps: Maps) -> Maps:
         if stage == "conv":
             return (self.stem(maps[0]),)
         number = self.stages.index(stage)
@@ -54,9 +54,9 @@ class TinyBackbone(Backbone):
         return (*maps[: number - 1], coarser)
 
 
-def build_backbone(name: str, *, dtype, rngs: nnx.Rngs) -> TinyBackbone:
+def build_backbone(name: str, *, image_size: tuple[int, int] | None, rngs: nnx.Rngs) -> TinyBackbone:
     """What tests register as the backbone "tiny"."""
-    return TinyBackbone(dtype=dtype, rngs=rngs)
+    return TinyBackbone(rngs=rngs)
 
 
 def register_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def register_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(backbones.BACKBONES, "tiny", build_backbone)
     for name, variant in RESNETS.items():
         monkeypatch.setitem(resnet.VARIANTS, name, variant)
-        monkeypatch.setitem(backbones.BACKBONES, name, ResNet)
+        monkeypatch.setitem(backbones.BACKBONES, name, resnet.build_resnet)
 
 
 def randomise_batch_norms(model: nnx.Module) -> nnx.Module:

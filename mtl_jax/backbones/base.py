@@ -1,40 +1,48 @@
-"""What heads and models expect of a backbone."""
+"""The interface of a backbone."""
 
 from collections.abc import Mapping
 
 import jax
 
 from mtl_jax.nn import Staged
+from mtl_jax.nn.remat import recompute
 
 Maps = tuple[jax.Array, ...]
 
 
 class Backbone(Staged):
-    """`[B, H, W, 3]` images to feature maps, finest first, in stages between which models may step in.
+    """A network from `[B, H, W, 3]` images to feature maps, finest first, that runs in stages.
+
+    Models may use the maps between stages. A subclass sets the attributes and defines `stage_channels` and
+    `forward_stage`.
 
     Attributes:
-        channels: widths of the maps that heads read.
-        stages: names of the stages in the order they run; the first is the stem.
+        channels: Number of channels of each map that heads read.
+        stages: Names of the stages in the order in which they run; the first one is the stem.
     """
 
     channels: tuple[int, ...]
 
     def stage_channels(self, stage: str) -> tuple[int, ...]:
-        """Widths of the maps a stage returns."""
+        """Returns the number of channels of each map that a stage returns."""
         raise TypeError(f"{type(self).__name__} does not define stage_channels")
 
-    def run_stage(self, stage: str, maps: Maps) -> Maps:
-        """The maps after a stage from those before it; the stem takes the images."""
-        return self.run(stage, lambda backbone, maps: backbone._run_stage(stage, maps), self, maps)
+    def forward_stage(self, stage: str, maps: Maps) -> Maps:
+        """Computes the maps after a stage from the maps before it; the stem takes `(images,)`."""
+        raise TypeError(f"{type(self).__name__} does not define forward_stage")
 
-    def _run_stage(self, stage: str, maps: Maps) -> Maps:
-        raise TypeError(f"{type(self).__name__} does not define _run_stage")
+    def run_stage(self, stage: str, maps: Maps) -> Maps:
+        """Calls `forward_stage`, under rematerialisation if the stage is selected for it."""
+        if stage in self.remat:
+            return recompute(lambda backbone, maps: backbone.forward_stage(stage, maps), self, maps)
+        return self.forward_stage(stage, maps)
 
     def select(self, outputs: Mapping[str, Maps]) -> Maps:
-        """What heads read, from {stage: its maps}."""
+        """Returns the maps that heads read, from {stage: its maps}."""
         return outputs[self.stages[-1]]
 
     def __call__(self, images: jax.Array) -> Maps:
+        """`[B, H, W, 3]` images -> the maps that heads read, finest first."""
         maps: Maps = (images,)
         outputs = {}
         for stage in self.stages:

@@ -2,19 +2,25 @@
 
 from dataclasses import dataclass
 
-import jax
 from flax import nnx
-from flax.typing import Dtype
 
 from mtl_jax.backbones.base import Backbone, Maps
+from mtl_jax.backbones.registry import register
 from mtl_jax.nn import BasicBlock, BatchNorm, Bottleneck, Conv, Sequential, resize_like
 
-MOMENTUM = 0.01  # of every batch norm in here; heads use torch's default of 0.1
+MOMENTUM = 0.01  # for every batch norm of the backbone; heads use torch's default of 0.1
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One HRNet: width of the finest branch, bottlenecks of stage 1, blocks per branch, modules of stages 2 to 4."""
+    """The sizes of one HRNet.
+
+    Attributes:
+        width: Number of channels of the finest branch.
+        bottlenecks: Number of bottlenecks in layer1.
+        blocks: Number of basic blocks in every branch of a module.
+        modules: Number of modules in each of stage2, stage3 and stage4.
+    """
 
     width: int
     bottlenecks: int
@@ -23,7 +29,7 @@ class Variant:
 
 
 VARIANTS = {
-    # What the field's multi-task code calls HRNet-18 is the "small v2" of the ImageNet models.
+    # Multi-task papers call this one HRNet-18; among the ImageNet models it is "small v2".
     "hrnet_w18": Variant(width=18, bottlenecks=2, blocks=2, modules=(1, 3, 2)),
     "hrnet_w18_full": Variant(width=18, bottlenecks=4, blocks=4, modules=(1, 4, 3)),
     "hrnet_w32": Variant(width=32, bottlenecks=4, blocks=4, modules=(1, 4, 3)),
@@ -32,95 +38,105 @@ VARIANTS = {
 
 
 class HRNet(Backbone):
-    """`[B, H, W, 3] -> ([B, H/4, W/4, w], [B, H/8, W/8, 2w], [B, H/16, W/16, 4w], [B, H/32, W/32, 8w])`.
+    """HRNet without its classifier.
 
-    Sides that 32 does not divide are rounded up at every halving.
+    `[B, H, W, 3] -> ([B, H/4, W/4, w], [B, H/8, W/8, 2w], [B, H/16, W/16, 4w], [B, H/32, W/32, 8w])`. Sides that 32
+    does not divide are rounded up at every halving.
+
+    Args:
+        variant: A key of `VARIANTS`.
+        rngs: Source of the initial weights.
 
     Attributes:
-        channels: widths of the four maps, finest first.
+        channels: Number of channels of the four maps, finest first.
     """
 
     stages = ("conv", "layer1", "stage2", "stage3", "stage4")
 
-    def __init__(self, variant: str, *, dtype: Dtype | None = None, rngs: nnx.Rngs):
-        numbers = VARIANTS[variant]
-        self.channels = tuple(numbers.width * 2**branch for branch in range(4))
-        self.conv1 = Conv(3, 64, 3, stride=2, dtype=dtype, rngs=rngs)
-        self.bn1 = BatchNorm(64, momentum=MOMENTUM, dtype=dtype)
-        self.conv2 = Conv(64, 64, 3, stride=2, dtype=dtype, rngs=rngs)
-        self.bn2 = BatchNorm(64, momentum=MOMENTUM, dtype=dtype)
-        inner = 64
-        widths = (inner,) + (inner * Bottleneck.expansion,) * numbers.bottlenecks
-        self.layer1 = Sequential(
-            [Bottleneck(width, inner, momentum=MOMENTUM, dtype=dtype, rngs=rngs) for width in widths[:-1]]
-        )
-        previous = widths[-1:]
-        for stage, modules in zip((2, 3, 4), numbers.modules, strict=True):
-            channels = self.channels[:stage]
-            setattr(self, f"transition{stage - 1}", _transition(previous, channels, dtype, rngs))
-            setattr(
-                self,
-                f"stage{stage}",
-                Sequential([_Module(channels, numbers.blocks, dtype=dtype, rngs=rngs) for _ in range(modules)]),
-            )
-            previous = channels
+    def __init__(self, variant: str, *, rngs: nnx.Rngs):
+        sizes = VARIANTS[variant]
+        self.channels = widths = tuple(sizes.width * 2**branch for branch in range(4))
+        self.conv1 = Conv(3, 64, 3, stride=2, rngs=rngs)
+        self.bn1 = BatchNorm(64, momentum=MOMENTUM)
+        self.conv2 = Conv(64, 64, 3, stride=2, rngs=rngs)
+        self.bn2 = BatchNorm(64, momentum=MOMENTUM)
+        inner, outer = 64, 64 * Bottleneck.expansion
+        inputs = (inner, *[outer] * (sizes.bottlenecks - 1))
+        self.layer1 = Sequential([Bottleneck(width, inner, momentum=MOMENTUM, rngs=rngs) for width in inputs])
+
+        def stage(branches: int, modules: int) -> Sequential:
+            return Sequential([_Module(widths[:branches], sizes.blocks, rngs=rngs) for _ in range(modules)])
+
+        self.transition1 = _transition((outer,), widths[:2], rngs)
+        self.stage2 = stage(2, sizes.modules[0])
+        self.transition2 = _transition(widths[:2], widths[:3], rngs)
+        self.stage3 = stage(3, sizes.modules[1])
+        self.transition3 = _transition(widths[:3], widths, rngs)
+        self.stage4 = stage(4, sizes.modules[2])
 
     def stage_channels(self, stage: str) -> tuple[int, ...]:
         fixed = {"conv": (64,), "layer1": (64 * Bottleneck.expansion,)}
         return fixed.get(stage) or self.channels[: int(stage.removeprefix("stage"))]
 
-    def _run_stage(self, stage: str, maps: Maps) -> Maps:
-        if stage == "conv":
-            x = nnx.relu(self.bn1(self.conv1(maps[0])))
-            return (nnx.relu(self.bn2(self.conv2(x))),)
-        if stage == "layer1":
-            return (self.layer1(maps[0]),)
-        number = int(stage.removeprefix("stage"))
-        transition = getattr(self, f"transition{number - 1}")
-        inputs = maps + maps[-1:] * (number - len(maps))  # a new branch starts from the coarsest map
-        return getattr(self, stage)(
-            tuple(transition[str(i)](x) if str(i) in transition else x for i, x in enumerate(inputs))
-        )
+    def forward_stage(self, stage: str, maps: Maps) -> Maps:
+        match stage:
+            case "conv":
+                x = nnx.relu(self.bn1(self.conv1(maps[0])))
+                return (nnx.relu(self.bn2(self.conv2(x))),)
+            case "layer1":
+                return (self.layer1(maps[0]),)
+            case "stage2":
+                return self.stage2(_add_branch(self.transition1, maps))
+            case "stage3":
+                return self.stage3(_add_branch(self.transition2, maps))
+            case _:
+                return self.stage4(_add_branch(self.transition3, maps))
 
 
-def _conv_bn(in_features: int, out_features: int, kernel_size: int, stride: int, dtype, rngs) -> list:
+@register(*VARIANTS)
+def build_hrnet(name: str, *, image_size: tuple[int, int] | None = None, rngs: nnx.Rngs) -> HRNet:
+    """Builds the HRNet of a name in `VARIANTS`, for images of any size."""
+    return HRNet(name, rngs=rngs)
+
+
+def _conv_bn(in_features: int, out_features: int, kernel_size: int, stride: int, rngs: nnx.Rngs) -> list:
     return [
-        Conv(in_features, out_features, kernel_size, stride=stride, dtype=dtype, rngs=rngs),
-        BatchNorm(out_features, momentum=MOMENTUM, dtype=dtype),
+        Conv(in_features, out_features, kernel_size, stride=stride, rngs=rngs),
+        BatchNorm(out_features, momentum=MOMENTUM),
     ]
 
 
-def _transition(previous: tuple[int, ...], channels: tuple[int, ...], dtype, rngs) -> nnx.Dict:
-    """{branch: layers that make its map}; a branch whose width stays is not in it."""
+def _transition(previous: tuple[int, ...], channels: tuple[int, ...], rngs: nnx.Rngs) -> nnx.Dict:
+    """Returns {branch: layers that make its map}; a branch that keeps its width has no entry."""
     layers: nnx.Dict[nnx.Module] = nnx.Dict()
     for branch, width in enumerate(channels):
         if branch >= len(previous):
-            layers[str(branch)] = Sequential(
-                [Sequential([*_conv_bn(previous[-1], width, 3, 2, dtype, rngs), nnx.relu])]
-            )
+            layers[str(branch)] = Sequential([Sequential([*_conv_bn(previous[-1], width, 3, 2, rngs), nnx.relu])])
         elif previous[branch] != width:
-            layers[str(branch)] = Sequential([*_conv_bn(previous[branch], width, 3, 1, dtype, rngs), nnx.relu])
+            layers[str(branch)] = Sequential([*_conv_bn(previous[branch], width, 3, 1, rngs), nnx.relu])
     return layers
 
 
+def _add_branch(transition: nnx.Dict, maps: Maps) -> Maps:
+    """Returns the inputs of a stage that has one branch more than the stage before."""
+    inputs = (*maps, maps[-1])  # the new branch starts from the coarsest map
+    return tuple(transition[str(i)](x) if str(i) in transition else x for i, x in enumerate(inputs))
+
+
 class _Module(nnx.Module):
-    """Residual blocks on each branch, then every branch receives the sum of all (arXiv 1908.07919, sec. 3.2-3.3)."""
+    """Residual blocks on each branch, and a fusion after which every branch has the sum of all (sec. 3.2-3.3)."""
 
-    def __init__(self, channels: tuple[int, ...], blocks: int, *, dtype: Dtype | None, rngs: nnx.Rngs):
-        self.branches = nnx.List(
-            [
-                Sequential([BasicBlock(c, c, momentum=MOMENTUM, dtype=dtype, rngs=rngs) for _ in range(blocks)])
-                for c in channels
-            ]
-        )
-        self.fuse_layers = nnx.List(
-            [
-                nnx.Dict({str(j): _fuse(channels, j, i, dtype, rngs) for j in range(len(channels)) if j != i})
-                for i in range(len(channels))
-            ]
-        )
+    def __init__(self, channels: tuple[int, ...], blocks: int, *, rngs: nnx.Rngs):
+        def branch(width: int) -> Sequential:
+            return Sequential([BasicBlock(width, width, momentum=MOMENTUM, rngs=rngs) for _ in range(blocks)])
 
-    def __call__(self, maps: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        def to_branch(i: int) -> nnx.Dict:
+            return nnx.Dict({str(j): _resample(channels, j, i, rngs) for j in range(len(channels)) if j != i})
+
+        self.branches = nnx.List([branch(width) for width in channels])
+        self.fuse_layers = nnx.List([to_branch(i) for i in range(len(channels))])
+
+    def __call__(self, maps: Maps) -> Maps:
         maps = tuple(branch(x) for branch, x in zip(self.branches, maps, strict=True))
         fused = []
         for i, layers in enumerate(self.fuse_layers):
@@ -129,14 +145,14 @@ class _Module(nnx.Module):
         return tuple(fused)
 
 
-def _fuse(channels: tuple[int, ...], source: int, target: int, dtype, rngs) -> Sequential:
-    """Brings one branch to another's width, and to its resolution where that is coarser."""
+def _resample(channels: tuple[int, ...], source: int, target: int, rngs: nnx.Rngs) -> Sequential:
+    """Returns layers from one branch to the width of another, and to its resolution if that is coarser."""
     if source > target:
-        return Sequential(_conv_bn(channels[source], channels[target], 1, 1, dtype, rngs))
+        return Sequential(_conv_bn(channels[source], channels[target], 1, 1, rngs))
     steps = []
     for step in range(source, target):
         last = step == target - 1
         width = channels[target] if last else channels[source]
-        layers = _conv_bn(channels[source], width, 3, 2, dtype, rngs)
+        layers = _conv_bn(channels[source], width, 3, 2, rngs)
         steps.append(Sequential(layers if last else [*layers, nnx.relu]))
     return Sequential(steps)

@@ -22,24 +22,34 @@ import numpy as np
 from mtl_jax import tasks as task_table
 from mtl_jax.labels import INTERPOLATIONS
 from mtl_jax.labels.kind import resize
+from mtl_jax.outputs import Outputs
 from mtl_jax.runtime import atomic_files, messages
 
 OWNER = "predictions.json"  # in a folder of saved predictions: whose they are
 _logger = logging.getLogger(__name__)
 
 
-def postprocess(outputs: Mapping[str, jax.Array], tasks: Iterable[str]) -> dict[str, jax.Array]:
-    """{task: logits [B, H, W, C]} -> {task: prediction}, at least in float32; works inside `jax.jit`.
+def postprocess(outputs: Outputs, tasks: Iterable[str]) -> dict[str, jax.Array]:
+    """Converts the final logits of a model to predictions.
+
+    It works inside `jax.jit`, and computes at least in float32.
+
+    Args:
+        outputs: Outputs of a model for a batch.
+        tasks: Names of the tasks to predict.
+
+    Returns:
+        {task: prediction} in the forms above.
 
     Raises:
-        ValueError: the outputs lack one of the tasks.
+        ValueError: The outputs lack one of the tasks.
     """
     tasks = tuple(tasks)
-    if missing := [name for name in tasks if name not in outputs]:
-        raise ValueError(f"the outputs lack {', '.join(missing)}; they have: {', '.join(outputs) or 'none'}")
+    if missing := [name for name in tasks if name not in outputs.logits]:
+        raise ValueError(f"the outputs lack {', '.join(missing)}; they have: {', '.join(outputs.logits) or 'none'}")
     predictions = {}
     for name in tasks:
-        logits = outputs[name]
+        logits = outputs.logits[name]
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
         predictions[name] = task_table.get(name).kind.activate(logits)
     return predictions

@@ -1,4 +1,4 @@
-"""The DeepLab head (arXiv 1706.05587, sec. 3.3): atrous spatial pyramid pooling and two convolutions."""
+"""DeepLab head (arXiv 1706.05587, sec. 3.3): atrous spatial pyramid pooling and two convolutions."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -6,9 +6,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from flax.typing import Dtype
 
-from mtl_jax.nn import BatchNorm, Conv, Dropout, Sequential
+from mtl_jax.heads.registry import register
+from mtl_jax.nn import BatchNorm, Conv, Dropout, Sequential, recomputable
 
 RATES = (12, 24, 36)
 WIDTH = 256
@@ -20,11 +20,17 @@ def _global_mean(x: jax.Array) -> jax.Array:
 
 
 class ASPP(nnx.Module):
-    """Parallel 1x1, dilated 3x3 and image-pooling branches, projected: `[B, H, W, C] -> [B, H, W, 256]`.
+    """Atrous spatial pyramid pooling: `[B, H, W, C] -> [B, H, W, 256]`.
+
+    Parallel 1x1, dilated 3x3 and image-pooling branches, concatenated and projected.
+
+    Args:
+        in_features: Number of channels of the input.
+        rngs: Source of the initial weights.
 
     Raises:
-        ValueError: training on a batch, or with groups of batch norm, of one image, whose pooled map leaves batch norm
-            a single value per channel.
+        ValueError: The call trains on a batch, or on groups of batch norm, of one image. The pooled map of a single
+            image leaves batch norm a single value per channel.
     """
 
     ONE_IMAGE = (
@@ -33,9 +39,9 @@ class ASPP(nnx.Module):
         "train.accumulate times train.batch_norm_groups, or use model.head='hrnet'"
     )
 
-    def __init__(self, in_features: int, *, dtype: Dtype | None, rngs: nnx.Rngs):
-        conv = partial(Conv, dtype=dtype, rngs=rngs)
-        norm = partial(BatchNorm, WIDTH, dtype=dtype)
+    def __init__(self, in_features: int, *, rngs: nnx.Rngs):
+        conv = partial(Conv, rngs=rngs)
+        norm = partial(BatchNorm, WIDTH)
         self.convs = nnx.List(
             [
                 Sequential([conv(in_features, WIDTH, 1), norm(), nnx.relu]),
@@ -56,25 +62,28 @@ class ASPP(nnx.Module):
         return self.project(jnp.concatenate([*maps, jnp.broadcast_to(pooled, maps[0].shape)], axis=-1))
 
 
+@register("deeplab")
 class DeepLabHead(Sequential):
-    """ASPP, conv3x3 BN ReLU, conv1x1 with bias, on the coarsest map.
+    """DeepLab head: ASPP, conv3x3 BN ReLU, conv1x1 with bias, on the coarsest map.
 
     Args:
-        channels: widths of the maps, finest first.
-        num_outputs: number of logit channels.
+        channels: Number of channels of each map, finest first.
+        num_outputs: Number of logit channels.
+        rngs: Source of the initial weights.
     """
 
-    def __init__(self, channels: Sequence[int], num_outputs: int, *, dtype: Dtype | None = None, rngs: nnx.Rngs):
+    def __init__(self, channels: Sequence[int], num_outputs: int, *, rngs: nnx.Rngs):
         super().__init__(
             [
-                ASPP(channels[-1], dtype=dtype, rngs=rngs),
-                Conv(WIDTH, WIDTH, 3, dtype=dtype, rngs=rngs),
-                BatchNorm(WIDTH, dtype=dtype),
+                ASPP(channels[-1], rngs=rngs),
+                Conv(WIDTH, WIDTH, 3, rngs=rngs),
+                BatchNorm(WIDTH),
                 nnx.relu,
-                Conv(WIDTH, num_outputs, 1, use_bias=True, dtype=dtype, rngs=rngs),
+                Conv(WIDTH, num_outputs, 1, use_bias=True, rngs=rngs),
             ]
         )
 
+    @recomputable
     def __call__(self, maps: Sequence[jax.Array]) -> jax.Array:
         """`(..., [B, H, W, C]) -> [B, H, W, num_outputs]`"""
         return super().__call__(maps[-1])

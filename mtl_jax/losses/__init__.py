@@ -8,9 +8,9 @@ add up to its own.
 """
 
 from mtl_jax.losses.cross_entropy import balanced_cross_entropy, softmax_cross_entropy
-from mtl_jax.losses.masked import LabelCounts, count, count_labels
+from mtl_jax.losses.masked import LabelCounts, count, count_labels, masked_mean
 from mtl_jax.losses.objectives import Objective
-from mtl_jax.losses.registry import LOSSES
+from mtl_jax.losses.registry import LOSSES, register
 from mtl_jax.losses.regression import depth_l1, normals_l1
 
 __all__ = [
@@ -21,6 +21,8 @@ __all__ = [
     "count",
     "count_labels",
     "depth_l1",
+    "masked_mean",
     "normals_l1",
+    "register",
     "softmax_cross_entropy",
 ]

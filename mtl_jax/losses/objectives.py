@@ -1,4 +1,4 @@
-"""The training objective: a model's outputs and a batch's labels to one number, and all its parts by name."""
+"""The training objective: a single number, and its parts by name, from a model's outputs and a batch's labels."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -9,18 +9,22 @@ from mtl_jax import tasks as task_table
 from mtl_jax.losses.masked import LabelCounts
 from mtl_jax.losses.registry import LOSSES
 from mtl_jax.nn.resize import resize_like
+from mtl_jax.outputs import Outputs
 
 
 class Objective:
-    """Weighted sum of the losses of all predictions a model makes.
+    """The weighted sum of the losses of all predictions that a model makes.
 
-    total = sum over tasks t of w_t L_t, plus the same with the same weights for every intermediate prediction, resized
-    to the label (arXiv 1805.04409, eq. 1; arXiv 2001.06902, sec. 4). Which those are shows in the outputs.
+    total = sum over tasks t of w_t L_t, plus the same sum for every set of intermediate predictions, which are resized
+    to the label (arXiv 1805.04409, eq. 1; arXiv 2001.06902, sec. 4).
 
     Args:
-        tasks: main tasks.
-        weights: {task: w_t}; by default the task table's.
-        losses: {task: name of its loss in `LOSSES`}; by default the task table's.
+        tasks: Main tasks.
+        weights: {task: w_t}; by default the weights of the task table.
+        losses: {task: name of its loss in `LOSSES`}; by default the losses of the task table.
+
+    Raises:
+        ValueError: One of the weights is for an unknown task.
     """
 
     def __init__(
@@ -37,14 +41,18 @@ class Objective:
         self.losses = {name: task.loss for name, task in task_table.TASKS.items()} | dict(losses or {})
 
     def __call__(
-        self, outputs: Mapping, batch: Mapping[str, jax.Array], counts: Mapping[str, LabelCounts] | None = None
+        self, outputs: Outputs, batch: Mapping[str, jax.Array], counts: Mapping[str, LabelCounts] | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Total and unweighted components: `<task>`, `deepsup_<task>` (PAD-Net), `scale_<k>_<task>` (MTI-Net), `total`.
+        """Computes the total and its components without weights.
+
+        The components are `<task>` for the final predictions, `<name>_<task>` for intermediate ones (`deepsup_<task>`
+        of PAD-Net, `scale_<k>_<task>` of MTI-Net), and `total`.
 
         Args:
-            outputs: what the model returned for `batch["image"]`.
-            batch: {task: label `[B, H, W, C]`} among others.
-            counts: `count_labels` of the batch that this one is a part of; the parts' losses add up to the whole's.
+            outputs: Predictions of the model for `batch["image"]`.
+            batch: {task: label `[B, H, W, C]`}; other entries are ignored.
+            counts: Counts of the labels of a larger batch (`count_labels`) that this batch is a part of. The losses of
+                the parts then add up to the loss of the larger batch.
         """
         total = jnp.zeros(())
         components = {}
@@ -54,9 +62,17 @@ class Objective:
         return total, components | {"total": total}
 
     def by_task(
-        self, outputs: Mapping, batch: Mapping[str, jax.Array]
+        self, outputs: Outputs, batch: Mapping[str, jax.Array]
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        """{task: sum of its losses, final and intermediate predictions', without weights} and a call's components."""
+        """Computes each task's loss without weights, and the components as a call does.
+
+        Args:
+            outputs: Predictions of the model for `batch["image"]`.
+            batch: {task: label `[B, H, W, C]`}; other entries are ignored.
+
+        Returns:
+            ({task: sum of the losses of its final and intermediate predictions}, {component: loss}).
+        """
         sums: dict[str, jax.Array] = {}
         components = {}
         for name, task, loss in self._losses(outputs, batch, None):
@@ -66,9 +82,9 @@ class Objective:
         return sums, components | {"total": total}
 
     def _losses(
-        self, outputs: Mapping, batch: Mapping[str, jax.Array], counts: Mapping[str, LabelCounts] | None
+        self, outputs: Outputs, batch: Mapping[str, jax.Array], counts: Mapping[str, LabelCounts] | None
     ) -> Iterator[tuple[str, str, jax.Array]]:
-        """(component name, task, loss) of every prediction in the outputs."""
+        """Yields (component, task, loss) for every prediction."""
         for name, task, prediction in self._predictions(outputs):
             label = batch[task]
             prediction = prediction.astype(jnp.promote_types(prediction.dtype, jnp.float32))
@@ -76,13 +92,10 @@ class Objective:
             loss = LOSSES[self.losses[task]]
             yield name, task, loss(prediction, label, counts=counts[task] if counts else None)
 
-    def _predictions(self, outputs: Mapping) -> Iterator[tuple[str, str, jax.Array]]:
-        """(component name, task, logits) of every prediction in the outputs."""
-        for scale, predictions in outputs.get("deep_supervision", {}).items():
+    def _predictions(self, outputs: Outputs) -> Iterator[tuple[str, str, jax.Array]]:
+        """Yields (component, task, logits) for every prediction."""
+        for name, predictions in outputs.intermediate.items():
             for task in task_table.ordered(predictions):
-                yield f"{scale}_{task}", task, predictions[task]
-        for task in task_table.TASKS:
-            if f"initial_{task}" in outputs:
-                yield f"deepsup_{task}", task, outputs[f"initial_{task}"]
+                yield f"{name}_{task}", task, predictions[task]
         for task in self.tasks:
-            yield task, task, outputs[task]
+            yield task, task, outputs.logits[task]

@@ -1,7 +1,36 @@
-"""Models: one file per method; `build` makes one from a configuration."""
+"""Models: one file per method. `build` makes one from a configuration, `register` adds a name."""
 
 from mtl_jax.models.base import MultiTaskModel, evaluation_view, training_view
-from mtl_jax.models.build import FUSIONS, MODELS, build
-from mtl_jax.models.multi_task import Baseline
+from mtl_jax.models.build import build
+from mtl_jax.models.cross_stitch import CrossStitch
+from mtl_jax.models.mtan import MTAN
+from mtl_jax.models.mtinet import MTINet
+from mtl_jax.models.multi_task import Baseline, SingleTask
+from mtl_jax.models.nddr_cnn import NDDRCNN
+from mtl_jax.models.padnet import PADNet
+from mtl_jax.models.registry import MODELS, ModelParts, NoOptions, fusions, option_fields, options, register
+from mtl_jax.models.soft_sharing import SoftSharingOptions
+from mtl_jax.outputs import Outputs
 
-__all__ = ["FUSIONS", "MODELS", "Baseline", "MultiTaskModel", "build", "evaluation_view", "training_view"]
+__all__ = [
+    "MODELS",
+    "MTAN",
+    "NDDRCNN",
+    "Baseline",
+    "CrossStitch",
+    "MTINet",
+    "ModelParts",
+    "MultiTaskModel",
+    "NoOptions",
+    "Outputs",
+    "PADNet",
+    "SingleTask",
+    "SoftSharingOptions",
+    "build",
+    "evaluation_view",
+    "fusions",
+    "option_fields",
+    "options",
+    "register",
+    "training_view",
+]

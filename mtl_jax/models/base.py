@@ -1,23 +1,26 @@
-"""What training, evaluation and weight files expect of a model."""
+"""The interface of a model for training, evaluation and weight files."""
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import jax
 from flax import nnx
 
 from mtl_jax.backbones import Backbone
-from mtl_jax.nn import Staged
+from mtl_jax.nn import Staged, remat
+from mtl_jax.outputs import Outputs
 
 
 class MultiTaskModel(Staged):
-    """`[B, H, W, 3]` normalised images to {task: logits `[B, H, W, channels]`}, and more where a method has more.
+    """A network from `[B, H, W, 3]` normalised images to the predictions of several tasks.
 
     Attributes:
-        fusion: name of the submodule through which the tasks' networks exchange features; empty where none does. Its
-            parameters may learn at another rate.
-        starts_from_single_task: the model consists of single-task models and a fusion.
-        stages: beside the backbones' own.
-        specific: submodules each part of which serves a single task; the others are shared.
+        fusion: Name of the submodule through which the networks of the tasks exchange features, whose parameters may
+            learn at a rate of their own; empty if there is none.
+        starts_from_single_task: True if the model consists of single-task models, `backbone[task]` and `heads[task]`,
+            and a fusion. The options of such a model are `SoftSharingOptions`.
+        stages: Names of the model's own stages; the backbone has its own.
+        specific: Names of the submodules whose parts each serve a single task. All others are shared by the tasks.
     """
 
     fusion: ClassVar[str] = ""
@@ -28,19 +31,24 @@ class MultiTaskModel(Staged):
     heads: Any
 
     def backbones(self) -> tuple[Backbone, ...]:
-        """What pretrained weights are for."""
+        """Returns the backbones, each of which takes pretrained weights."""
         return (self.backbone,)
 
-    def __call__(self, images: jax.Array) -> dict[str, Any]:
+    def parts(self, stage: str) -> Iterable[nnx.Module]:
+        return self.heads.values() if stage == "heads" else ()
+
+    def __call__(self, images: jax.Array) -> Outputs:
+        """Predicts all tasks for `[B, H, W, 3]` normalised images."""
         raise TypeError(f"{type(self).__name__} does not define __call__")
 
 
 def training_view(model: nnx.Module, rngs: nnx.Rngs, batch_norm_groups: int = 1) -> nnx.Module:
-    """The model normalising with the batch's statistics and dropping out, with the same variables.
+    """Returns a view of a model that shares its variables, normalises with batch statistics and applies dropout.
 
     Args:
-        rngs: holds the stream "dropout".
-        batch_norm_groups: parts of the batch that batch norm takes the statistics of, see `mtl_jax.nn.BatchNorm`.
+        model: The model.
+        rngs: Random numbers, with a stream "dropout".
+        batch_norm_groups: Number of parts of the batch that are normalised separately, see `mtl_jax.nn.BatchNorm`.
     """
     return nnx.view(
         model,
@@ -53,5 +61,7 @@ def training_view(model: nnx.Module, rngs: nnx.Rngs, batch_norm_groups: int = 1)
 
 
 def evaluation_view(model: nnx.Module) -> nnx.Module:
-    """The model normalising with its running statistics and dropping nothing out, with the same variables."""
-    return nnx.view(model, use_running_average=True, deterministic=True, remat=(), raise_if_not_found=False)
+    """Returns a view of a model that shares its variables, normalises with running statistics and drops nothing out."""
+    view = nnx.view(model, use_running_average=True, deterministic=True, raise_if_not_found=False)
+    remat.select(view, ())
+    return view

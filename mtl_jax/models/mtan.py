@@ -1,94 +1,130 @@
-"""MTAN (arXiv 1803.10704): a shared network with an attention mask per task and stage."""
+"""MTAN (arXiv 1803.10704): a shared network with an attention mask per task and layer."""
 
-from collections.abc import Mapping, Sequence
-from operator import call
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from flax.typing import Dtype
 
-from mtl_jax.backbones import ResNet
-from mtl_jax.backbones.resnet import LAYERS
+from mtl_jax.backbones import Maps, ResNet
+from mtl_jax.backbones.resnet import LAYERS, VARIANTS
 from mtl_jax.models.base import MultiTaskModel
-from mtl_jax.nn import BatchNorm, Bottleneck, Conv, Sequential, max_pool_2x2, resize_like
+from mtl_jax.models.registry import ModelParts, NoOptions, register
+from mtl_jax.nn import BatchNorm, Bottleneck, Conv, Numbered, Sequential, max_pool_2x2, recomputable, resize_like
+from mtl_jax.outputs import Outputs
 
 
-def _attention(in_features: int, features: int, dtype: Dtype | None, rngs: nnx.Rngs) -> Sequential:
-    """A mask in (0, 1): conv1x1 BN ReLU conv1x1 BN sigmoid (fig. 2)."""
-    middle = features // 4
-    return Sequential(
-        [
-            Conv(in_features, middle, 1, use_bias=True, dtype=dtype, rngs=rngs),
-            BatchNorm(middle, dtype=dtype),
-            nnx.relu,
-            Conv(middle, features, 1, use_bias=True, dtype=dtype, rngs=rngs),
-            BatchNorm(features, dtype=dtype),
-            nnx.sigmoid,
-        ]
-    )
+class Attention(Sequential):
+    """A task's attention to the output of a layer (fig. 2): x * mask(inputs).
 
-
-def _refinement(in_features: int, features: int, pools: bool, dtype: Dtype | None, rngs: nnx.Rngs) -> Sequential:
-    """Brings attended maps to the next layer's width, and to its resolution where that layer has a stride."""
-    block = Bottleneck(in_features, features // Bottleneck.expansion, dtype=dtype, rngs=rngs)
-    return Sequential([block, *[max_pool_2x2] * pools])
-
-
-def _attend(
-    mask: Sequential, refine: Sequential | None, before: jax.Array, previous: jax.Array | None, x: jax.Array
-) -> jax.Array:
-    """A layer's output `x` as a task attends to it.
+    The mask in (0, 1) is conv1x1 BN ReLU conv1x1 BN sigmoid.
 
     Args:
-        before: map before the layer's last block.
-        previous: the task's attended map of the layer before, for `refine`; None in the first.
+        in_features: Number of channels of the inputs together.
+        features: Number of channels of the layer's output.
+        rngs: Source of the initial weights.
     """
-    inputs = before if refine is None else jnp.concatenate([before, refine(previous)], axis=-1)
-    return mask(inputs) * x
+
+    def __init__(self, in_features: int, features: int, *, rngs: nnx.Rngs):
+        middle = features // 4
+        super().__init__(
+            [
+                Conv(in_features, middle, 1, use_bias=True, rngs=rngs),
+                BatchNorm(middle),
+                nnx.relu,
+                Conv(middle, features, 1, use_bias=True, rngs=rngs),
+                BatchNorm(features),
+                nnx.sigmoid,
+            ]
+        )
+
+    @recomputable
+    def __call__(self, x: jax.Array, *inputs: jax.Array) -> jax.Array:
+        """Layer's output `[B, H, W, C]` and inputs of the mask, of the same height and width -> `[B, H, W, C]`."""
+        mask = super().__call__(jnp.concatenate(inputs, axis=-1))
+        return mask * x
+
+
+class Refinement(Sequential):
+    """Brings attended maps to the width of the next layer, and to its resolution if that layer has a stride.
+
+    Args:
+        in_features: Number of channels of the attended map.
+        features: Number of channels of the next layer's output.
+        pools: True if the next layer halves the resolution.
+        rngs: Source of the initial weights.
+    """
+
+    def __init__(self, in_features: int, features: int, pools: bool, *, rngs: nnx.Rngs):
+        block = Bottleneck(in_features, features // Bottleneck.expansion, rngs=rngs)
+        super().__init__([block, *[max_pool_2x2] * pools])
+
+    @recomputable
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return super().__call__(x)
 
 
 class MTAN(MultiTaskModel):
     """Multi-task attention network on a ResNet.
 
-    In each of layer1 to layer4 a task's mask multiplies the layer's output. It is computed from the map before the
-    layer's last block and, from layer2 on, from the task's attended map of the layer before, refined. The refinements
-    between layers are shared: their batch norm sees the tasks one after the other, in task order.
+    In each of layer1 to layer4 a task's mask multiplies the layer's output. The mask is computed from the map before
+    the layer's last block and, from layer2 on, from the task's attended map of the layer before, refined. The tasks
+    share the refinements: their batch norms see the tasks one after the other, in task order.
 
     Args:
-        backbone: shared by all tasks.
+        backbone: Backbone shared by all tasks.
         heads: {task: head over its attended maps} in task order.
+        rngs: Source of the initial weights.
     """
 
-    def __init__(
-        self, backbone: ResNet, heads: Mapping[str, nnx.Module], *, dtype: Dtype | None = None, rngs: nnx.Rngs
-    ):
+    stages = (*(f"attention_{i + 1}" for i in range(len(LAYERS))), "heads")
+    specific = stages
+    attention = Numbered("attention_{}")  # 1 to 4: {task: Attention}
+    refine = Numbered("refine_{}")  # 1 to 3, each between two layers
+
+    def __init__(self, backbone: ResNet, heads: Mapping[str, nnx.Module], *, rngs: nnx.Rngs):
         self.tasks = tuple(heads)
-        attention = tuple(f"attention_{i + 1}" for i in range(len(LAYERS)))
-        self.stages = self.specific = (*attention, "heads")
         self.backbone = backbone
         self.heads = nnx.Dict(heads)
-        widths = backbone.widths
-        for i, width in enumerate(widths):
-            inputs = width if i == 0 else 2 * width
-            masks = {task: _attention(inputs, width, dtype, rngs) for task in self.tasks}
-            setattr(self, f"attention_{i + 1}", nnx.Dict(masks))
-            if i + 1 < len(widths):
-                pools = backbone.strides[i + 1] > 1
-                setattr(self, f"refine_{i + 1}", _refinement(width, widths[i + 1], pools, dtype, rngs))
+        for i, width in enumerate(backbone.widths, start=1):
+            inputs = width if i == 1 else 2 * width
+            self.attention[i] = nnx.Dict({task: Attention(inputs, width, rngs=rngs) for task in self.tasks})
+            if i < len(LAYERS):
+                pools = backbone.strides[i] > 1
+                self.refine[i] = Refinement(width, backbone.widths[i], pools, rngs=rngs)
 
-    def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
+    def parts(self, stage: str) -> Iterable[nnx.Module]:
+        if stage == "heads":
+            return self.heads.values()
+        i = self.stages.index(stage) + 1
+        return [*self.attention[i].values(), *([self.refine[i - 1]] if i > 1 else [])]
+
+    def __call__(self, images: jax.Array) -> Outputs:
         (x,) = self.backbone.run_stage("conv", (images,))
-        attended: dict[str, dict[str, Sequence[jax.Array]]] = {task: {} for task in self.tasks}
-        for i, layer in enumerate(LAYERS):
+        attended: dict[str, jax.Array] = {}
+        outputs: dict[str, dict[str, Maps]] = {task: {} for task in self.tasks}
+        for i, layer in enumerate(LAYERS, start=1):
             before, x = self.backbone.split_stage(layer, x)
-            name = f"attention_{i + 1}"
-            masks, refine = getattr(self, name), getattr(self, f"refine_{i}", None)
             for task in self.tasks:
-                (previous,) = attended[task].get(LAYERS[i - 1], (None,))
-                attended[task][layer] = (self.run(name, _attend, masks[task], refine, before, previous, x),)
-        out = {}
-        for task in self.tasks:
-            logits = self.run("heads", call, self.heads[task], self.backbone.select(attended[task]))
-            out[task] = resize_like(logits, images)
-        return out
+                refined = [self.refine[i - 1](attended[task])] if i > 1 else []
+                attended[task] = self.attention[i][task](x, before, *refined)
+                outputs[task][layer] = (attended[task],)
+        logits = {task: self.heads[task](self.backbone.select(outputs[task])) for task in self.tasks}
+        return Outputs({task: resize_like(y, images) for task, y in logits.items()})
+
+
+@register("mtan")
+def build_mtan(parts: ModelParts, options: NoOptions) -> MTAN:
+    """Builds an MTAN.
+
+    Raises:
+        ValueError: The backbone is not a ResNet.
+    """
+    parts.refuse_aux_tasks()
+    backbone = parts.backbone()
+    if not isinstance(backbone, ResNet):
+        raise ValueError(
+            f"model mtan attends inside the layers of a ResNet; model.backbone is {parts.backbone_name!r}, "
+            f"it may be {', '.join(VARIANTS)}"
+        )
+    return MTAN(backbone, parts.heads(backbone), rngs=parts.rngs)

@@ -1,57 +1,47 @@
 """MTI-Net (arXiv 2001.06902): multi-scale task interaction with feature propagation."""
 
-from collections.abc import Mapping, Sequence
-from operator import call
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from flax.typing import Dtype
 
 from mtl_jax.backbones import Backbone
 from mtl_jax.models.base import MultiTaskModel
 from mtl_jax.models.distillation import TaskDistillation
-from mtl_jax.nn import BasicBlock, Conv, Sequential, SqueezeExcite, resize_like
+from mtl_jax.models.registry import ModelParts, NoOptions, register
+from mtl_jax.nn import BasicBlock, Conv, Numbered, Sequential, SqueezeExcite, recomputable, resize_like
+from mtl_jax.outputs import Outputs
 
 
 class InitialTaskPrediction(nnx.Module):
-    """Features and a prediction for every auxiliary task at one scale (sec. 3.2).
+    """Features and a prediction for each auxiliary task at one scale (sec. 3.2).
 
-    Two basic blocks on the backbone's map, joined, where there is a coarser scale, by the features propagated from it.
+    Two basic blocks on the backbone's map, which is concatenated with the features propagated from the next coarser
+    scale if there is one.
 
     Args:
-        in_features: width of the backbone's map at this scale.
-        propagated: width of the propagated features; 0 at the coarsest scale.
-        num_outputs: {auxiliary task: logit channels}.
+        in_features: Number of channels of the backbone's map at this scale.
+        propagated: Number of channels of the propagated features; 0 at the coarsest scale.
+        num_outputs: {auxiliary task: number of logit channels}.
+        rngs: Source of the initial weights.
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        propagated: int,
-        num_outputs: Mapping[str, int],
-        *,
-        dtype: Dtype | None,
-        rngs: nnx.Rngs,
-    ):
+    def __init__(self, in_features: int, propagated: int, num_outputs: Mapping[str, int], *, rngs: nnx.Rngs):
         self.tasks = tuple(num_outputs)
-        self.refinement = nnx.Dict(
-            {
-                task: Sequential(
-                    [
-                        BasicBlock(in_features + propagated, in_features, dtype=dtype, rngs=rngs),
-                        BasicBlock(in_features, in_features, dtype=dtype, rngs=rngs),
-                    ]
-                )
-                for task in self.tasks
-            }
-        )
-        self.decoders = nnx.Dict(
-            {t: Conv(in_features, n, 1, use_bias=True, dtype=dtype, rngs=rngs) for t, n in num_outputs.items()}
-        )
 
-    def __call__(self, x: jax.Array, propagated: Mapping[str, jax.Array] | None):
-        """`[B, H, W, C]`, {task: [B, H/2, W/2, C']} -> ({task: [B, H, W, C]}, {task: [B, H, W, num_outputs]})."""
+        def refinement() -> Sequential:
+            first = BasicBlock(in_features + propagated, in_features, rngs=rngs)
+            return Sequential([first, BasicBlock(in_features, in_features, rngs=rngs)])
+
+        self.refinement = nnx.Dict({task: refinement() for task in self.tasks})
+        self.decoders = nnx.Dict({t: Conv(in_features, n, 1, use_bias=True, rngs=rngs) for t, n in num_outputs.items()})
+
+    @recomputable
+    def __call__(
+        self, x: jax.Array, propagated: Mapping[str, jax.Array] | None
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        """`[B, H, W, C]`, {task: `[B, H/2, W/2, C']`} -> ({task: `[B, H, W, C]`}, {task: `[B, H, W, num_outputs]`})"""
         features = {}
         for task in self.tasks:
             inputs = x if propagated is None else jnp.concatenate([x, resize_like(propagated[task], x)], axis=-1)
@@ -60,28 +50,35 @@ class InitialTaskPrediction(nnx.Module):
 
 
 class FeaturePropagation(nnx.Module):
-    """Passes what the tasks know of each other from one scale to the next finer one (sec. 3.3).
+    """Propagates the features of all tasks from one scale to the next finer one (sec. 3.3).
 
-    The tasks' concatenated features are weighted by a softmax, reduced to a shared map, and each task adds the part of
-    it that its squeeze-and-excitation selects. The softmax runs over groups of N *adjacent* channels of the task-major
-    concatenation, not across the N tasks: the published numbers come from that.
+    The concatenated features of the tasks are weighted by a softmax and reduced to a shared map. Each task adds the
+    part of the shared map that its squeeze-and-excitation selects. The softmax runs over groups of N *adjacent*
+    channels of the task-major concatenation, not across the N tasks: the published numbers come from that.
+
+    Args:
+        tasks: Auxiliary tasks in task order.
+        features: Number of channels of each task's features.
+        rngs: Source of the initial weights.
     """
 
-    def __init__(self, tasks: Sequence[str], features: int, *, dtype: Dtype | None, rngs: nnx.Rngs):
+    def __init__(self, tasks: Sequence[str], features: int, *, rngs: nnx.Rngs):
         self.tasks = tuple(tasks)
         total = len(self.tasks) * features
+        hidden = total // 4
         self.non_linear = Sequential(
             [
-                BasicBlock(total, total // 4, dtype=dtype, rngs=rngs),
-                BasicBlock(total // 4, total // 4, dtype=dtype, rngs=rngs),
-                Conv(total // 4, total, 1, use_bias=True, dtype=dtype, rngs=rngs),
+                BasicBlock(total, hidden, rngs=rngs),
+                BasicBlock(hidden, hidden, rngs=rngs),
+                Conv(hidden, total, 1, use_bias=True, rngs=rngs),
             ]
         )
-        self.dimensionality_reduction = BasicBlock(total, features, dtype=dtype, rngs=rngs)
-        self.se = nnx.Dict({task: SqueezeExcite(features, dtype=dtype, rngs=rngs) for task in self.tasks})
+        self.dimensionality_reduction = BasicBlock(total, features, rngs=rngs)
+        self.se = nnx.Dict({task: SqueezeExcite(features, rngs=rngs) for task in self.tasks})
 
+    @recomputable
     def __call__(self, x: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        """{task: [B, H, W, C]} -> {task: [B, H, W, C]}"""
+        """{task: `[B, H, W, C]`} -> {task: `[B, H, W, C]`}"""
         concatenated = jnp.concatenate([x[task] for task in self.tasks], axis=-1)
         scores = self.non_linear(concatenated)
         groups = scores.reshape(*scores.shape[:-1], -1, len(self.tasks))
@@ -93,62 +90,77 @@ class FeaturePropagation(nnx.Module):
 class MTINet(MultiTaskModel):
     """Multi-scale task interaction network (fig. 3).
 
-    From the coarsest scale to the finest: initial predictions for all auxiliary tasks, fed by the features propagated
-    from the scale before. At every scale the main tasks then distil what the others hold, and a head per main task
-    reads its four maps.
+    From the coarsest scale to the finest, every auxiliary task has an initial prediction, which uses the features
+    propagated from the scale before. At every scale the main tasks distil the features of the other tasks. A head per
+    main task reads the distilled features of all scales.
 
     Args:
-        backbone: returns four maps, finest first, of the widths `backbone.channels`.
-        num_outputs: {auxiliary task: logit channels} in task order; contains every main task.
-        heads: {main task: head over the four maps}.
+        backbone: Network from images to feature maps, finest first, one for each scale.
+        num_outputs: {auxiliary task: number of logit channels} in task order, the main tasks among them.
+        heads: {main task: head over the maps of all scales} in task order.
+        rngs: Source of the initial weights.
 
     Raises:
-        ValueError: a main task is not among the auxiliary ones.
+        ValueError: A main task is not among the auxiliary ones.
     """
 
+    # Scale 0 is the finest.
+    initial_prediction = Numbered("scale_{}")
+    distillation = Numbered("distillation_scale_{}")
+    propagation = Numbered("fpm_scale_{}")
+
     def __init__(
-        self,
-        backbone: Backbone,
-        num_outputs: Mapping[str, int],
-        heads: Mapping[str, nnx.Module],
-        *,
-        dtype: Dtype | None = None,
-        rngs: nnx.Rngs,
+        self, backbone: Backbone, num_outputs: Mapping[str, int], heads: Mapping[str, nnx.Module], *, rngs: nnx.Rngs
     ):
-        channels = backbone.channels
-        aux_tasks = tuple(num_outputs)
         self.tasks = tuple(heads)
-        self.scales = tuple(range(len(channels)))
-        self.stages = (*(f"scale_{scale}" for scale in self.scales), "heads")
+        self.num_scales = len(backbone.channels)
+        self.stages = (*(f"scale_{scale}" for scale in range(self.num_scales)), "heads")
         self.backbone = backbone
-        for scale in self.scales:
-            width = channels[scale]
-            coarsest = scale == self.scales[-1]
-            propagated = 0 if coarsest else channels[scale + 1]
-            prediction = InitialTaskPrediction(width, propagated, num_outputs, dtype=dtype, rngs=rngs)
-            distillation = TaskDistillation(self.tasks, aux_tasks, width, dtype=dtype, rngs=rngs)
-            setattr(self, f"scale_{scale}", prediction)
-            setattr(self, f"distillation_scale_{scale}", distillation)
+        aux_tasks = tuple(num_outputs)
+        coarser = (*backbone.channels[1:], 0)
+        for scale, width in enumerate(backbone.channels):
+            self.initial_prediction[scale] = InitialTaskPrediction(width, coarser[scale], num_outputs, rngs=rngs)
+            self.distillation[scale] = TaskDistillation(self.tasks, aux_tasks, width, rngs=rngs)
             if scale > 0:
-                setattr(self, f"fpm_scale_{scale}", FeaturePropagation(aux_tasks, width, dtype=dtype, rngs=rngs))
+                self.propagation[scale] = FeaturePropagation(aux_tasks, width, rngs=rngs)
         self.heads = nnx.Dict(heads)
 
-    def __call__(self, images: jax.Array) -> dict:
-        """`[B, H, W, 3]` normalised images -> {task: [B, H, W, channels]} for the main tasks, and under
-        "deep_supervision" {"scale_<k>": {auxiliary task: [B, H / 2^(k+2), W / 2^(k+2), channels]}}.
+    def parts(self, stage: str) -> Iterable[nnx.Module]:
+        if stage == "heads":
+            return self.heads.values()
+        scale = self.stages.index(stage)
+        propagation = [self.propagation[scale]] if scale > 0 else []
+        return [self.initial_prediction[scale], self.distillation[scale], *propagation]
+
+    def __call__(self, images: jax.Array) -> Outputs:
+        """`[B, H, W, 3]` normalised images -> logits of the main tasks, and the intermediate predictions "scale_<k>" of
+        the auxiliary tasks, `[B, H / 2^(k+2), W / 2^(k+2), channels]`.
         """
         maps = self.backbone(images)
         propagated = None
-        deep_supervision, distilled = {}, {}
-        for scale in reversed(self.scales):
-            name = f"scale_{scale}"
-            features, predictions = self.run(name, call, getattr(self, name), maps[scale], propagated)
-            deep_supervision[name] = predictions
-            distilled[scale] = self.run(name, call, getattr(self, f"distillation_{name}"), features)
+        initial, distilled = {}, {}
+        for scale in reversed(range(self.num_scales)):
+            features, initial[f"scale_{scale}"] = self.initial_prediction[scale](maps[scale], propagated)
+            distilled[scale] = self.distillation[scale](features)
             if scale > 0:
-                propagated = self.run(name, call, getattr(self, f"fpm_{name}"), features)
-        out: dict = {}
+                propagated = self.propagation[scale](features)
+        logits = {}
         for task in self.tasks:
-            logits = self.run("heads", call, self.heads[task], [distilled[scale][task] for scale in self.scales])
-            out[task] = resize_like(logits, images)
-        return out | {"deep_supervision": deep_supervision}
+            logits[task] = self.heads[task]([distilled[scale][task] for scale in range(self.num_scales)])
+        return Outputs({task: resize_like(x, images) for task, x in logits.items()}, initial)
+
+
+@register("mti_net")
+def build_mti_net(parts: ModelParts, options: NoOptions) -> MTINet:
+    """Builds an MTI-Net.
+
+    Raises:
+        ValueError: The configuration asks for DeepLab heads on a backbone with several maps.
+    """
+    backbone = parts.backbone()
+    if parts.head_name == "deeplab" and len(backbone.channels) > 1:
+        raise ValueError(
+            "model mti_net distils at every scale, and model.head='deeplab' would read the coarsest alone; leave it "
+            "empty"
+        )
+    return MTINet(backbone, parts.num_aux_outputs, parts.heads(backbone), rngs=parts.rngs)

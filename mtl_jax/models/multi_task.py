@@ -1,7 +1,6 @@
 """Single-task networks and the multi-task baseline (arXiv 2004.13379, sec. 2.1)."""
 
-from collections.abc import Mapping
-from operator import call
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -9,26 +8,42 @@ from flax import nnx
 
 from mtl_jax.backbones import Backbone
 from mtl_jax.models.base import MultiTaskModel
+from mtl_jax.models.registry import ModelParts, NoOptions, register
 from mtl_jax.nn import resize_like
+from mtl_jax.outputs import Outputs
 
 
 class SingleTask(MultiTaskModel):
-    """One backbone, one head: `[B, H, W, 3] -> {task: [B, H, W, channels]}`."""
+    """A network for one task.
+
+    Args:
+        backbone: Network from images to feature maps.
+        decoder: Head over the backbone's maps.
+        task: Name of the task.
+    """
 
     specific: tuple[str, ...] = ("decoder",)
 
     def __init__(self, backbone: Backbone, decoder: nnx.Module, task: str):
         self.backbone = backbone
-        self.decoder = decoder
+        self.decoder: Any = decoder
         self.task = task
 
-    def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
-        logits = self.run("heads", call, self.decoder, self.backbone(images))
-        return {self.task: resize_like(logits, images)}
+    def parts(self, stage: str) -> Iterable[nnx.Module]:
+        return (self.decoder,)
+
+    def __call__(self, images: jax.Array) -> Outputs:
+        logits = self.decoder(self.backbone(images))
+        return Outputs({self.task: resize_like(logits, images)})
 
 
 class Baseline(MultiTaskModel):
-    """A backbone shared by all tasks and one head for each: `[B, H, W, 3] -> {task: [B, H, W, channels]}`."""
+    """A backbone shared by all tasks, and a head for each task.
+
+    Args:
+        backbone: Network from images to feature maps.
+        decoders: {task: head over the backbone's maps}.
+    """
 
     specific: tuple[str, ...] = ("decoders",)
 
@@ -37,14 +52,41 @@ class Baseline(MultiTaskModel):
         self.backbone = backbone
         self.decoders = nnx.Dict(decoders)
 
+    def parts(self, stage: str) -> Iterable[nnx.Module]:
+        return self.decoders.values()
+
     def encode(self, images: jax.Array) -> Any:
-        """The shared representation: the backbone's map or maps."""
+        """Returns the shared representation: the maps of the backbone."""
         return self.backbone(images)
 
-    def decode(self, features: Any, images: jax.Array) -> dict[str, jax.Array]:
-        """What the heads make of it, at the images' size."""
-        logits = {task: self.run("heads", call, self.decoders[task], features) for task in self.tasks}
-        return {task: resize_like(x, images) for task, x in logits.items()}
+    def decode(self, features: Any, images: jax.Array) -> Outputs:
+        """Returns the predictions of the heads from the shared representation, at the size of the images."""
+        logits = {task: self.decoders[task](features) for task in self.tasks}
+        return Outputs({task: resize_like(x, images) for task, x in logits.items()})
 
-    def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
+    def __call__(self, images: jax.Array) -> Outputs:
         return self.decode(self.encode(images), images)
+
+
+@register("single_task")
+def build_single_task(parts: ModelParts, options: NoOptions) -> SingleTask:
+    """Builds a single-task network.
+
+    Raises:
+        ValueError: The configuration names several tasks.
+    """
+    parts.refuse_aux_tasks()
+    if len(parts.tasks) != 1:
+        named = ", ".join(parts.tasks)
+        raise ValueError(f"model single_task takes one task, data.tasks names {len(parts.tasks)}: {named}")
+    backbone = parts.backbone()
+    ((task, head),) = parts.heads(backbone).items()
+    return SingleTask(backbone, head, task)
+
+
+@register("baseline")
+def build_baseline(parts: ModelParts, options: NoOptions) -> Baseline:
+    """Builds the multi-task baseline."""
+    parts.refuse_aux_tasks()
+    backbone = parts.backbone()
+    return Baseline(backbone, parts.heads(backbone))

@@ -4,10 +4,12 @@ from mtl_jax.nn.attention import SqueezeExcite
 from mtl_jax.nn.blocks import BasicBlock, Bottleneck
 from mtl_jax.nn.conv import Conv, Linear
 from mtl_jax.nn.dropout import Dropout
+from mtl_jax.nn.dtype import compute_dtype
 from mtl_jax.nn.fold import fold_batch_norm
 from mtl_jax.nn.norm import BatchNorm
+from mtl_jax.nn.numbered import Numbered
 from mtl_jax.nn.pool import max_pool_2x2, max_pool_stem
-from mtl_jax.nn.remat import Staged
+from mtl_jax.nn.remat import Staged, recomputable
 from mtl_jax.nn.resize import resize_bilinear, resize_like
 from mtl_jax.nn.sequential import Sequential
 
@@ -18,12 +20,15 @@ __all__ = [
     "Conv",
     "Dropout",
     "Linear",
+    "Numbered",
     "Sequential",
     "SqueezeExcite",
     "Staged",
+    "compute_dtype",
     "fold_batch_norm",
     "max_pool_2x2",
     "max_pool_stem",
+    "recomputable",
     "resize_bilinear",
     "resize_like",
 ]

@@ -4,7 +4,6 @@ from functools import partial
 
 import jax
 from flax import nnx
-from flax.typing import Dtype
 
 from mtl_jax.nn.conv import Conv
 from mtl_jax.nn.init import Initializer, torch_uniform
@@ -13,18 +12,24 @@ from mtl_jax.nn.sequential import Sequential
 
 
 def _shortcut(in_features: int, out_features: int, stride: int, conv: partial, norm: partial) -> Sequential | None:
-    """Projection of the identity branch where its shape changes, else None."""
+    """Returns the projection of the identity branch if its shape changes, else None."""
     if stride == 1 and in_features == out_features:
         return None
     return Sequential([conv(in_features, out_features, 1, stride=stride), norm(out_features)])
 
 
 class BasicBlock(nnx.Module):
-    """conv3x3 BN ReLU conv3x3 BN, plus the input, ReLU: `[B, H, W, in] -> [B, H/stride, W/stride, features]`.
+    """Residual block relu(x + BN(conv3x3(relu(BN(conv3x3(x)))))): `[B, H, W, in] -> [B, H/stride, W/stride, features]`.
 
     Args:
-        dilation: of the 3x3 convolutions.
-        first_dilation: of the first of them, where it differs.
+        in_features: Number of input channels.
+        features: Number of channels of the 3x3 convolutions.
+        stride: Stride of the first convolution.
+        dilation: Dilation of the 3x3 convolutions.
+        first_dilation: Dilation of the first 3x3 convolution, if it differs.
+        momentum: Weight of a new batch in the running statistics of the batch norms.
+        kernel_init: Initialiser of the kernels.
+        rngs: Source of the initial weights.
     """
 
     expansion = 1
@@ -39,11 +44,10 @@ class BasicBlock(nnx.Module):
         first_dilation: int | None = None,
         momentum: float = 0.1,
         kernel_init: Initializer = torch_uniform,
-        dtype: Dtype | None = None,
         rngs: nnx.Rngs,
     ):
-        conv = partial(Conv, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
-        norm = partial(BatchNorm, momentum=momentum, dtype=dtype)
+        conv = partial(Conv, kernel_init=kernel_init, rngs=rngs)
+        norm = partial(BatchNorm, momentum=momentum)
         self.conv1 = conv(in_features, features, 3, stride=stride, dilation=first_dilation or dilation)
         self.bn1 = norm(features)
         self.conv2 = conv(features, features, 3, dilation=dilation)
@@ -57,9 +61,19 @@ class BasicBlock(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """conv1x1 BN ReLU conv3x3 BN ReLU conv1x1 BN, plus the input, ReLU; `4 * features` output channels.
+    """Residual block conv1x1 BN ReLU conv3x3 BN ReLU conv1x1 BN, plus the input, ReLU.
 
-    Args: as of `BasicBlock`; here the first 3x3 convolution is the only one.
+    `[B, H, W, in] -> [B, H/stride, W/stride, 4 * features]`
+
+    Args:
+        in_features: Number of input channels.
+        features: Number of channels of the 3x3 convolution.
+        stride: Stride of the 3x3 convolution.
+        dilation: Dilation of the 3x3 convolution.
+        first_dilation: Dilation of the 3x3 convolution, if it differs from `dilation`.
+        momentum: Weight of a new batch in the running statistics of the batch norms.
+        kernel_init: Initialiser of the kernels.
+        rngs: Source of the initial weights.
     """
 
     expansion = 4
@@ -74,11 +88,10 @@ class Bottleneck(nnx.Module):
         first_dilation: int | None = None,
         momentum: float = 0.1,
         kernel_init: Initializer = torch_uniform,
-        dtype: Dtype | None = None,
         rngs: nnx.Rngs,
     ):
-        conv = partial(Conv, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
-        norm = partial(BatchNorm, momentum=momentum, dtype=dtype)
+        conv = partial(Conv, kernel_init=kernel_init, rngs=rngs)
+        norm = partial(BatchNorm, momentum=momentum)
         out_features = self.expansion * features
         self.conv1 = conv(in_features, features, 1)
         self.bn1 = norm(features)

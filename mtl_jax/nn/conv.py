@@ -10,6 +10,7 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 from flax.typing import Dtype
 
+from mtl_jax.nn.dtype import layer_dtype
 from mtl_jax.nn.init import Initializer, torch_uniform
 from mtl_jax.nn.isolate import isolated
 
@@ -52,7 +53,7 @@ class Conv(nnx.Module):
         self.stride = stride
         self.dilation = dilation
         self.padding = dilation * (kernel_size // 2)
-        self.dtype = dtype
+        self.dtype = layer_dtype(dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         if x.ndim != 4 or x.shape[-1] != self.kernel.shape[2]:
@@ -88,7 +89,7 @@ class Linear(nnx.Module):
     def __init__(self, in_features: int, out_features: int, *, dtype: Dtype | None = None, rngs: nnx.Rngs):
         self.kernel = nnx.Param(torch_uniform(rngs.params(), (in_features, out_features)))
         self.bias = nnx.Param(torch_uniform(rngs.params(), (out_features,), in_features))
-        self.dtype = dtype
+        self.dtype = layer_dtype(dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x, kernel, bias = promote_dtype((x, self.kernel[...], self.bias[...]), dtype=self.dtype)

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.typing import Dtype
 
+from mtl_jax.nn.dtype import layer_dtype
+
 EPSILON = 1e-5
 
 
@@ -36,7 +38,7 @@ class BatchNorm(nnx.Module):
         self.mean = nnx.BatchStat(jnp.zeros((features,)))
         self.var = nnx.BatchStat(jnp.ones((features,)))
         self.momentum = momentum
-        self.dtype = dtype
+        self.dtype = layer_dtype(dtype)
         self.use_running_average = False
         self.batch_norm_groups = 1
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_jax import experiment
-from mtl_jax.config import PLAIN_BALANCING, Config, identity
+from mtl_jax.config import PLAIN_BALANCING, Config
 from mtl_jax.evaluation import result_files
 from mtl_jax.experiment import Experiment
 from mtl_jax.metrics import deciding, delta_m
@@ -45,7 +45,7 @@ class EvaluatedRun:
     @property
     def identity(self) -> tuple[Any, ...]:
         """The settings that all runs of one experiment share, whatever their seeds."""
-        return tuple((name, repr(value)) for name, value in sorted(identity(self.config).items()))
+        return tuple((name, repr(value)) for name, value in sorted(experiment.identity(self.config).items()))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The weights a model starts from: random, pretrained backbones, or trained single-task models."""
+"""Initial weights of a model: random, from pretrained backbones, or from trained single-task models."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,19 +15,23 @@ from mtl_jax.train import checkpoint, restore, task_balancing
 from mtl_jax.train import state as train_state
 
 Arrays = dict[str, np.ndarray]
-PROGRESS = {"step": 0, "input": None, "reference": None}  # of a run that has not begun
+PROGRESS = {"step": 0, "input": None, "reference": None}  # the progress of a run that has not begun
 _PLACE = "{task}"
 
 
 def check(config: Config) -> None:
-    """Reads every file that `build_model` will, downloads what is missing, and compares it with the model.
+    """Checks that `build_model` will succeed.
 
-    Where single-task models are work directories, their best checkpoint counts, or the latest where none was evaluated.
+    It reads every weights file, downloads those that are missing, and compares them with the model. Of a single-task
+    model's work directory it reads the best checkpoint, or the latest if none has been evaluated.
+
+    Args:
+        config: Configuration of a training run.
 
     Raises:
-        FileNotFoundError: weights that are not there; the message says how to get them.
-        OSError: a download failed.
-        ValueError: an impossible model, or weights or a balancing method that do not fit it.
+        FileNotFoundError: Weights are missing; the message says how to get them.
+        OSError: A download failed.
+        ValueError: The model is impossible, or the weights or the balancing method do not fit it.
     """
     model = nnx.eval_shape(lambda: models.build(config))
     if (balancing := task_balancing.from_config(config)) is not None:
@@ -40,10 +44,16 @@ def check(config: Config) -> None:
 
 
 def build_model(config: Config) -> MultiTaskModel:
-    """The model with the initial weights that a configuration asks for; the errors are those of `check`.
+    """Builds the model of a configuration with the initial weights that it asks for.
 
-    With `model.init_single_task`, models that consist of single-task models start from trained ones. Otherwise
-    `model.pretrained` fills every backbone. The rest keeps its random, or prescribed, values.
+    With the option `init_single_task`, a model that consists of single-task models starts from trained ones. Otherwise
+    `model.pretrained` fills every backbone. All other weights keep their random or prescribed values.
+
+    Args:
+        config: Configuration of a training run.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: See `check`.
     """
     model = models.build(config)
     _fill(model, config, weights.load_torch)
@@ -51,14 +61,16 @@ def build_model(config: Config) -> MultiTaskModel:
 
 
 def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes a work directory at step 0, which can be evaluated, and from which training starts.
+    """Writes a work directory at step 0, which can be evaluated and trained.
 
     Args:
+        config: Configuration of the run.
+        workdir: The directory, which must not exist.
         arrays: {torch key: array} for every parameter and statistic of the model.
 
     Raises:
-        FileExistsError: the work directory exists already.
-        ValueError: an impossible model, or arrays that do not fit it; nothing has been written then.
+        FileExistsError: The work directory exists already.
+        ValueError: The model is impossible, or the arrays do not fit it. Nothing has been written then.
     """
     if Path(workdir).exists():
         raise FileExistsError(f"{workdir} exists already; give the path of a new work directory")
@@ -79,7 +91,7 @@ def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.
 
 
 def _fill(model: MultiTaskModel, config: Config, fill: Callable[[nnx.Module, Arrays], None]) -> None:
-    """Calls `fill(part of the model, its weights)` for every part that does not start at random."""
+    """Calls `fill(part of the model, its weights)` for every part that starts from given weights."""
     for part, arrays, source in _parts(model, config):
         try:
             fill(part, arrays)
@@ -88,9 +100,10 @@ def _fill(model: MultiTaskModel, config: Config, fill: Callable[[nnx.Module, Arr
 
 
 def _parts(model: MultiTaskModel, config: Config) -> Iterator[tuple[nnx.Module, Arrays, str]]:
-    """(part of the model, {torch key: array}, where they are from)"""
-    if model.starts_from_single_task and config.model.init_single_task:
-        for task, path in _single_task_paths(config).items():
+    """Yields (part of the model, {torch key: array}, name of their source)."""
+    options = models.options(config)
+    if model.starts_from_single_task and options.init_single_task:
+        for task, path in _single_task_paths(config, options.single_task).items():
             arrays = _single_task_arrays(config, task, path)
             yield model.backbone[task], _below(arrays, "backbone."), f"{path}, backbone"
             yield model.heads[task], _below(arrays, "decoder."), f"{path}, decoder"
@@ -105,29 +118,28 @@ def _parts(model: MultiTaskModel, config: Config) -> Iterator[tuple[nnx.Module, 
             yield backbone, arrays, f"model.pretrained={config.model.pretrained}"
 
 
-def _single_task_paths(config: Config) -> dict[str, Path]:
-    """{main task: where its single-task model is}."""
-    pattern, tasks = config.model.single_task, main_tasks(config)
-    alternative = "start from model.pretrained with --config.model.init_single_task=False"
+def _single_task_paths(config: Config, pattern: str) -> dict[str, Path]:
+    """Returns {main task: work directory or file of its single-task model}."""
+    alternative = "start from model.pretrained with --config.model.options.init_single_task=False"
     if _PLACE not in pattern:
         raise ValueError(
-            f"model.single_task is {pattern!r}; give the place of the single-task models with {_PLACE} where they "
-            f"differ, as in runs/single_{_PLACE}, or {alternative}"
+            f"model.options.single_task is {pattern!r}; give the place of the single-task models with {_PLACE} where "
+            f"they differ, as in runs/single_{_PLACE}, or {alternative}"
         )
-    paths = {task: Path(pattern.replace(_PLACE, task)) for task in tasks}
+    paths = {task: Path(pattern.replace(_PLACE, task)) for task in main_tasks(config)}
     missing = {task: path for task, path in paths.items() if not (path.is_file() or checkpoint.exist(path))}
     if missing:
         listed = "".join(f"\n  {path}: {_command(config, task, path)}" for task, path in missing.items())
         raise FileNotFoundError(
             f"model {config.model.name} starts from trained single-task models, and these places have none. Train each "
-            "with the command beside it, name other places with --config.model.single_task=PATTERN, or "
+            "with the command beside it, name other places with --config.model.options.single_task=PATTERN, or "
             f"{alternative}.{listed}"
         )
     return paths
 
 
 def _command(config: Config, task: str, path: Path) -> str:
-    """What trains the single-task model that this configuration starts from."""
+    """Returns the command that trains the single-task model of a task."""
     arguments = f"task={task},backbone={config.model.backbone}"
     if config.data.release != Data().release:
         arguments += f",release={config.data.release}"
@@ -138,7 +150,7 @@ def _command(config: Config, task: str, path: Path) -> str:
 
 
 def _single_task_arrays(config: Config, task: str, path: Path) -> Arrays:
-    """The weights of a single-task model under torch's names, from a file or from the best checkpoint of a run."""
+    """Reads the weights of a single-task model under torch's names, from a file or a run's best checkpoint."""
     if path.is_file():
         arrays = weights.read_arrays(path)
     else:
@@ -152,7 +164,7 @@ def _single_task_arrays(config: Config, task: str, path: Path) -> Arrays:
 
 
 def _check_run(run: Config, config: Config, task: str, path: Path) -> None:
-    """Raises ValueError unless a run is that of a part of this configuration's model."""
+    """Raises a ValueError unless a run has trained the single-task model that this configuration needs."""
     needed = {
         "model.name": ("single_task", run.model.name),
         "data.dataset": (config.data.dataset, run.data.dataset),
@@ -164,7 +176,7 @@ def _check_run(run: Config, config: Config, task: str, path: Path) -> None:
     if wrong := [f"{name} is {got!r}, not {want!r}" for name, (want, got) in needed.items() if got != want]:
         raise ValueError(
             f"{path} is no run of the single-task model that {task} starts from: there {'; '.join(wrong)}. "
-            "Correct model.single_task, or what differs in the configuration"
+            "Correct model.options.single_task, or what differs in the configuration"
         )
 
 

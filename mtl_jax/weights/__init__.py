@@ -2,7 +2,7 @@
 
 from mtl_jax.weights.array_files import WRITABLE, read_arrays, write_arrays
 from mtl_jax.weights.pretrained import read_pretrained
-from mtl_jax.weights.torch_names import check_torch, load_torch, to_torch
+from mtl_jax.weights.torch_names import check_torch, load_torch, register_layout, to_torch
 
 __all__ = [
     "WRITABLE",
@@ -10,6 +10,7 @@ __all__ = [
     "load_torch",
     "read_arrays",
     "read_pretrained",
+    "register_layout",
     "to_torch",
     "write_arrays",
 ]

@@ -4,26 +4,75 @@ The modules are named after the recorded state_dict keys, so only the last part 
 are torch's `weight`, the statistics `running_mean` and `running_var`. The few modules with other names are in a table.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from mtl_jax.nn import Conv, Linear
+
 _NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 _MODULES = {"nddr.layer1.": "nddr.layer1_without_conv."}  # beginnings of whole keys, ours and torch's
 _SHOWN = 50  # problems in an error
 _COUNTER = "num_batches_tracked"  # torch counts batches where momentum is None; nothing reads it here
-_TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0)}  # [kh, kw, in, out] -> [out, in, kh, kw]; [in, out] -> [out, in]
-_FROM_TORCH = {4: (2, 3, 1, 0), 2: (1, 0)}
+_KERNEL = "kernel"
+
+# {module class: {name of a parameter: order of its axes in torch}}; parameters that are not listed are laid out alike.
+_LAYOUTS: dict[type[nnx.Module], dict[str, tuple[int, ...]]] = {}
 
 
-def _variables(model: nnx.Module) -> Iterator[tuple[str, nnx.Variable]]:
-    """(torch key, variable) of every parameter and running statistic."""
+def register_layout(module: type[nnx.Module], layout: Mapping[str, tuple[int, ...]]) -> None:
+    """Says how torch lays out the parameters of a class of modules.
+
+    Args:
+        module: The class; its subclasses have the same layout unless they are registered themselves.
+        layout: {name of a parameter: order of our axes in torch}, for example {"kernel": (3, 2, 0, 1)} for a kernel
+            `[kh, kw, in, out]` that is `[out, in, kh, kw]` in torch. Parameters that are not named are laid out alike.
+    """
+    _LAYOUTS[module] = dict(layout)
+
+
+register_layout(Conv, {_KERNEL: (3, 2, 0, 1)})
+register_layout(nnx.Conv, {_KERNEL: (3, 2, 0, 1)})
+register_layout(Linear, {_KERNEL: (1, 0)})
+register_layout(nnx.Linear, {_KERNEL: (1, 0)})
+
+
+def _axes(module: nnx.Module, name: str, ndim: int) -> tuple[int, ...]:
+    """Returns the order of a parameter's axes in torch.
+
+    Raises:
+        ValueError: It is the kernel of a class whose layout is not known.
+    """
+    for kind in type(module).__mro__:
+        if kind in _LAYOUTS:
+            return _LAYOUTS[kind].get(name, tuple(range(ndim)))
+    if name == _KERNEL:
+        raise ValueError(
+            f"the layout of {type(module).__name__}.{name} in torch is not known; say it with "
+            f"mtl_jax.weights.register_layout({type(module).__name__}, {{{name!r}: ORDER_OF_AXES}})"
+        )
+    return tuple(range(ndim))
+
+
+class _Slot(NamedTuple):
+    """A parameter or running statistic, and the order of its axes in torch."""
+
+    variable: nnx.Variable
+    axes: tuple[int, ...]
+
+
+def _slots(model: nnx.Module) -> dict[str, _Slot]:
+    """Returns {torch key: slot} of every parameter and running statistic."""
+    modules = {path: module for path, module in nnx.iter_graph(model) if isinstance(module, nnx.Module)}
+    slots = {}
     for path, variable in nnx.iter_graph(model):
         if isinstance(variable, nnx.Param | nnx.BatchStat):
-            yield _torch_key(path), variable
+            owner = modules[path[:-1]]
+            slots[_torch_key(path)] = _Slot(variable, _axes(owner, str(path[-1]), len(variable.shape)))
+    return slots
 
 
 def _torch_key(path: Sequence[Any]) -> str:
@@ -35,15 +84,17 @@ def _torch_key(path: Sequence[Any]) -> str:
 
 
 def to_torch(model: nnx.Module) -> dict[str, np.ndarray]:
-    """{torch key: array in torch's layout} of all parameters and running statistics.
+    """Returns {torch key: array in torch's layout} of all parameters and running statistics.
 
     torch's `num_batches_tracked` counters are left out; `load_state_dict(strict=True)` accepts that.
+
+    Raises:
+        ValueError: A kernel's layout in torch is not known; the message says what to register.
     """
-    arrays = {}
-    for key, variable in _variables(model):
-        value = np.asarray(variable[...])
-        arrays[key] = np.ascontiguousarray(value.transpose(_TO_TORCH[value.ndim])) if value.ndim in _TO_TORCH else value
-    return arrays
+    return {
+        key: np.ascontiguousarray(np.asarray(slot.variable[...]).transpose(slot.axes))
+        for key, slot in _slots(model).items()
+    }
 
 
 def load_torch(model: nnx.Module, arrays: Mapping[str, np.ndarray]) -> None:
@@ -68,20 +119,18 @@ def check_torch(model: nnx.Module, arrays: Mapping[str, np.ndarray]) -> None:
 def _match(model: nnx.Module, arrays: Mapping[str, np.ndarray]) -> list[tuple[nnx.Variable, np.ndarray]]:
     """Every variable with its value in our layout."""
     given = {key: np.asarray(value) for key, value in arrays.items() if not key.endswith(_COUNTER)}
-    variables = dict(_variables(model))
-    problems = [f"unmatched: {key} {given[key].shape}" for key in given if key not in variables]
-    problems += [f"unfilled: {key}" for key in variables if key not in given]
+    slots = _slots(model)
+    problems = [f"unmatched: {key} {given[key].shape}" for key in given if key not in slots]
+    problems += [f"unfilled: {key}" for key in slots if key not in given]
     pairs = []
-    for key, variable in variables.items():
+    for key, (variable, axes) in slots.items():
         if key not in given:
             continue
-        value = given[key]
-        if value.ndim in _FROM_TORCH:
-            value = value.transpose(_FROM_TORCH[value.ndim])
-        if value.shape != variable.shape:
-            rank = len(variable.shape)
-            expected = tuple(variable.shape[i] for i in _TO_TORCH.get(rank, range(rank)))
-            problems.append(f"shape: {key} is {given[key].shape}, the model has {expected}")
+        value, expected = given[key], tuple(variable.shape[axis] for axis in axes)
+        if value.shape != expected:
+            problems.append(f"shape: {key} is {value.shape}, the model has {expected}")
+        else:
+            value = value.transpose(np.argsort(axes))
         if value.dtype.kind != "f":
             problems.append(f"dtype: {key} is {value.dtype}, the model has {variable.dtype}")
         pairs.append((variable, value))

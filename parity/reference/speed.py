@@ -43,7 +43,8 @@ class _Program:
         self.autocast = torch.autocast(self.device, torch.bfloat16, enabled=config.model.dtype == "bfloat16")
         channels = num_channels(config, all_tasks(config))
         backbone = config.model.backbone.removesuffix("_dilated")
-        fusion = (config.model.alpha, config.model.beta)
+        options = models.options(config)
+        fusion = (getattr(options, "alpha", None), getattr(options, "beta", None))
         with self.counted():
             model = run.assemble(config.model.name, backbone, main_tasks(config), aux_tasks(config), channels, fusion)
             run.load(model, weights)
@@ -180,7 +181,7 @@ def _scorers(config: Config) -> dict[str, Callable[[Any], dict]]:
 def _optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
     options, groups = config.optim, {False: [], True: []}
     for name, parameter in model.named_parameters():
-        groups[name.split(".")[0] in models.FUSIONS].append(parameter)
+        groups[name.split(".")[0] in models.fusions(config)].append(parameter)
     rates = {False: options.lr, True: options.lr * options.fusion_lr_multiplier}
     listed = [{"params": parameters, "lr": rates[fusion]} for fusion, parameters in groups.items() if parameters]
     if options.name == "adam":

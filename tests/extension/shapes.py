@@ -91,7 +91,7 @@ class Patches(Backbone):
     def stage_channels(self, stage):
         return self.channels
 
-    def run_stage(self, stage, maps):
+    def forward_stage(self, stage, maps):
         x = self.embed(maps[0])
         return (nnx.relu(x + self.position[...].astype(x.dtype)),)
 
@@ -164,7 +164,7 @@ class ToyShapes(tfds.core.GeneratorBasedBuilder):
             "id": tfds.features.Text(),
             "image": tfds.features.Image(shape=(None, None, 3), dtype=np.uint8, encoding_format="png"),
             "semseg": tfds.features.Image(shape=(None, None, 1), dtype=np.uint8, encoding_format="png"),
-            "heat": tfds.features.Tensor(shape=(None, None, 1), dtype=np.float32),
+            "heat": tfds.features.Tensor(shape=(None, None, 1), dtype=np.float32, encoding="zlib"),
         }
         return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features), disable_shuffling=True)
 

@@ -34,7 +34,7 @@ def _only_here():
     yield
     for table, names in zip(TABLES, before, strict=True):
         for name in set(table) - names:
-            table.unregister(name)
+            del table[name]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,9 @@ def test_it_predicts_and_draws(workdir, tmp_path):
 
 
 def test_it_exports(workdir, tmp_path):
-    description = export.export_run(workdir, "latest", tmp_path / "model.zip", platforms=("cpu",))
+    description = export.export_run(
+        experiment.load_config(workdir), workdir, "latest", tmp_path / "model.zip", platforms=("cpu",)
+    )
     assert description["outputs"]["heat"]["meaning"] == "value in the unit of the labels"
     assert description["outputs"]["semseg"]["classes"] == 3
 

@@ -57,7 +57,7 @@ def test_layers(head):
 
 
 def test_the_pooled_branch_sees_the_whole_image():
-    aspp = models.evaluation_view(ASPP(3, dtype=None, rngs=nnx.Rngs(0)))
+    aspp = models.evaluation_view(ASPP(3, rngs=nnx.Rngs(0)))
     x = jnp.zeros((1, 4, 6, 3))
     # A change in one corner reaches the opposite one: through the pooling alone, as every dilation leads outside.
     assert (aspp(x)[0, 3, 5] != aspp(x.at[0, 0, 0].set(100.0))[0, 3, 5]).any()

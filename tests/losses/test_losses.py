@@ -5,6 +5,7 @@ import pytest
 
 from mtl_jax import tasks
 from mtl_jax.losses import LOSSES, Objective, balanced_cross_entropy, count, depth_l1, normals_l1, softmax_cross_entropy
+from mtl_jax.outputs import Outputs
 
 
 def test_cross_entropy_by_hand():
@@ -122,11 +123,8 @@ def test_objective_names_and_weighs_every_prediction():
     depth = jnp.asarray(rng.uniform(1, 5, (1, 8, 8, 1)), jnp.float32)
     edge = jnp.asarray(rng.random((1, 8, 8, 1)) < 0.3, jnp.float32)
     small = jnp.asarray(rng.standard_normal((1, 4, 4, 1)), jnp.float32)
-    outputs = {
-        "depth": depth + 1,
-        "initial_edge": small,
-        "deep_supervision": {"scale_0": {"edge": small, "depth": small}},
-    }
+    intermediate = {"deepsup": {"edge": small}, "scale_0": {"edge": small, "depth": small}}
+    outputs = Outputs({"depth": depth + 1}, intermediate)
     total, components = Objective(("depth",), {"depth": 2.0})(outputs, {"depth": depth, "edge": edge})
     assert set(components) == {"depth", "deepsup_edge", "scale_0_edge", "scale_0_depth", "total"}
     np.testing.assert_allclose(components["depth"], 1, rtol=1e-6)

@@ -108,20 +108,15 @@ def network(name: str, dtype: str = "float32") -> Network:
 
 @all_models
 def test_outputs(name):
-    outputs = dict(network(name).evaluated[0])
+    outputs = network(name).evaluated[0]
     cfg = config(name)
     aux = catalogue.get("nyud").num_logits(aux_tasks(cfg))
-    if name == "pad_net":
-        for task, channels in aux.items():
-            assert outputs.pop(f"initial_{task}").shape == (BATCH_SIZE, 9, 12, channels)
-    if name == "mti_net":
-        sizes = {"scale_0": (9, 12), "scale_1": (5, 6)}
-        assert jax.tree.map(jnp.shape, outputs.pop("deep_supervision")) == {
-            scale: {task: (BATCH_SIZE, *size, channels) for task, channels in aux.items()}
-            for scale, size in sizes.items()
-        }
+    sizes = {"pad_net": {"deepsup": (9, 12)}, "mti_net": {"scale_0": (9, 12), "scale_1": (5, 6)}}.get(name, {})
+    assert jax.tree.map(jnp.shape, outputs.intermediate) == {
+        stage: {task: (BATCH_SIZE, *size, channels) for task, channels in aux.items()} for stage, size in sizes.items()
+    }
     main = catalogue.get("nyud").num_logits(main_tasks(cfg))
-    assert {task: x.shape for task, x in outputs.items()} == {t: (BATCH_SIZE, *SIZE, n) for t, n in main.items()}
+    assert {task: x.shape for task, x in outputs.logits.items()} == {t: (BATCH_SIZE, *SIZE, n) for t, n in main.items()}
 
 
 # A batch norm takes away what a bias before it adds.
@@ -161,7 +156,7 @@ def test_specific_parts_serve_a_single_task(name):
         for own in (False, True):
             arrays = jax.tree_util.tree_map_with_path(functools.partial(breaks, task=task, own=own), net.arrays)
             outputs, _ = net.compiled_evaluate(arrays, batch()["image"], 0)
-            assert bool(jnp.isnan(outputs[task]).any()) == own, (task, own)
+            assert bool(jnp.isnan(outputs.logits[task]).any()) == own, (task, own)
 
 
 @over(("cross_stitch", "nddr_cnn", "pad_net", "mti_net"))

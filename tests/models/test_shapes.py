@@ -59,13 +59,11 @@ def test_every_model_at_every_size(name, backbone):
         maps = [(-(-height // stride), -(-width // stride)) for stride in STRIDES[backbone]]  # rounded up
         aux = catalogue.get("nyud").num_logits(AUX)
         expected = {task: (2, height, width, n) for task, n in catalogue.get("nyud").num_logits(main).items()}
-        if name == "pad_net":
-            expected |= {f"initial_{task}": (2, *maps[0], n) for task, n in aux.items()}
-        if name == "mti_net":
-            expected["deep_supervision"] = {
-                f"scale_{i}": {task: (2, *size, n) for task, n in aux.items()} for i, size in enumerate(maps)
-            }
-        assert output_shapes(model, 2, height, width, 3) == expected
+        stages = {"pad_net": {"deepsup": maps[0]}, "mti_net": {f"scale_{i}": size for i, size in enumerate(maps)}}
+        intermediate = {
+            stage: {task: (2, *size, n) for task, n in aux.items()} for stage, size in stages.get(name, {}).items()
+        }
+        assert output_shapes(model, 2, height, width, 3) == models.Outputs(expected, intermediate)
 
 
 def test_the_head_is_chosen_by_the_number_of_maps_or_by_name():

@@ -62,7 +62,7 @@ def test_nddr_moves_its_statistics_by_a_twentieth():
 
 
 def build(name, backbone, alpha=1.0, beta=0.0):
-    return models.build(Config(Data("nyud", TASKS), Model(name, backbone, alpha=alpha, beta=beta)))
+    return models.build(Config(Data("nyud", TASKS), Model(name, backbone, options={"alpha": alpha, "beta": beta})))
 
 
 LAYERS = ["layer1", "layer2", "layer3", "layer4"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mtl_jax import models
+from mtl_jax import models, nn
 from mtl_jax.config import Config, Data, Model
 from mtl_jax.nn import BatchNorm, Bottleneck, Conv, Sequential, fold_batch_norm
 from tests import tiny
@@ -79,7 +79,8 @@ def test_the_predictions_stay(name, backbone, monkeypatch):
 
 def test_float32_and_bfloat16():
     def blocks(dtype=None) -> nnx.Module:
-        layers = [Bottleneck(width, 8, dtype=dtype, rngs=nnx.Rngs(0)) for width in (4, 32)]
+        with nn.compute_dtype(dtype):
+            layers = [Bottleneck(width, 8, rngs=nnx.Rngs(0)) for width in (4, 32)]
         return tiny.randomise_batch_norms(Sequential(layers))
 
     x = random(2, 9, 9, 4)

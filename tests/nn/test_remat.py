@@ -15,11 +15,16 @@ class Network(Staged):
 
     def __init__(self):
         rngs = nnx.Rngs(0)
-        self.layers = nnx.List([Sequential([Conv(4, 4, 3, rngs=rngs), BatchNorm(4), Dropout(0.5)]) for _ in range(2)])
+        self.layers = nnx.List(
+            [Sequential([Conv(4, 4, 3, rngs=rngs), BatchNorm(4), Dropout(0.5), jnp.sin]) for _ in range(2)]
+        )
+
+    def parts(self, stage):
+        return [self.layers[self.stages.index(stage)]]
 
     def __call__(self, x):
-        for stage, layers in zip(self.stages, self.layers, strict=True):
-            x = self.run(stage, lambda layers, x: jnp.sin(layers(x)), layers, x)
+        for layers in self.layers:
+            x = layers(x)
         return x
 
 

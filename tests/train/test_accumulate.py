@@ -14,6 +14,7 @@ from flax import nnx
 
 from mtl_jax.losses import LOSSES, Objective
 from mtl_jax.nn import BatchNorm, Conv, Dropout
+from mtl_jax.outputs import Outputs
 from mtl_jax.runtime import sharding
 from mtl_jax.tasks import IGNORE, TASKS
 from mtl_jax.train import state as train_state
@@ -35,7 +36,7 @@ class Predictor(nnx.Module):
 
     def __call__(self, images):
         out = {task: self.convs[task](images) for task in CHANNELS}
-        return out | {f"initial_{task}": nnx.tanh(x[:, ::2, ::2]) for task, x in out.items()}
+        return Outputs(out, {"deepsup": {task: nnx.tanh(x[:, ::2, ::2]) for task, x in out.items()}})
 
 
 class Normalised(nnx.Module):

@@ -26,7 +26,10 @@ def multi_task(tmp_path, **model):
     config = tiny.config(tmp_path)
     config.data.tasks, config.model.name = TASKS, "cross_stitch"
     for name, value in model.items():
-        setattr(config.model, name, value)
+        if name in ("init_single_task", "single_task"):
+            config.model.options[name] = value
+        else:
+            setattr(config.model, name, value)
     return config
 
 
@@ -148,7 +151,7 @@ def test_every_missing_single_task_model_is_named(tmp_path):
         path = f"{tmp_path}/single_{task}"
         command = f"python scripts/train.py --config configs/nyud_single.py:task={task},backbone=tiny --workdir {path}"
         assert f"\n  {path}: {command}" in str(error.value)
-    assert "--config.model.init_single_task=False" in str(error.value)
+    assert "--config.model.options.init_single_task=False" in str(error.value)
     initial_weights.create_workdir(single(tmp_path, "depth")[0], tmp_path / "single_depth", arrays)
     with pytest.raises(FileNotFoundError) as error:
         initial_weights.check(config)

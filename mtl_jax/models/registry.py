@@ -1,0 +1,165 @@
+"""The models by name: how each is built, and which options it has."""
+
+import dataclasses
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from flax import nnx
+
+from mtl_jax import backbones, heads
+from mtl_jax.backbones import Backbone
+from mtl_jax.config import Config, Rules, rules_of
+from mtl_jax.models.base import MultiTaskModel
+from mtl_jax.registry import Registry
+
+
+@dataclass(frozen=True)
+class ModelParts:
+    """The parts that a model is made of, as a configuration asks for them.
+
+    Attributes:
+        name: Name of the model, a key of `MODELS`.
+        num_outputs: {main task: number of logit channels} in task order.
+        num_aux_outputs: {auxiliary task: number of logit channels} in task order. The auxiliary tasks are the main
+            tasks where the configuration names none.
+        backbone_name: Name of the backbone, a key of `mtl_jax.backbones.BACKBONES`.
+        head_name: Name of the heads, a key of `mtl_jax.heads.HEADS`; empty to choose by the backbone's maps.
+        image_size: (height, width) of the network's inputs in pixels; None if it is not known.
+        rngs: Source of the initial weights.
+    """
+
+    name: str
+    num_outputs: Mapping[str, int]
+    num_aux_outputs: Mapping[str, int]
+    backbone_name: str
+    head_name: str
+    image_size: tuple[int, int] | None
+    rngs: nnx.Rngs
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The main tasks in task order."""
+        return tuple(self.num_outputs)
+
+    @property
+    def aux_tasks(self) -> tuple[str, ...]:
+        """The auxiliary tasks in task order."""
+        return tuple(self.num_aux_outputs)
+
+    def backbone(self) -> Backbone:
+        """Builds a backbone; every call builds another one."""
+        return backbones.build(self.backbone_name, image_size=self.image_size, rngs=self.rngs)
+
+    def heads(self, backbone: Backbone) -> dict[str, nnx.Module]:
+        """Builds a head for each main task that reads the maps of a backbone."""
+        return {
+            task: heads.build(self.head_name, backbone.channels, number, rngs=self.rngs)
+            for task, number in self.num_outputs.items()
+        }
+
+    def refuse_aux_tasks(self) -> None:
+        """Checks that every auxiliary task is a main task, for models without intermediate predictions.
+
+        Raises:
+            ValueError: An auxiliary task is not a main task.
+        """
+        if extra := set(self.aux_tasks) - set(self.tasks):
+            raise ValueError(
+                f"model {self.name} has no intermediate predictions for the auxiliary tasks "
+                f"{', '.join(sorted(extra))}; leave data.aux_tasks empty or make them main tasks"
+            )
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a model that has none."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """An entry of `MODELS`.
+
+    Attributes:
+        build: Function from parts and options to the model.
+        options: Class of the options, a frozen dataclass.
+        fusion: Name of the submodule whose parameters learn at `optim.fusion_lr_multiplier` times the rate.
+    """
+
+    build: Callable[[ModelParts, Any], MultiTaskModel]
+    options: type
+    fusion: str
+
+
+BuildFunction = TypeVar("BuildFunction", bound=Callable[[ModelParts, Any], MultiTaskModel])
+
+MODELS: Registry[Method] = Registry("model", "models", "mtl_jax.models.register")
+
+
+def register(name: str, *, options: type = NoOptions, fusion: str = "") -> Callable[[BuildFunction], BuildFunction]:
+    """Returns a decorator that registers the build function of a model, which `model.name` then may name::
+
+        @models.register("my_net", options=MyOptions)
+        def build_my_net(parts: ModelParts, options: MyOptions) -> MyNet:
+            backbone = parts.backbone()
+            return MyNet(backbone, parts.heads(backbone), width=options.width, rngs=parts.rngs)
+
+    Args:
+        name: Name of the model.
+        options: A frozen dataclass whose fields, of type bool, int, float or str, are what `model.options` may hold.
+            Its `__post_init__` may check values and raise a ValueError.
+        fusion: Name of the submodule through which the tasks exchange features, if its parameters learn at
+            `optim.fusion_lr_multiplier` times the rate of the others.
+
+    Raises:
+        ValueError: The name is taken.
+    """
+
+    def add(build: BuildFunction) -> BuildFunction:
+        MODELS.register(name, Method(build, options, fusion))
+        return build
+
+    return add
+
+
+def options(config: Config) -> Any:
+    """Returns the options of a configuration's model: `model.options` over the defaults of the model's options class.
+
+    Raises:
+        ValueError: There is no such model, it has no such option, or the value of an option is impossible.
+    """
+    name, given = config.model.name, config.model.options
+    kind = MODELS[name].options
+    hints = typing.get_type_hints(kind)
+    types = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    if unknown := [option for option in given if option not in types]:
+        offered = f"the options of model {name} are {', '.join(types)}" if types else f"model {name} has no options"
+        raise ValueError(f"model.options.{unknown[0]} is {given[unknown[0]]!r}, but {offered}")
+    try:
+        return kind(**{option: _convert(option, value, types[option]) for option, value in given.items()})
+    except ValueError as error:
+        raise ValueError(f"model {name}: {error}") from error
+
+
+def option_fields(config: Config) -> Iterator[tuple[str, Any, Rules]]:
+    """Yields ("model.options.NAME", value, rules) for every option of a configuration's model, given or default."""
+    values = options(config)
+    for field in dataclasses.fields(values):
+        yield f"model.options.{field.name}", getattr(values, field.name), rules_of(field)
+
+
+def fusions(config: Config) -> tuple[str, ...]:
+    """Returns the names of the submodules that learn at `optim.fusion_lr_multiplier` times the rate of the others."""
+    fusion = MODELS[config.model.name].fusion
+    return (fusion,) if fusion else ()
+
+
+def _convert(option: str, value: Any, kind: Any) -> Any:
+    """Returns the value of an option as its type; whole numbers are floats too, truth values are no numbers."""
+    kind = typing.get_origin(kind) or kind
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"model.options.{option} is {value!r}; give a value of type {kind.__name__}")
+    return value
