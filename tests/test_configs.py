@@ -17,7 +17,7 @@ from mtl_jax import backbones, experiment, models
 from mtl_jax import config as configs
 from mtl_jax.config import Config, validate
 from mtl_jax.data import loader
-from mtl_jax.data.datasets import DATASETS
+from mtl_jax.data.catalogue import DATASETS
 from mtl_jax.heads import DeepLabHead, HRNetHead
 from mtl_jax.runtime import sharding
 from mtl_jax.train import checkpoint

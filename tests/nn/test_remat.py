@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mtl_jax.nn import BatchNorm, Conv, Dropout, Sequential, Staged
+from mtl_jax.nn import BatchNorm, Conv, Dropout, Sequential, Staged, recomputable
 from mtl_jax.nn.remat import select
+
+
+class Layers(Sequential):
+    """Layers in a row that may recompute their activations."""
+
+    @recomputable
+    def __call__(self, x):
+        return super().__call__(x)
 
 
 class Network(Staged):
@@ -16,7 +24,7 @@ class Network(Staged):
     def __init__(self):
         rngs = nnx.Rngs(0)
         self.layers = nnx.List(
-            [Sequential([Conv(4, 4, 3, rngs=rngs), BatchNorm(4), Dropout(0.5), jnp.sin]) for _ in range(2)]
+            [Layers([Conv(4, 4, 3, rngs=rngs), BatchNorm(4), Dropout(0.5), jnp.sin]) for _ in range(2)]
         )
 
     def parts(self, stage):

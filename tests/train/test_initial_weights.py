@@ -160,7 +160,9 @@ def test_every_missing_single_task_model_is_named(tmp_path):
 
 @pytest.mark.parametrize("pattern", ["", "runs/single"])
 def test_the_pattern_needs_a_place_for_the_task(tmp_path, pattern):
-    with pytest.raises(ValueError, match=rf"model\.single_task is '{pattern}'; .*with {{task}} where they differ"):
+    with pytest.raises(
+        ValueError, match=rf"model\.options\.single_task is '{pattern}'; .*with {{task}} where they differ"
+    ):
         initial_weights.check(multi_task(tmp_path, single_task=pattern))
 
 
