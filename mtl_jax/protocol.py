@@ -53,11 +53,13 @@ class Protocol:
         name: Key of `PROTOCOLS`.
         depth: RMSE of depth: "image" (mean over the images of each image's RMSE) or "pixel" (over all pixels).
         saliency: Metric that decides saliency: "mIoU" or "maxF".
+        edges: Rules for the edges of data sets whose row has none for this protocol; None = such a row is an error.
     """
 
     name: str
     depth: str
     saliency: str
+    edges: EdgeRule | None = None
 
     def describe(self, data: str, edges: str) -> dict[str, str]:
         """Returns what two results must share to be comparable; it is stored with every result.

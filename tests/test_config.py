@@ -140,13 +140,11 @@ def test_choices_are_those_of_the_tables(monkeypatch):
         assert part in str(error.value)
     optim.register_schedule("cosine", lambda lr, epochs, **_: optim.constant(lr))
     optim.register_optimizer("lion", lambda learning_rate, *, momentum: optim.optax.lion(learning_rate))
-    protocol.register(protocol.Protocol("own", "pixel", "maxF", {}))
+    protocol.register(protocol.Protocol("own", "pixel", "maxF"))
     try:
         validate(dataclasses.replace(config, data=Data("nyud", ("depth",), augmentation="none")))
     finally:
-        optim.SCHEDULES.unregister("cosine")
-        optim.OPTIMIZERS.unregister("lion")
-        protocol.PROTOCOLS.unregister("own")
+        del optim.SCHEDULES["cosine"], optim.OPTIMIZERS["lion"], protocol.PROTOCOLS["own"]
 
 
 def test_ranges():

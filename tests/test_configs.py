@@ -267,7 +267,9 @@ def _shapes(arrays):
 
 def _replace_backbone(row, monkeypatch) -> int:
     """Puts a small network in the place of the backbone; the number of its maps."""
-    monkeypatch.setitem(backbones.BACKBONES, row.backbone, lambda name, **options: TinyBackbone(scales=2, **options))
+    monkeypatch.setitem(
+        backbones.BACKBONES, row.backbone, lambda name, *, image_size, rngs: TinyBackbone(scales=2, rngs=rngs)
+    )
     return 2
 
 

@@ -9,6 +9,7 @@ from flax import nnx
 from mtl_jax import experiment, models, optim, protocol
 from mtl_jax.config import Config, Data, Model, Optim, Train
 from mtl_jax.data import RECIPES
+from mtl_jax.outputs import Outputs
 from tests import tiny
 from tests.marks import slow
 
@@ -18,10 +19,12 @@ def _tiny_backbones(monkeypatch):
     tiny.register_backbones(monkeypatch)
 
 
-def losses(config, outputs):
-    """Of ones everywhere where zeros were predicted."""
+def losses(config, tasks, intermediate=()):
+    """The losses of zeros, final and intermediate predictions, where every label is 1."""
     labels = dict.fromkeys(("edge", "depth"), jnp.ones((1, 2, 2, 1)))
-    return experiment.make(config).objective(dict.fromkeys(outputs, jnp.zeros((1, 2, 2, 1))), labels)
+    zeros = jnp.zeros((1, 2, 2, 1))
+    outputs = Outputs(dict.fromkeys(tasks, zeros), {"deepsup": dict.fromkeys(intermediate, zeros)})
+    return experiment.make(config).objective(outputs, labels)
 
 
 def test_a_task_on_its_own_has_the_weight_1():
@@ -35,7 +38,7 @@ def test_several_tasks_have_the_weights_of_the_table():
 
 
 def test_an_auxiliary_task_makes_several():
-    total, parts = losses(Config(Data("nyud", ("edge",), ("edge", "depth"))), ["edge", "initial_edge", "initial_depth"])
+    total, parts = losses(Config(Data("nyud", ("edge",), ("edge", "depth"))), ["edge"], ["edge", "depth"])
     expected = 50 * (parts["edge"] + parts["deepsup_edge"]) + parts["deepsup_depth"]
     assert float(total) == pytest.approx(float(expected))
 
@@ -84,7 +87,7 @@ EXTENSION = """
 from mtl_jax import optim, protocol
 
 optim.register_schedule("flat", lambda lr, epochs, **_: optim.constant(lr))
-protocol.register(protocol.Protocol("of_an_extension", "pixel", "mIoU", {}))
+protocol.register(protocol.Protocol("of_an_extension", "pixel", "mIoU", protocol.EdgeRule("bsds_bench")))
 """
 
 
@@ -96,13 +99,12 @@ def test_extensions_are_loaded_before_names_are_looked_up(tmp_path, monkeypatch)
     try:
         run = experiment.make(experiment.resolve(config))
         assert float(run.learning_rate(5)(7)) == pytest.approx(1e-2)
-        assert run.protocol_description["edge"] == "nms, maxDist 0.0075, all images"
+        assert run.protocol_description["edge"] == "bsds_bench, maxDist 0.0075, all images"
         experiment.claim_workdir(run.config, tmp_path / "run", resumes=False)
         assert experiment.load_config(tmp_path / "run").imports == ("extension_of_a_test",)
         assert experiment.differences(run.config, tmp_path / "run") == ""
     finally:
-        optim.SCHEDULES.unregister("flat")
-        protocol.PROTOCOLS.unregister("of_an_extension")
+        del optim.SCHEDULES["flat"], protocol.PROTOCOLS["of_an_extension"]
     config.imports = ("no_such_module_anywhere",)
     with pytest.raises(ValueError, match="no_such_module_anywhere"):
         experiment.resolve(config)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from mtl_jax import tasks as task_table
 from mtl_jax.labels import Conventions
-from mtl_jax.protocol import EdgeRule
+from mtl_jax.protocol import PROTOCOLS, EdgeRule
 from mtl_jax.registry import Registry
 
 _EDGE = "edge"  # the task whose boundaries are matched
@@ -72,14 +72,15 @@ class Dataset:
         """Returns the rules by which edges are scored under an evaluation protocol.
 
         Raises:
-            ValueError: The row of the data set has no such rules.
+            ValueError: Neither the row of the data set nor the protocol has such rules.
         """
-        if protocol not in self.edge_rules:
+        rule = self.edge_rules.get(protocol) or PROTOCOLS[protocol].edges
+        if rule is None:
             raise ValueError(
                 f"data set {self.name!r} has no rules for edges under the protocol {protocol!r}; it has rules for "
                 f"{', '.join(self.edge_rules) or 'none'}. Give its row edge_rules={{{protocol!r}: EdgeRule(...)}}"
             )
-        return self.edge_rules[protocol]
+        return rule
 
     def describe_edges(self, protocol: str) -> str:
         """Returns the rules for edges as text, "none" for a data set without edges."""
