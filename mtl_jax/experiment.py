@@ -107,7 +107,7 @@ class Experiment:
 
     @cached_property
     def protocol_description(self) -> dict[str, str]:
-        """What two results must share to be comparable."""
+        """Description of the protocol, which two results must share to be comparable."""
         return self.protocol.describe(self.builder_name, self.dataset.describe_edges(self.protocol.name))
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Images as networks take them."""
+"""Normalisation of images for networks."""
 
 from typing import Any
 
@@ -9,9 +9,10 @@ STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def normalise(image: Any) -> Any:
-    """uint8 RGB `[..., 3]` -> float32 with ImageNet statistics; what is not uint8 counts as normalised already.
+    """Converts uint8 RGB images `[..., 3]` to float32, normalised with ImageNet statistics.
 
-    Takes NumPy and jax arrays. The steps call it on the devices, so that images travel as bytes.
+    Images of other types count as normalised and are returned as they are. NumPy and JAX arrays are supported. The
+    steps call this function on the devices, so that images are copied to the devices as bytes.
     """
     if image.dtype != np.uint8:
         return image

@@ -14,14 +14,19 @@ __all__ = ["IGNORE", "TASKS", "Criterion", "Task", "get", "ordered", "register"]
 
 @dataclass(frozen=True)
 class Criterion:
-    """The entry of a task's results that decides which of two models is better, and its direction."""
+    """The score of a task that decides which of two models is better.
+
+    Attributes:
+        name: Name of the score in the results of the task.
+        higher_is_better: True if higher scores are better, False if lower scores are.
+    """
 
     name: str
     higher_is_better: bool
 
     @property
     def sign(self) -> int:
-        """+1 if higher is better, else -1."""
+        """The sign 1 if higher scores are better, otherwise -1."""
         return 1 if self.higher_is_better else -1
 
 

@@ -1,4 +1,4 @@
-"""Input data: tfds builders, decoding, transforms and batches. Names are imported on first use."""
+"""Input data: tfds builders, decoding, transforms and batches. Names are imported when they are first used."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Building data sets, and opening the splits of built ones."""
+"""Building of data sets, and access to the splits of built data sets."""
 
 import contextlib
 import importlib
@@ -21,17 +21,18 @@ from mtl_jax.data.split import Split
 def make_builder(
     builder_name: str, data_dir: str | Path, manual_dir: str | Path | None = None, num_workers: int | None = None
 ) -> tfds.core.DatasetBuilder:
-    """The tfds builder `name` or `name/config`, prepared or not.
+    """Returns the tfds builder `name` or `name/config`, prepared or not.
 
     Args:
-        builder_name: for example "nyud_mt/astmt".
-        data_dir: holds prepared data sets.
-        manual_dir: only of use to a data set that is described in its folder.
-        num_workers: processes that read original files, see `workers.map_ordered`.
+        builder_name: Name of the builder, for example "nyud_mt/astmt".
+        data_dir: Folder of the prepared data sets.
+        manual_dir: Folder of a data set with `dataset.toml`. Other data sets do not use it.
+        num_workers: Number of processes that read original files, see `workers.map_ordered`.
 
     Raises:
-        ValueError: no such builder or config; the message lists those there are. Or a faulty description.
-        FileNotFoundError: a data set that is described in its folder, with neither the folder nor the built data.
+        ValueError: The builder or the config is unknown (the message lists the known ones), or `dataset.toml` is
+            faulty.
+        FileNotFoundError: For a data set with `dataset.toml`, neither the folder nor the built data exists.
     """
     name, _, config = builder_name.partition("/")
     importlib.import_module(catalogue.BUILDERS[name])
@@ -54,20 +55,21 @@ def make_builder(
 def prepare(
     builder_name: str, data_dir: str | Path, manual_dir: str | Path | None = None, num_workers: int | None = None
 ) -> tfds.core.DatasetBuilder:
-    """A builder whose data is in `data_dir`, building it where it is not.
+    """Returns a prepared builder. The data set is built first if `data_dir` does not hold it.
 
-    Processes that want the same data set at once wait for the first to build it.
+    If several processes ask for the same data set, one builds it and the others wait.
 
     Args:
-        builder_name: for example "nyud_mt/astmt" or "rendered_scenes/nyud_tiny".
-        data_dir: holds prepared data sets and downloads; must exist unless its parent does.
-        manual_dir: folder with files obtained by hand; only used while building.
-        num_workers: processes that read original files, see `workers.map_ordered`.
+        builder_name: Name of the builder, for example "nyud_mt/astmt" or "rendered_scenes/nyud_tiny".
+        data_dir: Folder of the prepared data sets and of downloads. It is created if only its parent exists.
+        manual_dir: Folder with files obtained by hand. It is only used while building.
+        num_workers: Number of processes that read original files, see `workers.map_ordered`.
 
     Raises:
-        ValueError: no such builder or config, or faulty source files.
-        FileNotFoundError: the folder above `data_dir`, or `manual_dir`, does not exist or does not hold the files.
-        OSError: a download failed.
+        ValueError: The builder or the config is unknown, or source files are faulty.
+        FileNotFoundError: The parent of `data_dir` or the folder `manual_dir` does not exist, or `manual_dir` does not
+            hold the files.
+        OSError: A download failed.
     """
     data_dir = Path(data_dir).expanduser()
     if not data_dir.parent.is_dir():
@@ -76,13 +78,14 @@ def prepare(
     builder = make_builder(builder_name, *options)
     if builder.is_prepared():
         return builder
-    # Named after the data set, not after one of the ways to spell it: "pascal_mt" is "pascal_mt/context".
+    # The lock has the full name of the data set, because a data set has several names: "pascal_mt" is
+    # "pascal_mt/context".
     lock = data_dir / f".{_full_name(builder).replace('/', '-')}.lock"
     data_dir.mkdir(exist_ok=True)
     with FileLock(lock):
-        builder = make_builder(builder_name, *options)  # by now another process may have built it
+        builder = make_builder(builder_name, *options)  # another process may have built it meanwhile
         if not builder.is_prepared():
-            for abandoned in Path(builder.data_path).parent.glob("incomplete.*"):  # by a build that was killed
+            for abandoned in Path(builder.data_path).parent.glob("incomplete.*"):  # from a killed build
                 shutil.rmtree(abandoned, ignore_errors=True)
             manual = str(Path(manual_dir).expanduser()) if manual_dir is not None else None
             config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
@@ -94,18 +97,18 @@ def prepare(
 def open_split(
     builder: tfds.core.DatasetBuilder, split: str, tasks: Iterable[str] | None = None, *, only_labelled: bool = False
 ) -> Split:
-    """The records of a split of a prepared data set.
+    """Returns the records of a split of a prepared data set.
 
     Args:
-        builder: from `prepare`.
+        builder: Builder from `prepare`.
         split: "train" or "val".
-        tasks: labels to read; None reads all.
-        only_labelled: leave out the images that have none of these labels, for example those without a person where
-            `tasks` is human_parts.
+        tasks: Names of the labels to read. None means all labels.
+        only_labelled: True to leave out images that have none of these labels, for example images without people if
+            the only task is human_parts.
 
     Raises:
-        FileNotFoundError: the data set is not built, or some of its files are gone.
-        ValueError: no such split, no labels for one of the tasks, or no image left.
+        FileNotFoundError: The data set is not built, or some of its files are missing.
+        ValueError: The split does not exist, the data set has no labels of a task, or no image is left.
     """
     name = _full_name(builder)
     if not builder.is_prepared():
@@ -137,7 +140,7 @@ def open_split(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what tfds prints, and its bars without a total: our builders show their own."""
+    """Suppresses the output of tfds and its progress bars, because the builders of this library show their own."""
     tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -151,5 +154,5 @@ def _full_name(builder: tfds.core.DatasetBuilder) -> str:
 
 
 def labelled(builder: tfds.core.DatasetBuilder) -> Mapping[str, Mapping[str, Sequence[int]]]:
-    """{task: {split: positions of the images with its label}}, for the tasks that not every image has a label of."""
+    """Returns {task: {split: positions of the images with its label}} for tasks without a label in some images."""
     return dict(builder.info.metadata or {}).get(LABELLED, {})

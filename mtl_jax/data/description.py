@@ -1,4 +1,4 @@
-"""The description of a user's own data: a file `dataset.toml` beside the images.
+"""The file `dataset.toml`, which describes a user's own images and labels and lies beside them.
 
     name = "kitchen"              # by default the folder's name
     image_size = [480, 640]       # height and width the network works at, in pixels
@@ -18,7 +18,7 @@
     [tasks.depth]
     unit = 0.001                  # metres of one step in integer files; files with fractions hold metres
 
-Only `image_size` and, for semseg and human_parts, `classes` have to be there.
+Only `image_size` is required, and `classes` for semseg and human_parts.
 """
 
 import re
@@ -40,7 +40,15 @@ _FOLDER = "the name of a folder below this one"
 
 @dataclass(frozen=True)
 class Description:
-    """What a user's folder holds; see the module's docstring."""
+    """The content of `dataset.toml`, see the module's docstring.
+
+    Attributes:
+        name: Name of the data set.
+        image_size: Height and width of the network's input, in pixels.
+        images: Folder of the images, below the data set's folder.
+        splits: {split: path of a file with one id in each line}.
+        labels: {task: files of its labels}, in task order.
+    """
 
     name: str
     image_size: tuple[int, int]
@@ -50,12 +58,12 @@ class Description:
 
     @property
     def class_names(self) -> dict[str, tuple[str, ...]]:
-        """{task: names of its classes} of the tasks that have classes."""
+        """{task: names of its classes} for the tasks that have classes."""
         return {task: label.classes for task, label in self.labels.items() if label.classes}
 
 
 def from_dict(stored: Mapping[str, Any]) -> Description:
-    """The inverse of `dataclasses.asdict`, after a way through JSON."""
+    """Restores a description from the result of `dataclasses.asdict` that was stored as JSON."""
     labels = {
         task: LabelFiles(**{**row, "classes": tuple(row["classes"]), "ignore": tuple(row["ignore"])})
         for task, row in stored["labels"].items()
@@ -67,8 +75,8 @@ def read(folder: str | Path) -> Description:
     """Reads `dataset.toml` in a folder.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it cannot be understood; the message lists everything that is wrong.
+        FileNotFoundError: The folder has no such file.
+        ValueError: The file cannot be understood; the message lists all faults.
     """
     folder = Path(folder).expanduser().resolve()
     path = folder / FILE
@@ -89,7 +97,7 @@ def read(folder: str | Path) -> Description:
 
 
 class _Table:
-    """Takes entries from a TOML table, noting what is wrong with them."""
+    """A reader of the entries of a TOML table that collects the faults of all entries."""
 
     def __init__(self, content: Any, where: str, problems: list[str]):
         self._content = dict(content) if isinstance(content, dict) else {}
@@ -102,7 +110,7 @@ class _Table:
         self._problems.append(f"{name} {state}, expected {expected}")
 
     def take(self, name: str, default: Any, expected: str, fits: Any) -> Any:
-        """The entry, or the default where there is none or it does not fit."""
+        """Returns an entry, or the default if the entry is missing or does not fit."""
         value = self._content.pop(name, default)
         if not fits(value):
             self.wrong(f"{self._where}{name}", value, expected)

@@ -1,7 +1,7 @@
-"""A user's own images and labels as a tfds builder: `folder_mt/NAME`, made from the folder that describes itself.
+"""The tfds builder `folder_mt/NAME` of a user's own images and labels.
 
-The folder holds `dataset.toml` (`mtl_jax.data.description`), the images, one folder for each task, and lists of ids.
-A label that is not there leaves its image unlabelled for that task: no loss and no metric counts it.
+The user's folder holds `dataset.toml` (`mtl_jax.data.description`), the images, a folder for each task, and lists of
+ids. An image without a label file of a task is unlabelled for that task: no loss and no metric counts it.
 """
 
 import dataclasses
@@ -26,11 +26,11 @@ IMAGES = (".jpg", ".jpeg", ".png")
 
 @dataclass(kw_only=True)
 class FolderConfig(file_builder.FilesConfig):
-    """A described folder.
+    """Configuration of the builder for a folder.
 
     Attributes:
-        root: the folder.
-        content: what it says about itself.
+        root: Path of the folder.
+        content: Content of its `dataset.toml`.
     """
 
     root: Path
@@ -38,7 +38,7 @@ class FolderConfig(file_builder.FilesConfig):
 
 
 class FolderMt(file_builder.FilesBuilder):
-    """tfds builder `folder_mt`, see the module's docstring; its configs are made by `described`."""
+    """The tfds builder `folder_mt`, see the module's docstring. `described` makes its configs."""
 
     name = "folder_mt"
     VERSION = tfds.core.Version("1.0.0")
@@ -49,11 +49,17 @@ class FolderMt(file_builder.FilesBuilder):
     def described(
         cls, name: str, data_dir: Path, manual_dir: str | Path | None, num_workers: int | None
     ) -> tfds.core.DatasetBuilder:
-        """The builder of the folder `manual_dir`, or without that of what has been built under this name.
+        """Returns the builder of a folder, or of a data set that is built already.
+
+        Args:
+            name: Name of the data set. "" means the name in the description.
+            data_dir: Folder of the built data sets.
+            manual_dir: Folder with `dataset.toml`. None means the data set that is built under this name.
+            num_workers: Number of processes that read files, see `workers.map_ordered`.
 
         Raises:
-            ValueError: a faulty description, one of another name, or a folder that has changed since it was built.
-            FileNotFoundError: no description, or without `manual_dir` nothing built.
+            ValueError: The description is faulty or has another name, or the folder has changed since it was built.
+            FileNotFoundError: The folder has no description, or `manual_dir` is None and the data set is not built.
         """
         if manual_dir is None:
             built = data_dir / cls.name / name / str(cls.VERSION)
@@ -77,7 +83,7 @@ class FolderMt(file_builder.FilesBuilder):
         return builder
 
     def source(self) -> str:
-        """A hash of the description and of names, sizes and times of all files the ids stand for."""
+        """Returns a hash of the description, and of the names, sizes and times of all files of the ids."""
         config = self.builder_config
         ids = [name for path in self.lists().values() for name in file_builder.read_list(config.root, path, [])]
         paths = self.candidates(config.root)

@@ -1,18 +1,18 @@
-"""Stored records to canonical arrays.
+"""Decoding of stored records into canonical arrays.
 
-A record is what a data source yields: `id`, `image` and labels, encoded (JPEG or PNG bytes) or as arrays. The canonical
-sample has
+A record comes from a data source. It has `id`, `image` and labels, encoded (JPEG or PNG bytes) or as arrays. A
+canonical sample has
 
     id           str
     image        uint8   [H, W, 3]  RGB
-    semseg       uint8   [H, W, 1]  class ids, 255 ignored; human_parts alike
+    semseg       uint8   [H, W, 1]  class ids, 255 ignored; the same for human_parts
     sal          float32 [H, W, 1]  0 or 1
     edge         float32 [H, W, 1]  0..1
     depth        float32 [H, W, 1]  metres, 0 invalid
     normals      float32 [H, W, 3]  unit vectors, 0 invalid (float64 for PASCAL)
 
-Where an image may lack labels, the record's text `labelled` names the tasks it has; the maps stored in place of the
-others mean nothing.
+If images of a data set may lack labels, the text `labelled` of a record names the tasks with a label. The maps stored
+for the other tasks have no meaning.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,33 +26,33 @@ from mtl_jax.codecs import pictures
 from mtl_jax.data import catalogue
 from mtl_jax.labels import INTERPOLATIONS
 
-BOUNDARY = "boundary"  # a record's map of the boundaries that edges are scored against, where those are others
+BOUNDARY = "boundary"  # field of a record with the boundaries that edges are scored against, if they are not the label
 REBUILD = "Delete the prepared data set and build it again from intact files"
 
 
 class CorruptRecordError(ValueError):
-    """What is stored of one record cannot be used; the message names the record, what is wrong and what to do.
+    """An error for a stored record that cannot be used. The message names the record, the fault and the remedy.
 
-    Other records may well be intact, so training can pass over it (`loader.train_batches`, `skip_corrupt`). Takes the
-    message alone, because it has to pickle: worker processes send it to the main one.
+    Other records may be intact, so training can skip the record (`loader.train_batches`, `skip_corrupt`). The message
+    is the only argument, because the error must pickle: worker processes send it to the main process.
     """
 
 
 def decode(
     record: Mapping[str, Any], tasks: Iterable[str], *, family: str = "nyud", where: str = "record"
 ) -> dict[str, Any]:
-    """The canonical sample of a record, with those labels of `tasks` that the image has.
+    """Decodes a record into a canonical sample. Labels of `tasks` that the image lacks are left out.
 
     Args:
-        record: encoded images as bytes or arrays; see the module's docstring.
-        tasks: labels to decode; the others are left out.
+        record: Record with images as encoded bytes or arrays, see the module's docstring.
+        tasks: Names of the labels to decode. Other labels are left out.
         family: Name of the data set, a key of `catalogue.DATASETS`.
-        where: names the data set, the split and the position in error messages.
+        where: Data set, split and position of the record, for error messages.
 
     Raises:
-        CorruptRecordError: the image, a label or a text cannot be decoded, or has the wrong shape; the message says
-            where.
-        ValueError: unknown family, or a label that the data set does not have.
+        CorruptRecordError: The image, a label or a text cannot be decoded or has the wrong shape. The message starts
+            with `where`.
+        ValueError: The family is unknown, or the data set does not have a label.
     """
     conventions = catalogue.get(family).conventions
     sample_id = text(record, "id", where)
@@ -80,15 +80,20 @@ def decode(
 
 
 def as_text(value: str | bytes) -> str:
-    """A text as tfds hands it over (bytes) or as it is."""
+    """Returns a text as `str`; tfds delivers texts as bytes."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def text(record: Mapping[str, Any], name: str, where: str) -> str:
-    """A text of a record, "" where it has none of that name.
+    """Returns a text of a record, "" if the record has no field of this name.
+
+    Args:
+        record: The record.
+        name: Name of the field.
+        where: Data set, split and position of the record, for error messages.
 
     Raises:
-        CorruptRecordError: the bytes are no UTF-8; the message starts with `where`.
+        CorruptRecordError: The bytes are no UTF-8; the message starts with `where`.
     """
     try:
         return as_text(record.get(name, ""))
@@ -97,11 +102,17 @@ def text(record: Mapping[str, Any], name: str, where: str) -> str:
 
 
 def array(record: Mapping[str, Any], name: str, channels: int, where: str) -> np.ndarray:
-    """An image or a label of a record, decoded where it is encoded: `[H, W, channels]`.
+    """Returns an image or a label of a record as an array `[H, W, channels]`, decoded if it is encoded.
+
+    Args:
+        record: The record.
+        name: Name of the field.
+        channels: Number of channels that the array must have.
+        where: Data set, split and position of the record, for error messages.
 
     Raises:
-        CorruptRecordError: it cannot be decoded, or has another shape; the message starts with `where`.
-        ValueError: the record has none of that name.
+        CorruptRecordError: The bytes cannot be decoded, or the shape is wrong; the message starts with `where`.
+        ValueError: The record has no field of this name.
     """
     if name not in record:
         have = [key for key in record if key == "image" or key in task_table.TASKS]

@@ -1,10 +1,10 @@
-"""Training and validation transforms on NumPy arrays (OpenCV), one draw for all maps of a sample.
+"""Training and validation transforms of NumPy arrays with OpenCV. All maps of a sample share the same random numbers.
 
-A sample is a dict with `image` `[H, W, 3]` and one label `[H, W, C]` for each task there is (`mtl_jax.data.records`).
-Maps keep their type while they are moved, but for integers that are interpolated, which become float32.
+A sample is a dict with `image` `[H, W, 3]` and a label `[H, W, C]` for each labelled task (`mtl_jax.data.records`).
+Maps keep their type through flip, rotation and resizing, except for interpolated integers, which become float32.
 
-Whole maps go through OpenCV rather than NumPy also where NumPy would be more familiar: with three channels last it is
-several times as fast.
+The transforms use OpenCV even where NumPy is more familiar, because OpenCV is several times as fast for maps with three
+channels in the last axis.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,8 @@ from mtl_jax.labels import INTERPOLATIONS, LabelKind
 Sample = dict[str, np.ndarray]
 
 BORDERS = ("zero", "ignore")
-_NORMALISED = ((np.arange(256, dtype=np.float32)[:, None] / np.float32(255) - MEAN) / STD)[None]  # by grey level
+# Normalised values `[1, 256, 3]` of the grey levels in each channel.
+_NORMALISED = ((np.arange(256, dtype=np.float32)[:, None] / np.float32(255) - MEAN) / STD)[None]
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,12 @@ class Recipe:
     """An augmentation protocol.
 
     Attributes:
-        flip: probability of a horizontal flip.
-        rotation: the angle is drawn from [-rotation, rotation] degrees.
-        scale_range: the scale is drawn from this interval ...
-        scale_choices: ... or is one of these, when given.
-        depth_interpolation: overrides the row of the task table.
-        depth_over_scale: divide depth by the scale, as if the camera had moved closer.
+        flip: Probability of a horizontal flip.
+        rotation: Largest angle in degrees. The angle is drawn from [-rotation, rotation].
+        scale_range: Interval from which the scale is drawn if there are no `scale_choices`.
+        scale_choices: Scales from which one is drawn.
+        depth_interpolation: Interpolation of depth, in place of the interpolation in the task table.
+        depth_over_scale: True to divide depth by the scale, as if the camera had moved closer.
     """
 
     flip: float = 0.0
@@ -45,7 +46,7 @@ class Recipe:
 
     @property
     def warps(self) -> bool:
-        """Whether any draw can rotate or scale."""
+        """True if the recipe can rotate or scale."""
         return self.rotation != 0 or self.scale_range != (1.0, 1.0) or bool(self.scale_choices)
 
 
@@ -58,7 +59,13 @@ RECIPES: dict[str, Recipe] = {
 
 @dataclass(frozen=True)
 class Draw:
-    """What one sample undergoes: flip, rotation in degrees (counter-clockwise in the image) and scale."""
+    """Random numbers of the augmentation of one sample.
+
+    Attributes:
+        flip: True if the sample is flipped.
+        angle: Angle of the rotation in degrees, counter-clockwise in the image.
+        scale: Scale; values above 1 enlarge.
+    """
 
     flip: bool = False
     angle: float = 0.0
@@ -66,10 +73,10 @@ class Draw:
 
 
 def get_recipe(recipe: str | Recipe) -> Recipe:
-    """A recipe by name; a `Recipe` is returned as it is.
+    """Returns the recipe of a name. A `Recipe` is returned as it is.
 
     Raises:
-        ValueError: no such recipe; the message lists those there are.
+        ValueError: The recipe is unknown; the message lists the known ones.
     """
     if isinstance(recipe, Recipe):
         return recipe
@@ -79,7 +86,7 @@ def get_recipe(recipe: str | Recipe) -> Recipe:
 
 
 def draw(recipe: str | Recipe, rng: np.random.Generator) -> Draw:
-    """Draws flip, angle and scale, always in this order and always all three."""
+    """Draws flip, angle and scale. Every recipe draws all three, in this order."""
     recipe = get_recipe(recipe)
     flipped = bool(rng.random() < recipe.flip)
     angle = float(rng.uniform(-recipe.rotation, recipe.rotation))
@@ -91,7 +98,7 @@ def draw(recipe: str | Recipe, rng: np.random.Generator) -> Draw:
 
 
 def flip(sample: Mapping[str, np.ndarray]) -> Sample:
-    """Mirrors every map left to right, and with it the values of labels that have a direction."""
+    """Mirrors every map left to right, and mirrors the values of labels that have a direction."""
     out = {name: cv2.flip(x, 1).reshape(x.shape) for name, x in sample.items()}
     return {name: _kind(name).flip(x) if name in tasks.TASKS else x for name, x in out.items()}
 
@@ -99,23 +106,26 @@ def flip(sample: Mapping[str, np.ndarray]) -> Sample:
 def scale_and_rotate(
     sample: Mapping[str, np.ndarray], angle: float, scale: float, recipe: str | Recipe, border: str = "zero"
 ) -> Sample:
-    """Rotates and scales every map about (w / 2, h / 2), with the maps' size kept.
+    """Rotates and scales every map about (w / 2, h / 2). The maps keep their size.
 
     Args:
-        sample: the maps.
-        angle: degrees, counter-clockwise in the image.
-        scale: above 1 enlarges.
-        recipe: says how depth is resampled and whether it is divided by the scale.
-        border: what class labels (`semseg`, `human_parts`) become outside the image: "zero", class 0 as in the
-            published protocol, or "ignore", the ignored value 255. The other labels are zero there, which later makes
-            normals and depth ignored; the image is black.
+        sample: Maps to move.
+        angle: Angle in degrees, counter-clockwise in the image.
+        scale: Scale; values above 1 enlarge.
+        recipe: Recipe, or its name. It defines the interpolation of depth and the division of depth by the scale.
+        border: Value of class labels (`semseg`, `human_parts`) outside of the image. "zero" means class 0, as in the
+            published protocol, and "ignore" the ignored value 255. Other labels are zero there, so that normals and
+            depth are ignored later. The image is black there.
+
+    Raises:
+        ValueError: The border or the recipe is unknown.
     """
     recipe = get_recipe(recipe)
     if border not in BORDERS:
         raise ValueError(f"unknown border {border!r}; the borders are {', '.join(BORDERS)}")
     out = {}
     for name, x in sample.items():
-        if angle == 0 and scale == 1 and x.dtype != np.float64:  # of float64 maps OpenCV rounds the outermost pixels
+        if angle == 0 and scale == 1 and x.dtype != np.float64:  # OpenCV rounds the outermost pixels of float64 maps
             out[name] = x
             continue
         height, width = x.shape[:2]
@@ -137,9 +147,14 @@ def scale_and_rotate(
 
 
 def resize(sample: Mapping[str, np.ndarray], size: tuple[int, int], recipe: str | Recipe) -> Sample:
-    """Resizes every map to `size` (height, width).
+    """Resizes every map.
 
-    Normals are brought to unit length, in float32 as their resampling ends here; zero vectors stay zero.
+    Normals become float32 vectors of unit length, because this is their last resampling. Zero vectors stay zero.
+
+    Args:
+        sample: Maps to resize.
+        size: Height and width of the result.
+        recipe: Recipe, or its name. It defines the interpolation of depth.
     """
     recipe = get_recipe(recipe)
     height, width = size
@@ -153,20 +168,21 @@ def resize(sample: Mapping[str, np.ndarray], size: tuple[int, int], recipe: str 
 
 
 def ignore_regions(sample: Mapping[str, np.ndarray]) -> Sample:
-    """Writes 255 where a label has no value: zero normals, zero depth, and human parts where the image has none."""
+    """Writes 255 where a label has no value: zero normals, zero depth, and human parts of an image without people."""
     return {name: _kind(name).mark_ignored(x) if name in tasks.TASKS else x for name, x in sample.items()}
 
 
 def as_bytes(image: np.ndarray) -> np.ndarray:
-    """[H, W, 3] in 0..255 -> uint8.
+    """Converts an image `[H, W, 3]` with values in 0..255 to uint8.
 
-    Fractions are cut off, as in the published protocol; overshoots of the cubic interpolation saturate.
+    Fractions are cut off, as in the published protocol. Values that the cubic interpolation moved out of the range are
+    clipped.
     """
     return image if image.dtype == np.uint8 else np.clip(image, 0, 255).astype(np.uint8)
 
 
 def normalise_image(image: np.ndarray) -> np.ndarray:
-    """[H, W, 3] in 0..255 -> float32 with ImageNet statistics, of what `as_bytes` makes of it."""
+    """Converts an image `[H, W, 3]` to uint8 with `as_bytes`, then to float32 normalised with ImageNet statistics."""
     return cv2.LUT(as_bytes(image), _NORMALISED)
 
 
@@ -178,18 +194,19 @@ def train_transform(
     border: str = "zero",
     normalised: bool = True,
 ) -> Sample:
-    """Flip, scale and rotation, resize, ignored regions, normalisation.
+    """Applies flip, rotation and scale, resizes, marks ignored regions and normalises, in this order.
 
     Args:
-        sample: `image` and labels.
-        drawn: from `draw`.
-        recipe: name or `Recipe`.
-        size: height and width of what is returned.
+        sample: Image and labels. Other entries are left out.
+        drawn: Random numbers from `draw`.
+        recipe: Recipe, or its name.
+        size: Height and width of the result.
         border: "zero" or "ignore", see `scale_and_rotate`.
-        normalised: False leaves the normalisation, for example to a device (`mtl_jax.images.normalise`).
+        normalised: False to skip the normalisation, for example if a device does it (`mtl_jax.images.normalise`).
 
     Returns:
-        `image` [H, W, 3], float32 or without normalisation uint8, and each label [H, W, C] in the task's `label_dtype`.
+        `image` `[H, W, 3]`, float32 or, without normalisation, uint8; and each label `[H, W, C]` in the `dtype` of its
+        kind.
     """
     recipe = get_recipe(recipe)
 
@@ -204,13 +221,20 @@ def train_transform(
 def val_transform(
     sample: Mapping[str, np.ndarray], size: tuple[int, int], recipe: str | Recipe = "none", normalised: bool = True
 ) -> Sample:
-    """Resize, ignored regions and normalisation, see `train_transform`; only depth's interpolation is the recipe's."""
+    """Resizes, marks ignored regions and normalises, see `train_transform`.
+
+    Args:
+        sample: Image and labels. Other entries are left out.
+        size: Height and width of the result.
+        recipe: Recipe, or its name. Only its interpolation of depth is used.
+        normalised: False to skip the normalisation.
+    """
     recipe = get_recipe(recipe)
     return _each(sample, lambda one: _finish(one, recipe, size, normalised))
 
 
 def _each(sample: Mapping[str, np.ndarray], transform: Callable[[Sample], Sample]) -> Sample:
-    """Transforms the image and labels, one after another: a map stays in the cache. Other entries are left out."""
+    """Transforms the image and the labels one after another, so that a map stays in the cache; drops other entries."""
     out: Sample = {}
     for name in ("image", *(name for name in sample if name in tasks.TASKS)):
         out |= transform({name: sample[name]})
@@ -240,7 +264,7 @@ def _mode(name: str, recipe: Recipe) -> int:
 
 
 def _resampled_type(name: str, x: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """Returns float32 in place of integers that are interpolated, which would be rounded."""
+    """Converts integers that are interpolated to float32, so that the results are not rounded."""
     if np.issubdtype(x.dtype, np.floating) or _mode(name, recipe) == cv2.INTER_NEAREST:
         return x
     return x.astype(np.float32)

@@ -1,7 +1,7 @@
-"""Many samples on one sheet, labels drawn over their images, for people to look at before they train.
+"""Contact sheets: pictures of many samples with their labels, for a look at the data before training.
 
-A sample is a mapping with `id`, `image` (RGB uint8 `[H, W, 3]`), a label `[H, W, C]` for each task it has one of,
-canonical (`mtl_jax.data.records`) or transformed (`mtl_jax.data.transforms`), and maybe a `note`.
+A sample is a mapping with `id`, `image` (RGB uint8 `[H, W, 3]`), a label `[H, W, C]` for each labelled task, and
+optionally a text `note`. Labels are canonical (`mtl_jax.data.records`) or transformed (`mtl_jax.data.transforms`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,17 +17,23 @@ from mtl_jax.drawing.canvas import CAPTION, MARGIN, Cell, caption, grid, text_wi
 from mtl_jax.labels.kind import percent, resize
 from mtl_jax.tasks import IGNORE
 
-NARROWEST = 230  # pixels of a column: less would make captions illegible
-WIDEST = 1.5  # width of a picture relative to the height of rows; panoramas become lower
-STRIPES = (105, 165)  # grey levels of the hatching where there is no label
-SWATCH = 14
+NARROWEST = 230  # least width of a column in pixels; captions of narrower columns are illegible
+WIDEST = 1.5  # greatest width of a picture, relative to the height of a row; wider pictures are scaled down
+STRIPES = (105, 165)  # grey levels of the hatching of pixels without a label
+SWATCH = 14  # height and width of a coloured square in the legend, in pixels
 
 
 def spread(length: int, count: int, start: int | None = None) -> list[int]:
-    """Positions of at most `count` of `length` images: evenly spread, first and last included, or from `start` on.
+    """Selects images and returns their positions.
+
+    Args:
+        length: Number of images.
+        count: Greatest number of selected images.
+        start: Position of the first of `count` consecutive images. None means evenly spread images, the first and the
+            last of all included.
 
     Raises:
-        ValueError: none is asked for, or there is no image `start`.
+        ValueError: `count` is less than 1, or there is no image `start`.
     """
     if count < 1:
         raise ValueError(f"count is {count}; the least is 1")
@@ -39,13 +45,14 @@ def spread(length: int, count: int, start: int | None = None) -> list[int]:
 
 
 def find(source: Any, ids: Sequence[str]) -> list[int]:
-    """Positions of the images with these ids, in this order.
+    """Returns the positions of the images with these ids, in the order of the ids.
 
     Args:
-        source: a `Split`, or records `{"id": ..., ...}` by position.
+        source: A `Split`, or a sequence of records `{"id": ..., ...}`.
+        ids: Ids of the images.
 
     Raises:
-        ValueError: some id is not there; the message lists them, and some that are.
+        ValueError: Ids are missing. The message lists them, and some of the existing ids.
     """
     found: dict[str, int] = {}
     seen = []
@@ -70,14 +77,14 @@ def augmented(
     size: tuple[int, int],
     border: str = "zero",
 ) -> dict[str, Any]:
-    """A canonical sample as training sees it, with the image back in 0..255 and a note on what was drawn.
+    """Returns a sample after the training transform, with the image in 0..255 and a note of flip, angle and scale.
 
     Args:
-        sample: from `records.decode`.
-        rng: what flip, angle and scale are drawn from.
-        recipe: the augmentation.
-        size: (height, width) of network inputs.
-        border: see `transforms.scale_and_rotate`.
+        sample: Canonical sample from `records.decode`.
+        rng: Random generator of flip, angle and scale.
+        recipe: Augmentation protocol.
+        size: Height and width of network inputs.
+        border: "zero" or "ignore", see `transforms.scale_and_rotate`.
     """
     drawn = transforms.draw(recipe, rng)
     seen = transforms.train_transform(sample, drawn, recipe, size, border)
@@ -87,19 +94,21 @@ def augmented(
 
 
 def hatching(height: int, width: int) -> np.ndarray:
-    """Diagonal stripes in two greys, RGB uint8 `[height, width, 3]`: what ignored pixels look like."""
+    """Draws diagonal stripes in two greys, the look of ignored pixels, as RGB uint8 `[height, width, 3]`."""
     y, x = np.indices((height, width))
     grey = np.where((x + y) // 5 % 2, *STRIPES).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=-1)
 
 
 def overlay(task: str, image: np.ndarray, label: Any) -> np.ndarray:
-    """The label drawn over the image, hatched where it is ignored; without any label the word "unlabelled".
+    """Draws a label over its image.
+
+    Ignored pixels are hatched. A picture without labelled pixels shows the word "unlabelled".
 
     Args:
-        task: its name.
+        task: Name of the task.
         image: RGB uint8 `[H, W, 3]`.
-        label: `[H', W', C]`, brought to the image's size; None: there is none.
+        label: Label `[H', W', C]`, which is resized to the image. None means that the image has no label.
 
     Returns:
         RGB uint8 `[H, W, 3]`.
@@ -115,11 +124,11 @@ def overlay(task: str, image: np.ndarray, label: Any) -> np.ndarray:
 
 
 def describe(task: str, label: Any) -> tuple[str, str]:
-    """Two lines on a label: the share of valid pixels, and what its values are.
+    """Returns two lines of text on a label: the share of valid pixels, and a summary of the values.
 
     Args:
-        task: its name.
-        label: one image's, `[H, W, C]`, or None.
+        task: Name of the task.
+        label: Label `[H, W, C]` of an image. None means that the image has no label.
     """
     if label is None:
         return f"{task}: no label", ""
@@ -137,26 +146,28 @@ def sheet(
     height: int = 240,
     names: Mapping[str, Sequence[str]] | None = None,
 ) -> np.ndarray:
-    """A row for each sample: the image, then the label of each task over it; below, what the colours mean.
+    """Draws a contact sheet with a row for each sample and a legend of the colours below.
+
+    A row shows the image, then the label of each task over the image.
 
     Args:
-        samples: at least one.
-        tasks: the columns, which stand in task order.
-        height: of the pictures in pixels, less where they are wide.
+        samples: Samples, at least one.
+        tasks: Names of the tasks, one for each column. The columns are in task order.
+        height: Height of the pictures in pixels. Wide pictures are lower.
         names: {task: names of its classes}, for the legend.
 
     Returns:
         RGB uint8 `[H', W', 3]`.
 
     Raises:
-        ValueError: no sample, an image that is not RGB uint8, or no such task.
+        ValueError: There is no sample, an image is not RGB uint8, or a task is unknown.
     """
     tasks = task_table.ordered(tasks)
     rows, present = (
         [],
         {task: np.zeros(0, np.int64) for task in tasks if task_table.get(task).kind.has_classes},
     )
-    for sample in samples:  # one after the other: at their original size they need not fit into memory together
+    for sample in samples:  # one at a time, because all samples at their original size may not fit into memory
         rows.append(_row(sample, tasks, height))
         for task in present:
             if task in sample:
@@ -183,18 +194,18 @@ def _row(sample: Mapping[str, Any], tasks: Sequence[str], height: int) -> list[C
     return cells
 
 
-Entry = tuple[np.ndarray | None, str]  # a swatch, or none, and its text
+Entry = tuple[np.ndarray | None, str]  # (coloured square or None, text)
 
 
 def legend(
     tasks: Sequence[str], present: Mapping[str, np.ndarray], width: int, names: Mapping[str, Sequence[str]]
 ) -> np.ndarray:
-    """What the colours mean, RGB uint8 `[H', width, 3]`.
+    """Draws the legend of the colours, RGB uint8 `[H', width, 3]`.
 
     Args:
-        tasks: drawn on the sheet.
-        present: {task: class ids that occur}, 255 may be one of them.
-        width: of the sheet.
+        tasks: Names of the tasks on the sheet.
+        present: {task: class ids that occur}, which may include 255.
+        width: Width of the sheet in pixels.
         names: {task: names of its classes}.
     """
     lines: list[list[Entry]] = [[(hatching(SWATCH, SWATCH), "ignored or unlabelled")]]
@@ -214,7 +225,7 @@ def legend(
 
 
 def _wrapped(entries: Sequence[Entry], width: int) -> list[np.ndarray]:
-    """White strips `[CAPTION, width, 3]` with swatches and their texts from left to right."""
+    """Draws entries from left to right on as many white strips `[CAPTION, width, 3]` as they need."""
     strips: list[np.ndarray] = []
     x = width
     for swatch, text in entries:
@@ -231,7 +242,7 @@ def _wrapped(entries: Sequence[Entry], width: int) -> list[np.ndarray]:
 
 
 def _stamp(picture: np.ndarray, text: str) -> None:
-    """A white field with the text in the middle of the picture, if it is large enough."""
+    """Draws the text on a white field in the middle of the picture, if the picture is large enough."""
     height, width = picture.shape[:2]
     needed = text_width(text)
     y, x = (height - CAPTION) // 2, (width - needed) // 2

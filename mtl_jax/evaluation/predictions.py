@@ -1,7 +1,7 @@
-"""From logits to predictions, to files and back.
+"""Conversion of logits to predictions, and the files of predictions.
 
-The kind of a task's labels (`mtl_jax.labels`) says what a prediction is; it has a batch axis on the device and none for
-a single image on the host:
+The kind of a task's labels (`mtl_jax.labels`) defines the form of a prediction. Predictions on the device have a batch
+axis; the prediction of a single image on the host has none:
 
 * class map: int32 `[B, H, W]`;
 * probability of the foreground as a map in 0..255: `[B, H, W, 1]`;
@@ -25,21 +25,21 @@ from mtl_jax.labels.kind import resize
 from mtl_jax.outputs import Outputs
 from mtl_jax.runtime import atomic_files, messages
 
-OWNER = "predictions.json"  # in a folder of saved predictions: whose they are
+OWNER = "predictions.json"  # file in a folder of saved predictions that names their model and data
 _logger = logging.getLogger(__name__)
 
 
 def postprocess(outputs: Outputs, tasks: Iterable[str]) -> dict[str, jax.Array]:
     """Converts the final logits of a model to predictions.
 
-    It works inside `jax.jit`, and computes at least in float32.
+    The function works inside `jax.jit`. It computes in float32, or in the type of the logits if that is wider.
 
     Args:
         outputs: Outputs of a model for a batch.
         tasks: Names of the tasks to predict.
 
     Returns:
-        {task: prediction} in the forms above.
+        {task: prediction}, in the forms that the module's docstring lists.
 
     Raises:
         ValueError: The outputs lack one of the tasks.
@@ -56,7 +56,16 @@ def postprocess(outputs: Outputs, tasks: Iterable[str]) -> dict[str, jax.Array]:
 
 
 def resize_prediction(task: str, prediction: Any, size: tuple[int, int]) -> np.ndarray:
-    """One image's prediction, `[H, W]` or `[H, W, C]`, at (height, width) with the task's interpolation."""
+    """Resizes one image's prediction with the interpolation of the task.
+
+    Args:
+        task: Name of the task.
+        prediction: Prediction `[H, W]` or `[H, W, C]`.
+        size: Height and width of the result.
+
+    Raises:
+        ValueError: The prediction has another number of dimensions.
+    """
     array = np.asarray(prediction)
     if array.ndim not in (2, 3):
         raise ValueError(f"{task}: expected one image, [H, W] or [H, W, C]; got the shape {array.shape}")
@@ -65,24 +74,27 @@ def resize_prediction(task: str, prediction: Any, size: tuple[int, int]) -> np.n
 
 
 def quantise(task: str, array: Any) -> np.ndarray:
-    """The prediction as it is stored: truncated to uint8, not rounded; plain values (depth) as float32."""
+    """Returns a prediction in its stored form: truncated (not rounded) to uint8, or float32 for real values (depth)."""
     return task_table.get(task).kind.quantise(np.asarray(array))
 
 
 def file_path(directory: str | Path, task: str, image_id: str) -> Path:
-    """Where a prediction lies without its suffix: DIRECTORY/TASK/ID, stored as .png or, plain values, as .mat."""
+    """Returns the path DIRECTORY/TASK/ID of a prediction without its suffix, which is .png, or .mat for real values."""
     return Path(directory) / task_table.get(task).name / image_id
 
 
 def save(task: str, array: Any, path: str | Path) -> Path:
-    """Stores one image's prediction, quantised, whole or not at all, and returns the file's path.
+    """Quantises one image's prediction and writes it to a file. A crash never leaves an incomplete file.
 
-    PNG (vectors as RGB), or for plain values a .mat file with the task's name as key.
+    The file is a PNG (vectors are stored as RGB). For real values it is a .mat file with the task's name as key.
 
     Args:
-        task: its name.
-        array: `[H, W]` or `[H, W, C]`.
-        path: without suffix, see `file_path`; missing folders are made.
+        task: Name of the task.
+        array: Prediction `[H, W]` or `[H, W, C]`.
+        path: Path without suffix, see `file_path`. Missing folders are created.
+
+    Returns:
+        The path of the file.
     """
     target = _with_suffix(task, path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -93,13 +105,16 @@ def save(task: str, array: Any, path: str | Path) -> Path:
 def save_all(
     directory: str | Path, image_id: str, maps: Mapping[str, Any], size: tuple[int, int]
 ) -> dict[str, np.ndarray]:
-    """Resizes one image's predictions to (height, width), stores them, and returns what was stored.
+    """Resizes one image's predictions to the size of the image and stores them.
 
     Args:
-        directory: the folder with a sub-folder for each task.
-        image_id: of the image.
+        directory: Folder with a sub-folder for each task.
+        image_id: Id of the image.
         maps: {task: prediction at any resolution}.
-        size: the image's.
+        size: Height and width of the image.
+
+    Returns:
+        {task: stored prediction}, resized and quantised.
     """
     stored = {task: quantise(task, resize_prediction(task, value, size)) for task, value in maps.items()}
     for task, value in stored.items():
@@ -108,18 +123,18 @@ def save_all(
 
 
 def load(task: str, path: str | Path, size: tuple[int, int] | None = None, classes: int | None = None) -> np.ndarray:
-    """What `save` or another tool stored, in the form of a prediction: `[H, W]` for class maps, else `[H, W, C]`.
+    """Reads a prediction from a file of `save` or of another tool: `[H, W]` for class maps, otherwise `[H, W, C]`.
 
     Args:
-        task: its name.
-        path: without suffix, see `file_path`.
-        size: height and width it must have.
-        classes: of a class map, whose ids must be below; of no matter to others.
+        task: Name of the task.
+        path: Path without suffix, see `file_path`.
+        size: Height and width that the prediction must have. None means any size.
+        classes: Number of classes, for a class map. All ids must be smaller. Other tasks do not use it.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or holds no prediction of this task: another size, number of channels or type,
-            ids that are no class, values that are not finite. The message names the file.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is damaged or holds no prediction of this task. The size, the number of channels or the
+            type is wrong, an id is no class, or a value is not finite. The message names the file.
     """
     kind, target = task_table.get(task).kind, _with_suffix(task, path)
     if not target.exists():
@@ -136,12 +151,12 @@ def load(task: str, path: str | Path, size: tuple[int, int] | None = None, class
 
 
 def saved(directory: str | Path, tasks: Iterable[str], image_id: str) -> bool:
-    """Whether the predictions of all these tasks are there."""
+    """Returns True if the predictions of an image exist for all these tasks."""
     return all(_with_suffix(task, file_path(directory, task, image_id)).exists() for task in tasks)
 
 
 def stamp(directory: str | Path, tasks: Iterable[str], image_id: str) -> str:
-    """Another one as soon as one of the image's files is written again."""
+    """Returns a text that changes when one of the prediction files of an image is written again."""
     found = []
     for task in tasks:
         path = _with_suffix(task, file_path(directory, task, image_id))
@@ -152,10 +167,15 @@ def stamp(directory: str | Path, tasks: Iterable[str], image_id: str) -> str:
 
 
 def check_complete(directory: str | Path, tasks: Iterable[str], ids: Sequence[str]) -> None:
-    """Makes sure that every prediction is there; those of other images are no matter, but their number is logged.
+    """Checks that every prediction exists. Predictions of other images are ignored, and their number is logged.
+
+    Args:
+        directory: Folder with a sub-folder for each task.
+        tasks: Names of the tasks.
+        ids: Ids of the images.
 
     Raises:
-        FileNotFoundError: some are not; the message lists them.
+        FileNotFoundError: Predictions are missing; the message lists them.
     """
     missing, extra = [], 0
     for task in tasks:
@@ -169,15 +189,15 @@ def check_complete(directory: str | Path, tasks: Iterable[str], ids: Sequence[st
 
 
 def claim(directory: str | Path, owner: Mapping[str, str], note: str) -> None:
-    """Notes whose predictions a folder is about to hold, so that those of two models never mix.
+    """Records the model whose predictions a folder will hold, so that predictions of two models are never mixed.
 
     Args:
-        directory: made where it is not.
-        owner: tells the model and the data.
-        note: where they come from, for people.
+        directory: Folder of the predictions. It is created if it does not exist.
+        owner: Entries that identify the model and the data.
+        note: Origin of the predictions, for people.
 
     Raises:
-        ValueError: the folder holds the predictions of another, or files nobody knows of.
+        ValueError: The folder holds predictions of another model or of other data, or files of unknown origin.
     """
     path = Path(directory) / OWNER
     if path.exists():
@@ -199,7 +219,7 @@ def claim(directory: str | Path, owner: Mapping[str, str], note: str) -> None:
 
 def _with_suffix(task: str, path: str | Path) -> Path:
     path = Path(path)
-    return path.with_name(path.name + _suffix(task))  # an ID may contain a dot
+    return path.with_name(path.name + _suffix(task))  # not `with_suffix`, because an id may contain a dot
 
 
 def _suffix(task: str) -> str:

@@ -1,4 +1,4 @@
-"""What every kind of label has to say about itself."""
+"""The interface of the kinds of labels, and functions that they share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,7 @@
-"""Reading the original files of a data set: bytes to arrays, with errors that say what is wrong with the file.
+"""Readers of the original files of a data set, with errors that describe the fault of a file.
 
-A reader takes the bytes of a file and returns (what the record stores, (height, width)); it raises ValueError on a
-faulty file. `read` runs the readers of one image and collects what is wrong instead.
+A reader takes the bytes of a file and returns (value stored in the record, (height, width)). It raises ValueError for a
+faulty file. `read` runs a reader and adds its error to a list of problems instead.
 """
 
 import io
@@ -19,7 +19,7 @@ from mtl_jax.runtime import messages
 Size = tuple[int, int]
 Reader = Callable[[bytes], tuple[Any, Size]]
 Load = Callable[[bytes], np.ndarray]
-Reading = tuple[dict[str, Any], list[str]]  # a record, and what is wrong with its files
+Reading = tuple[dict[str, Any], list[str]]  # (record, problems with its files)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class LabelFiles:
 
 
 def read(root: Path, name: str, reader: Reader, problems: list[str]) -> tuple[Any, Size] | None:
-    """What a reader makes of the file `name` below `root`; None after adding to `problems` why it cannot be read."""
+    """Returns the result of a reader for the file `name` in `root`, or adds a problem and returns None."""
     try:
         return reader((root / name).read_bytes())
     except FileNotFoundError:
@@ -59,7 +59,15 @@ def read(root: Path, name: str, reader: Reader, problems: list[str]) -> tuple[An
 
 
 def check_size(name: str, size: Size, expected: Size, reason: str, problems: list[str]) -> None:
-    """Adds a problem unless the size is the expected one."""
+    """Adds a problem if the size differs from the expected size.
+
+    Args:
+        name: Name of the file.
+        size: Height and width of the map in the file.
+        expected: Height and width that the map must have.
+        reason: Text before the expected size in the problem.
+        problems: List that receives the problem.
+    """
     if size != expected:
         problems.append(f"{name}: size {messages.size_text(size)}, {reason} {messages.size_text(expected)}")
 
@@ -68,7 +76,7 @@ def check_size(name: str, size: Size, expected: Size, reason: str, problems: lis
 
 
 def encoded(channels: int) -> Reader:
-    """A JPEG or PNG, kept as it came once it has been decoded to `channels` channels."""
+    """Returns a reader of JPEG or PNG files that keeps the bytes and checks that they decode to `channels` channels."""
 
     def reader(data: bytes) -> tuple[bytes, Size]:
         height, width = pictures.decode(data, channels).shape[:2]
@@ -78,11 +86,11 @@ def encoded(channels: int) -> Reader:
 
 
 def grey(data: bytes) -> tuple[bytes, Size]:
-    """A picture of grey levels in 8 bits; one with colours or a palette becomes grey first."""
+    """Reads a picture with grey levels of 8 bits. A picture with colours or a palette is converted to grey."""
     try:
         value = None if pictures.has_palette(data) else pictures.decode(data, 1)
     except ValueError:
-        value = None  # read as a coloured one, it raises again unless only the number of channels was wrong
+        value = None  # decoding in colour, below, raises again unless only the number of channels was wrong
     if value is None:
         value = cv2.cvtColor(pictures.decode(data, 3), cv2.COLOR_RGB2GRAY)
     if value.dtype != np.uint8:
@@ -91,12 +99,12 @@ def grey(data: bytes) -> tuple[bytes, Size]:
 
 
 def class_ids(load: Load, ids: Mapping[int, int], expected: str) -> Reader:
-    """A map of raw class ids, stored as PNG.
+    """Returns a reader of maps of raw class ids, which are stored as PNG.
 
     Args:
-        load: bytes -> array.
-        ids: {raw id: stored id}; other raw ids are errors.
-        expected: says which raw ids there may be.
+        load: Function that turns the bytes of a file into an array.
+        ids: {raw id: stored id}. Other raw ids are errors.
+        expected: Description of the allowed raw ids, for the error message.
     """
 
     def reader(data: bytes) -> tuple[bytes, Size]:
@@ -113,13 +121,13 @@ def class_ids(load: Load, ids: Mapping[int, int], expected: str) -> Reader:
 
 
 def floats(load: Load, channels: int, low: float, high: float) -> Reader:
-    """A map of finite numbers from `low` to `high`, stored as float32.
+    """Returns a reader of maps of finite numbers from `low` to `high`, which are stored as float32.
 
     Args:
-        load: bytes -> array.
-        channels: last dimension of the map.
-        low: least value.
-        high: greatest value.
+        load: Function that turns the bytes of a file into an array.
+        channels: Last dimension of the map.
+        low: Least value.
+        high: Greatest value.
     """
 
     def reader(data: bytes) -> tuple[np.ndarray, Size]:
@@ -134,7 +142,7 @@ def floats(load: Load, channels: int, low: float, high: float) -> Reader:
 
 
 def probabilities(load: Load) -> Reader:
-    """A map of numbers from 0 to 1, stored as PNG in 255 steps."""
+    """Returns a reader of maps of numbers from 0 to 1, which are stored as PNG in 255 steps."""
 
     def reader(data: bytes) -> tuple[bytes, Size]:
         value, size = floats(load, 1, 0, 1)(data)
@@ -144,9 +152,12 @@ def probabilities(load: Load) -> Reader:
 
 
 def check_unit_length(vectors: np.ndarray) -> None:
-    """Raises ValueError unless most of the vectors [..., 3] are unit vectors.
+    """Checks that most of the vectors `[..., 3]` are unit vectors.
 
-    Those near zero, and coded ones from black, are ways to say that there is none.
+    Vectors near zero, and vectors decoded from black, mark pixels without a label and do not count.
+
+    Raises:
+        ValueError: Less than half of the vectors have a length near 1.
     """
     lengths = np.linalg.norm(vectors.reshape(-1, 3), axis=1)
     lengths = lengths[(lengths > 0.1) & (lengths < 1.6)]
@@ -158,24 +169,28 @@ def check_unit_length(vectors: np.ndarray) -> None:
 
 
 def mat(key: str) -> Load:
-    """The variable `key` of a MATLAB file."""
+    """Returns a loader of the variable `key` of MATLAB files."""
 
     return lambda data: matlab.variable(data, (key,))[1]
 
 
 def npy(data: bytes) -> np.ndarray:
-    """The array of a NumPy file."""
+    """Returns the array of a NumPy file.
+
+    Raises:
+        ValueError: The file is not readable.
+    """
     try:
         return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    except Exception as error:  # whatever the bytes lead NumPy to
+    except Exception as error:  # the type of NumPy's exception depends on the damage
         raise ValueError(f"not a readable .npy file ({error})") from error
 
 
 def as_map(value: np.ndarray, channels: int) -> np.ndarray:
-    """[H, W] or [H, W, channels] -> [H, W, channels]
+    """Returns an array `[H, W, channels]`, or `[H, W]` if `channels` is 1, in the shape `[H, W, channels]`.
 
     Raises:
-        ValueError: another shape, or no numbers.
+        ValueError: The array has another shape or holds no numbers.
     """
     shape = value.shape
     if channels == 1 and value.ndim == 2:

@@ -8,12 +8,12 @@ from mtl_jax.tasks import IGNORE
 
 
 def softmax_cross_entropy(logits: jax.Array, label: jax.Array, *, counts: LabelCounts | None = None) -> jax.Array:
-    """Mean of -log softmax(logits)[label] over the pixels of the batch that are not ignored.
+    """Computes the mean of -log softmax(logits)[label] over the pixels of the batch that are not ignored.
 
     Args:
-        logits: `[B, H, W, C]`.
-        label: `[B, H, W, 1]` class ids; 255 is ignored, fractions are cut off.
-        counts: of the batch that these images are a part of.
+        logits: Logits `[B, H, W, C]`.
+        label: Class ids `[B, H, W, 1]`. Pixels of 255 are ignored, and fractions are cut off.
+        counts: Counts of the whole batch, if these images are a part of it.
     """
     ids = label[..., 0].astype(jnp.int32)
     valid = ids != IGNORE
@@ -25,18 +25,19 @@ def softmax_cross_entropy(logits: jax.Array, label: jax.Array, *, counts: LabelC
 def balanced_cross_entropy(
     logits: jax.Array, label: jax.Array, positive_weight: float | None = None, *, counts: LabelCounts | None = None
 ) -> jax.Array:
-    """Sigmoid cross-entropy, weight w on positives and 1 - w on negatives, divided by the number of valid elements.
+    """Computes the mean sigmoid cross-entropy of the valid elements, weighted w for positives and 1 - w for negatives.
 
-    The loss of HED (arXiv 1504.06375, eq. 2), in the form of arXiv 1904.08918, which ignores nothing.
+    This is the loss of HED (arXiv 1504.06375, eq. 2) in the form of arXiv 1904.08918, which ignores no elements.
 
     Args:
-        logits: `[B, H, W, C]`.
-        label: `[B, H, W, C]`; positive where >= 0.5; elements of 255 are ignored.
-        positive_weight: w; by default the fraction of negatives among the valid elements of the batch.
-        counts: of the batch that these images are a part of.
+        logits: Logits `[B, H, W, C]`.
+        label: Label `[B, H, W, C]`. Elements >= 0.5 are positive, and elements of 255 are ignored.
+        positive_weight: Weight w. None means the fraction of negatives among the valid elements of the batch.
+        counts: Counts of the whole batch, if these images are a part of it.
     """
     counts = count(label) if counts is None else counts
-    # As XLA computes `values.mean()`, where all is valid, to the last bit: it multiplies with a constant's reciprocal.
+    # If all elements are valid, the result equals XLA's `values.mean()` to the last bit: XLA multiplies with the
+    # reciprocal of a constant.
     reciprocal = 1 / jnp.maximum(counts.valid, 1).astype(logits.dtype)
     if positive_weight is None:
         weight = 1 - counts.positive.astype(logits.dtype) * reciprocal

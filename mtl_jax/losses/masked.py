@@ -10,11 +10,13 @@ from mtl_jax.tasks import IGNORE, TASKS
 
 
 class LabelCounts(NamedTuple):
-    """What a loss has to know of a batch whose parts it is given one by one: theirs then add up to the batch's.
+    """Counts of a label over a whole batch, for a loss that receives the batch in parts.
+
+    With these counts the losses of the parts add up to the loss of the batch.
 
     Attributes:
-        valid: number of elements of the label that are not ignored.
-        positive: number of valid elements that are at least 0.5.
+        valid: Number of elements of the label that are not ignored.
+        positive: Number of valid elements that are at least 0.5.
     """
 
     valid: jax.Array
@@ -22,21 +24,24 @@ class LabelCounts(NamedTuple):
 
 
 def count(label: jax.Array) -> LabelCounts:
-    """The counts of a label `[B, H, W, C]`."""
+    """Returns the counts of a label `[B, H, W, C]`."""
     valid = label != IGNORE
     return LabelCounts(valid.sum(), (valid & (label >= 0.5)).sum())
 
 
 def count_labels(batch: Mapping[str, jax.Array]) -> dict[str, LabelCounts]:
-    """{task: counts of its label} for every task in a batch."""
+    """Returns {task: counts of its label} for every task in a batch."""
     return {task: count(batch[task]) for task in TASKS if task in batch}
 
 
 def masked_mean(values: jax.Array, valid: jax.Array, counts: LabelCounts | None = None) -> jax.Array:
-    """Mean of `values` where `valid`; 0 where nothing is. Both have the same shape.
+    """Computes the mean of the valid values, 0 if no value is valid.
 
     Args:
-        counts: of the whole batch, where these values are a part of it: their sum divided by its number.
+        values: Values of any shape.
+        valid: Mask of the same shape, True for values that count.
+        counts: Counts of the whole batch, if the values are a part of it. The sum of the valid values is then divided
+            by the number of valid elements of the batch.
     """
     number = valid.sum() if counts is None else counts.valid
     return jnp.where(valid, values, 0).sum() / jnp.maximum(number, 1).astype(values.dtype)

@@ -8,26 +8,26 @@ from mtl_jax.tasks import IGNORE
 
 
 def depth_l1(prediction: jax.Array, label: jax.Array, *, counts: LabelCounts | None = None) -> jax.Array:
-    """Mean absolute difference in metres over the valid pixels.
+    """Computes the mean absolute difference in metres over the valid pixels.
 
     Args:
-        prediction: `[B, H, W, 1]` metres.
-        label: `[B, H, W, 1]` metres; 255 is ignored.
-        counts: of the batch that these images are a part of.
+        prediction: Depth `[B, H, W, 1]` in metres.
+        label: Depth `[B, H, W, 1]` in metres. Pixels of 255 are ignored.
+        counts: Counts of the whole batch, if these images are a part of it.
     """
     return masked_mean(jnp.abs(prediction - label), label != IGNORE, counts)
 
 
 def normals_l1(prediction: jax.Array, label: jax.Array, *, counts: LabelCounts | None = None) -> jax.Array:
-    """Mean absolute difference to the normalised prediction, over valid elements (three per pixel).
+    """Computes the mean absolute difference to the normalised prediction over the valid elements (three per pixel).
 
     Args:
-        prediction: `[B, H, W, 3]` of any length; divided by (its norm + 1e-12).
-        label: `[B, H, W, 3]` unit vectors; elements of 255 are ignored.
-        counts: of the batch that these images are a part of.
+        prediction: Vectors `[B, H, W, 3]` of any length. Each is divided by (its norm + 1e-12).
+        label: Unit vectors `[B, H, W, 3]`. Elements of 255 are ignored.
+        counts: Counts of the whole batch, if these images are a part of it.
     """
     squared = jnp.square(prediction).sum(-1, keepdims=True)
-    # The square root has no derivative at 0; the norm's gradient there is 0, as in torch.
+    # The square root has no derivative at 0. The gradient of the norm is set to 0 there, as in torch.
     nonzero = squared > 0
     norm = jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, squared, 1)), 0)
     return masked_mean(jnp.abs(prediction / (norm + 1e-12) - label), label != IGNORE, counts)

@@ -1,4 +1,4 @@
-"""Computations that a program for the CPU keeps apart from what surrounds them."""
+"""Functions that XLA keeps as separate calls in programs for a CPU."""
 
 import contextlib
 import functools
@@ -18,15 +18,22 @@ _FUSES = ContextVar("fuses", default=False)
 def isolated(
     function: Callable[Arguments, Result], static_argnums: tuple[int, ...] = ()
 ) -> Callable[Arguments, Result]:
-    """The function as a call of its own, forward and backward, on a CPU; the function itself elsewhere.
+    """Returns a function that is a separate call on a CPU, in the forward and in the backward pass.
 
-    XLA's fusion for the CPU computes the gradient of a batch norm anew for every reader of it, pixel by pixel in
-    whatever order the reader wants: a transposition for a matrix product or the phases of an interpolation. Between
-    calls everything is stored once. On a GPU there is nothing to gain, there products are calls already.
+    On other devices the result behaves like the function itself.
+
+    On a CPU, XLA's fusion recomputes the gradient of a batch norm for every operation that reads it, pixel by pixel and
+    in the order of the operation: a transposition for a matrix product or the phases of an interpolation. Arrays
+    between separate calls are stored once. A GPU gains nothing, because matrix products are separate calls there
+    already.
+
+    Args:
+        function: Function to separate.
+        static_argnums: Positions of the static arguments, see `jax.jit`.
     """
 
     def body(*args: Any, **kwargs: Any) -> Result:
-        # Functions of jax that are jitted themselves would be kept apart, too, inside this one.
+        # Without this mark, jitted functions of JAX inside this function would become separate calls, too.
         with _marked("true"):
             return function(*args, **kwargs)
 
@@ -48,7 +55,7 @@ def _marked(inlineable: str) -> contextlib.AbstractContextManager[Any]:
 
 @contextlib.contextmanager
 def fused() -> Iterator[None]:
-    """What is traced in here is for other devices than the one that traces it: nothing is kept apart."""
+    """Disables separate calls for functions traced inside this context, whose programs are for other devices."""
     token = _FUSES.set(True)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The size of a model and the work of one prediction, without computing anything or allocating a weight."""
+"""The number of parameters of a model and the multiply-adds of a prediction, counted without allocating weights."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +16,8 @@ from mtl_jax.nn import isolate
 from mtl_jax.nn.conv import convolve_overlaps
 
 COLUMNS = ("model", "backbone", "data", "tasks", "parameters", "of the backbone", "rest", "multiply-adds")
-# jax.image.resize is a jitted function of this name. It multiplies with matrices that are mostly zero, so its products
-# say nothing about the work of an interpolation.
+# Name of the jitted function of jax.image.resize. It multiplies with matrices that are mostly zero, so the number of
+# its products is no measure of the work of an interpolation.
 _RESIZE = "_resize"
 _OVERLAPS = convolve_overlaps.__name__
 _CONTROL_FLOW = ("scan", "while", "cond")
@@ -25,14 +25,14 @@ _CONTROL_FLOW = ("scan", "while", "cond")
 
 @dataclass(frozen=True)
 class Summary:
-    """What a model costs.
+    """The cost of a model.
 
     Attributes:
-        config: which model.
-        parameters: number of trained numbers; running statistics do not count.
-        backbone: those among them that are in the backbone, or the backbones of cross-stitch and NDDR-CNN.
-        multiply_adds: of predicting one image, see `multiply_adds`.
-        size: (height, width) of that image.
+        config: Configuration of the model.
+        parameters: Number of trained parameters. Running statistics do not count.
+        backbone: Number of parameters in the backbone, or in all backbones of cross-stitch and NDDR-CNN.
+        multiply_adds: Number of multiply-adds of the prediction for one image, see the function `multiply_adds`.
+        size: Height and width of the image.
     """
 
     config: Config
@@ -43,7 +43,10 @@ class Summary:
 
 
 def summarize(config: Config) -> Summary:
-    """Counts a configuration's model, which predicts one image of the configured or the data set's resolution."""
+    """Returns the cost of the model of a configuration.
+
+    The image has the resolution of the configuration or, if none is set, of the data set.
+    """
     model = nnx.eval_shape(lambda: models.build(config))
     size = experiment.Experiment(config).image_size
     graphdef, state = nnx.split(models.evaluation_view(model))
@@ -53,24 +56,26 @@ def summarize(config: Config) -> Summary:
 
 
 def parameters(module: nnx.Module) -> int:
-    """Number of trained numbers in a module, abstract or not."""
+    """Returns the number of trained parameters of a module, which may be abstract."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
 
 
 def multiply_adds(function: Callable, *arguments: Any) -> int:
-    """Multiplications that `function(*arguments)` adds up in convolutions and matrix products.
+    """Counts the multiply-adds of `function(*arguments)` in convolutions and matrix products.
 
-    A convolution counts kernel height x kernel width x input channels per group for every output number, those at the
-    border that multiply padding included; a matrix product its inner dimension for every output number. Normalisation,
-    activations, pooling, additions and the interpolation of `jax.image.resize` do not count, as is usual.
+    A convolution counts kernel height x kernel width x input channels per group for every output number. Products with
+    padding at the border count, too. A matrix product counts its inner dimension for every output number.
+    Normalisation, activations, pooling, additions and the interpolation of `jax.image.resize` do not count, as is
+    usual.
 
     Args:
-        arguments: arrays, or `jax.ShapeDtypeStruct`s for them.
+        function: Function to count.
+        arguments: Arguments of the function: arrays, or `jax.ShapeDtypeStruct`s in their place.
 
     Raises:
-        ValueError: the function has loops or branches, whose work depends on more than shapes.
+        ValueError: The function has loops or branches, whose work does not depend on shapes alone.
     """
-    with isolate.fused():  # which asks for no device: none is started to count
+    with isolate.fused():  # does not ask for the device, so that counting does not start one
         return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
@@ -89,7 +94,7 @@ def _count(jaxpr: core.Jaxpr) -> int:
         elif name == "dot_general":
             ((contracted, _), _), left = options["dimension_numbers"], _shape(equation.invars[0])
             total += math.prod(_shape(equation.outvars[0])) * math.prod(left[axis] for axis in contracted)
-        elif options.get("name") == _OVERLAPS:  # as the convolution that it is
+        elif options.get("name") == _OVERLAPS:  # counts as a convolution
             total += math.prod(_shape(equation.outvars[0])) * math.prod(_shape(equation.invars[1])[:3])
         elif options.get("name") != _RESIZE:
             total += sum(map(_count, _inner(options.values())))
@@ -101,7 +106,7 @@ def _shape(variable: Any) -> tuple[int, ...]:
 
 
 def _inner(values: Any) -> Iterator[core.Jaxpr]:
-    """The functions that an equation calls."""
+    """Yields the functions that an equation calls."""
     for value in values:
         if isinstance(value, core.ClosedJaxpr):
             yield value.jaxpr
@@ -110,7 +115,12 @@ def _inner(values: Any) -> Iterator[core.Jaxpr]:
 
 
 def table(summaries: Sequence[Summary], *, markdown: bool = False) -> str:
-    """One line for each, parameters in millions (M) and multiply-adds in thousand millions (G)."""
+    """Returns a text with a line for each model, with parameters in 10^6 (M) and multiply-adds in 10^9 (G).
+
+    Args:
+        summaries: Costs of the models.
+        markdown: True for a table in Markdown, False for aligned columns.
+    """
     rows = [COLUMNS, *map(_row, summaries)]
     numeric = COLUMNS.index("parameters")
     columns = []

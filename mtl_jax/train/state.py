@@ -1,4 +1,4 @@
-"""What training changes: the model's variables and the optimiser's."""
+"""The training state: the variables of the model, of the optimiser and of a method that balances tasks."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,18 +13,18 @@ from mtl_jax.train.task_balancing import Balancing
 
 
 class TrainState(NamedTuple):
-    """Static structure and plain arrays of (model, optimiser), and of the memory of a method that balances tasks.
+    """Static structure and arrays of the model, of the optimiser and of the state of a method that balances tasks.
 
     Attributes:
-        graphdef: closed over by the jitted steps.
-        arrays: a pytree of arrays alone, which is what steps take and return and what checkpoints hold.
+        graphdef: Static structure, over which the jitted steps close.
+        arrays: Pytree of arrays only. Steps take and return it, and checkpoints hold it.
     """
 
     graphdef: nnx.GraphDef
     arrays: Any
 
     def model(self) -> nnx.Module:
-        """A model that shares these arrays."""
+        """Returns a model that shares these arrays."""
         return nnx.merge(self.graphdef, self.arrays)[0]
 
 
@@ -36,12 +36,14 @@ def create(
     split: bool = False,
     balancing: Balancing | None = None,
 ) -> TrainState:
-    """A fresh state on all devices.
+    """Creates the initial state on all devices.
 
     Args:
-        build: returns the model with its initial, perhaps pretrained, weights.
-        split: large arrays are split over the devices, see `sharding.state_sharding`.
-        balancing: the method that balances tasks.
+        build: Function that returns the model with its initial or pretrained weights.
+        tx: Optimiser.
+        mesh: Devices that hold the state.
+        split: True to split large arrays over the devices, see `sharding.state_sharding`.
+        balancing: Method that balances tasks. None means no such method.
     """
     parts = _parts(build, tx, balancing)
     arrays = nnx.as_pure(nnx.state(parts))
@@ -56,7 +58,7 @@ def abstract(
     split: bool = False,
     balancing: Balancing | None = None,
 ) -> TrainState:
-    """The structure, shapes and shardings of `create`'s result, without computing it."""
+    """Returns the structure, shapes and shardings of the result of `create`, without computing the arrays."""
     parts = nnx.eval_shape(lambda: _parts(build, tx, balancing))
     arrays = nnx.as_pure(nnx.state(parts))
     arrays = jax.tree.map(

@@ -1,4 +1,4 @@
-"""The jitted steps."""
+"""The jitted steps of training, prediction and evaluation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,7 +20,7 @@ from mtl_jax.train.task_balancing import Balancing
 
 Batch = Mapping[str, jax.Array]
 Scalars = dict[str, jax.Array]
-SKIPPED = "skipped"  # corrupt records that were passed over for a batch
+SKIPPED = "skipped"  # key of the number of corrupt records that were skipped for a batch
 
 
 def make_train_step(
@@ -32,24 +32,29 @@ def make_train_step(
     shardings: Any = None,
     balancing: Balancing | None = None,
 ) -> Callable[..., tuple[Any, Scalars]]:
-    """step(arrays, batch, seed=0) -> (arrays, {"loss/<name>", "gradient_norm"}); the old arrays' buffers are donated.
+    """Returns the training step (arrays, batch, seed=0) -> (arrays, {"loss/<name>", "gradient_norm"}).
 
-    The batch holds "image" `[B, H, W, 3]` (uint8, or float32 normalised) and a label `[B, H, W, C]` for every task that
-    the objective asks for. Where it has "skipped" `[B]`, from `data.loader`, the sum is among what is returned.
+    The step donates the buffers of the old arrays. The batch holds "image" `[B, H, W, 3]` (uint8, or normalised
+    float32) and a label `[B, H, W, C]` for every task of the objective. If it holds "skipped" `[B]`, from
+    `data.loader`, the step also returns the sum of "skipped".
 
-    The dropout masks depend on the seed, the number of the step and that of the micro-batch alone. As a `np.uint32` the
-    seed is no part of the program, which the persistent cache then has for all seeds.
+    The dropout masks depend only on the seed, the number of the step and the index of the micro-batch. A seed of type
+    `np.uint32` is not part of the compiled program, so the persistent cache has one program for all seeds.
 
     Args:
-        accumulate: micro-batches that the batch is split into, one after the other. Losses and gradients are those of
-            the whole batch, but for batch norm, which takes every micro-batch for a batch, and for dropout's masks.
-        batch_norm_groups: parts of the batch, or of each micro-batch, that batch norm takes the statistics of. Those of
-            a batch are consecutive images. Micro-batch i holds images i, i + accumulate, ...: its part j consists of
-            every accumulate-th image of part j of the batch.
-        shardings: of each of the arrays, where they are split over the devices: the model's are gathered for the step,
-            the optimiser's are not, and every device updates its own part (ZeRO, arXiv 1910.02054).
-        balancing: the method that combines the tasks' gradients; by default the objective's weights do. Not together
-            with `accumulate`.
+        graphdef: Static structure of the training state.
+        objective: Function that training minimises.
+        accumulate: Number of micro-batches into which the batch is split. They are processed one after another. Losses
+            and gradients are those of the whole batch, with two exceptions: batch norm treats every micro-batch as a
+            batch, and the dropout masks differ.
+        batch_norm_groups: Number of parts of the batch, or of each micro-batch, over which batch norm computes separate
+            statistics. A part of a batch consists of consecutive images. Micro-batch i holds the images i,
+            i + accumulate, ..., so its part j consists of every accumulate-th image of part j of the batch.
+        shardings: Shardings of the arrays, if the arrays are split over the devices. The arrays of the model are
+            gathered for the step. The arrays of the optimiser stay split, and every device updates its own part (ZeRO,
+            arXiv 1910.02054).
+        balancing: Method that combines the gradients of the tasks. None means the weights of the objective. A method
+            cannot be combined with `accumulate`.
     """
 
     @partial(jax.jit, donate_argnums=0, out_shardings=None if shardings is None else (shardings, None))
@@ -67,7 +72,7 @@ def make_train_step(
                 losses, grads = _accumulated_gradients(model, objective, batch, key, batch_norm_groups, accumulate)
             optimizer.update(model, grads)
             logged = {f"loss/{name}": value for name, value in losses.items()}
-        # A gradient that overflows spoils the parameters one step before a loss shows it.
+        # A gradient that overflows damages the parameters one step before the loss shows the damage.
         logged["gradient_norm"] = optax.tree.norm(nnx.as_pure(grads))
         if SKIPPED in batch:
             logged[SKIPPED] = batch[SKIPPED].sum()
@@ -77,7 +82,7 @@ def make_train_step(
 
 
 def _gathered(arrays: Any, shardings: Any) -> Any:
-    """The arrays of (model, optimiser) with the model's whole on every device."""
+    """Returns the arrays of the state, with all arrays of the model whole on every device."""
 
     def gather(path: tuple, leaf: jax.Array, placed: NamedSharding) -> jax.Array:
         whole = sharding.replicated(placed.mesh)
@@ -94,14 +99,18 @@ def _gradients(
     groups: int,
     counts: Mapping[str, LabelCounts] | None = None,
 ) -> tuple[Scalars, Any]:
-    """Losses and the gradient of their total; updates the model's running statistics.
+    """Returns the losses and the gradient of their total, and updates the running statistics of the model.
 
     Args:
-        key: of the dropout masks.
-        groups: of batch norm.
-        counts: of the batch that this one is a part of.
+        model: The model.
+        objective: Function that training minimises.
+        batch: Images and labels.
+        key: Random key of the dropout masks.
+        groups: Number of groups of batch norm.
+        counts: Label counts of the whole batch, if this batch is a part of it.
     """
-    trained = training_view(model, nnx.Rngs(dropout=key), groups)  # of the two only this one holds the generator
+    # `trained` holds the random generator of dropout, and `model` does not.
+    trained = training_view(model, nnx.Rngs(dropout=key), groups)
 
     def loss_fn(model: nnx.Module) -> tuple[jax.Array, Scalars]:
         return objective(model(normalise(batch["image"])), batch, counts)
@@ -113,8 +122,8 @@ def _gradients(
 def _accumulated_gradients(
     model: nnx.Module, objective: Objective, batch: Batch, key: jax.Array, groups: int, number: int
 ) -> tuple[Scalars, Any]:
-    """What `_gradients` returns, from `number` micro-batches in turn."""
-    counts = count_labels(batch)  # the means are over the whole batch: the micro-batches' losses add up to its own
+    """Computes the result of `_gradients` from `number` micro-batches, one after another."""
+    counts = count_labels(batch)  # of the whole batch, so that the losses of the micro-batches add up to its loss
     graphdef = nnx.graphdef(model)
     statistics, others = nnx.state(model, nnx.BatchStat, ...)
 
@@ -125,8 +134,8 @@ def _accumulated_gradients(
         return (nnx.state(model, nnx.BatchStat), jax.tree.map(jnp.add, total, grads)), losses
 
     zeros = jax.tree.map(jnp.zeros_like, nnx.state(model, nnx.Param))
-    # Every number-th image is in one micro-batch: a device then cuts its share of each out of its share of the batch,
-    # and no image moves to another device.
+    # A micro-batch consists of every number-th image. Each device can then take its part of every micro-batch from its
+    # part of the batch, and no image moves to another device.
     parts = {name: x.reshape(-1, number, *x.shape[1:]).swapaxes(0, 1) for name, x in batch.items()}
     (statistics, grads), losses = jax.lax.scan(add, (statistics, zeros), (jnp.arange(number), parts))
     nnx.update(model, statistics)
@@ -136,9 +145,15 @@ def _accumulated_gradients(
 def make_predict_step(
     graphdef: nnx.GraphDef, tasks: Sequence[str], mesh: Mesh
 ) -> Callable[[Any, Batch], tuple[jax.Array, jax.Array, dict[str, jax.Array]]]:
-    """step(arrays, batch) -> (index, valid, {task: prediction at network resolution}), on every device whole.
+    """Returns the step (arrays, batch) -> (index, valid, {task: prediction at network resolution}).
 
-    The batch holds "image" `[B, H, W, 3]`, "index" and "valid" `[B]`: what comes back in one order went in in one.
+    The batch holds "image" `[B, H, W, 3]`, "index" `[B]` and "valid" `[B]`. The results have the order of the images of
+    the batch, and every device holds all of them.
+
+    Args:
+        graphdef: Static structure of the training state.
+        tasks: Names of the tasks to predict.
+        mesh: Devices that share a batch.
     """
 
     @partial(jax.jit, out_shardings=sharding.replicated(mesh))
@@ -153,7 +168,15 @@ def make_predict_step(
 def make_eval_step(
     graphdef: nnx.GraphDef, metrics: Mapping[str, Metric], mesh: Mesh
 ) -> Callable[[Any, Batch], tuple[jax.Array, dict[str, dict[str, jax.Array]]]]:
-    """step(arrays, batch) -> (valid, {task: statistics of each image}), on every device whole."""
+    """Returns the step (arrays, batch) -> (valid, {task: statistics of each image}).
+
+    Every device holds all results.
+
+    Args:
+        graphdef: Static structure of the training state.
+        metrics: {task: metric}.
+        mesh: Devices that share a batch.
+    """
 
     @partial(jax.jit, out_shardings=sharding.replicated(mesh))
     def step(arrays: Any, batch: Batch) -> tuple[jax.Array, dict[str, dict[str, jax.Array]]]:

@@ -1,4 +1,4 @@
-"""Task balancing within a training step of one of our models."""
+"""Task balancing within a training step of a multi-task model."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,56 +19,64 @@ Scalars = dict[str, jax.Array]
 
 
 class Remembered(nnx.Variable):
-    """An array of a method's state."""
+    """An array of the state of a balancing method."""
 
 
 class Memory(nnx.Module):
-    """A method's state as a part of the training state, so that checkpoints hold it."""
+    """The state of a balancing method as a part of the training state, so that checkpoints hold it.
+
+    Args:
+        state: First state of the method.
+    """
 
     def __init__(self, state: State):
         leaves, self.structure = jax.tree_util.tree_flatten_with_path(state)
         self.names = tuple(jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves)
-        # Named, so that no method takes another's arrays for its own; merged, they are in the names' order.
+        # The arrays have names, so that no method takes the arrays of another method for its own. After a merge they
+        # are in the order of the names.
         self.leaves = nnx.Dict(zip(self.names, [Remembered(leaf) for _, leaf in leaves], strict=True))
 
     def read(self) -> State:
-        """The state."""
+        """Returns the state."""
         return jax.tree.unflatten(self.structure, [self.leaves[name][...] for name in self.names])
 
     def write(self, state: State) -> None:
-        """Replaces the state by the next."""
+        """Replaces the state by the next state."""
         for name, value in zip(self.names, jax.tree.leaves(state), strict=True):
             leaf = self.leaves[name]
-            leaf.set_value(jnp.asarray(value, leaf.dtype))  # by item it asks for shardings: a trace of the step a leaf
+            # An assignment to `leaf[...]` would ask for shardings, which costs a trace of the step for each leaf.
+            leaf.set_value(jnp.asarray(value, leaf.dtype))
 
 
 class Balancing:
-    """A method and what it balances: each task's own losses, deep supervision's included, without weights.
+    """A balancing method, applied to the tasks of a model.
+
+    The method balances the unweighted losses of the tasks. The loss of a task includes its deep supervision.
 
     Args:
-        balancer: the method.
-        tasks: main and auxiliary tasks, in the order of the method's arrays.
+        balancer: Balancing method.
+        tasks: Names of the main and auxiliary tasks, in the order of the arrays of the method.
     """
 
     def __init__(self, balancer: Balancer, tasks: tuple[str, ...]):
         self.balancer, self.tasks = balancer, tasks
 
     def remember(self, model: MultiTaskModel) -> Memory:
-        """The method's first state for a model.
+        """Returns the first state of the method for a model.
 
         Raises:
-            ValueError: as `check`.
+            ValueError: See `check`.
         """
         self.check(model)
         _, shared, _, _ = _split(model)
         return Memory(self.balancer.init(len(self.tasks), shared))
 
     def check(self, model: MultiTaskModel) -> None:
-        """Whether the method suits the tasks and a model, which may be abstract.
+        """Checks that the method fits the tasks and a model, which may be abstract.
 
         Raises:
-            ValueError: a parameter has another number of values than there are tasks; or the method reads a shared
-                representation, and the model has none that its heads alone read.
+            ValueError: A parameter of the method has another number of values than there are tasks. Or the method reads
+                a representation between encoder and heads, and the model has no such representation.
         """
         shared = _split(model)[1]
         jax.eval_shape(lambda: self.balancer.init(len(self.tasks), shared))
@@ -87,14 +95,20 @@ class Balancing:
         key: jax.Array,
         groups: int,
     ) -> tuple[Scalars, Any, Callable[[], None]]:
-        """(what to log, the gradient to all parameters, what to call after the optimiser's step).
-
-        Updates the model's running statistics and the method's state. Logged are all losses, `weight_<task>`, and where
-        the tasks' gradients were computed, `cosine_<task>_<task>`.
+        """Computes the combined gradient, and updates the running statistics of the model and the state of the method.
 
         Args:
-            key: of the dropout masks and the method's own draws.
-            groups: of batch norm.
+            model: The model.
+            memory: State of the method.
+            objective: Function that training minimises.
+            batch: Images and labels.
+            key: Random key of the dropout masks and of the method.
+            groups: Number of groups of batch norm.
+
+        Returns:
+            (values to log, gradient with respect to all parameters, function to call after the step of the optimiser).
+            The values are all losses `loss/<name>`, `weight/<task>`, and, if the gradients of the tasks were computed,
+            `cosine/<task>_<task>`.
         """
         graphdef, shared, specific, others = _split(model)
         images = normalise(batch["image"])
@@ -121,7 +135,7 @@ class Balancing:
         if self.balancer.features:
             balanced = balancing.value_and_grad(decoded, self.balancer, self.tasks, encode=encode)(*arguments)
             encoded, (components, statistics) = balanced.aux
-            nnx.update(model, statistics)  # of the heads; the backbone's are still the old ones there
+            nnx.update(model, statistics)  # new statistics of the heads, old statistics of the backbone
             nnx.update(model, nnx.filter_state(encoded, lambda path, _: path[0] == "backbone"))
         else:
             balanced = balancing.value_and_grad(loss_fn, self.balancer, self.tasks)(*arguments)
@@ -149,10 +163,10 @@ class Balancing:
 
 
 def from_config(config: Config) -> Balancing | None:
-    """What a configuration asks for; None stands for the task table's weights, which need no method.
+    """Returns the balancing method of a configuration. None means the weights of the task table, which need no method.
 
     Raises:
-        ValueError: an unknown method, or a parameter that it does not have.
+        ValueError: The method is unknown, or it does not have one of the given parameters.
     """
     if config.balancing == PLAIN_BALANCING:
         return None
@@ -160,7 +174,7 @@ def from_config(config: Config) -> Balancing | None:
 
 
 def _split(model: MultiTaskModel) -> tuple[nnx.GraphDef, nnx.State, nnx.State, nnx.State]:
-    """(structure, shared parameters, those of a single task, other variables)."""
+    """Returns (structure, shared parameters, parameters of single tasks, other variables)."""
 
     def is_shared(path: tuple[Any, ...], value: Any) -> bool:
         return isinstance(value, nnx.Param) and path[0] not in model.specific

@@ -1,4 +1,4 @@
-"""Files with arrays under torch's names."""
+"""Reading and writing of files with arrays under torch's names."""
 
 import zipfile
 from collections.abc import Mapping
@@ -13,19 +13,19 @@ from mtl_jax.weights import torch_file
 
 WRITABLE = (".safetensors", ".npz")
 _READABLE = (*WRITABLE, *torch_file.SUFFIXES)
-_WRAPPERS = ("state_dict", "model")  # under which training scripts keep the weights beside the rest of their state
-_PARALLEL = "module."  # what torch's DataParallel puts before every name
+_WRAPPERS = ("state_dict", "model")  # keys under which training scripts store the weights, beside the rest of the state
+_PARALLEL = "module."  # prefix that torch's DataParallel adds to every name
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """{name: array} of a .safetensors, .npz or torch file.
+    """Returns {name: array} of a .safetensors, .npz or torch file.
 
-    Weights are found inside `{"state_dict": ...}` and `{"model": ...}`; where all names begin with "module.", they lose
-    it.
+    The weights may be inside `{"state_dict": ...}` or `{"model": ...}`. If all names begin with "module.", this prefix
+    is removed.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: another kind of file, a damaged one, or one that holds something else than named arrays.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is of another kind, is damaged, or holds other values than named arrays.
     """
     path = Path(path)
     if not path.is_file():
@@ -42,15 +42,19 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes a .safetensors or .npz file, whole or not at all.
+    """Writes a .safetensors or .npz file. A crash never leaves an incomplete file under this name.
+
+    Args:
+        path: Path of the file.
+        arrays: {name: array}.
 
     Raises:
-        ValueError: another suffix.
+        ValueError: The path has another suffix.
     """
     path = Path(path)
     if path.suffix not in WRITABLE:
         raise ValueError(f"{path} ends in {path.suffix!r}; {' and '.join(WRITABLE)} files are written")
-    partial = path.with_name(f"incomplete.{path.name}")  # with the suffix, which savez would add
+    partial = path.with_name(f"incomplete.{path.name}")  # keeps the suffix, because savez would add a missing one
     if path.suffix == ".safetensors":
         save_file({name: np.array(value, order="C") for name, value in arrays.items()}, partial)
     else:
@@ -65,19 +69,19 @@ def _read_flat(path: Path) -> dict[str, np.ndarray]:
         if path.suffix == ".npz":
             with np.load(path) as arrays:
                 return dict(arrays)
-    # The last two: an .npy file under the wrong name, and dtypes that numpy has no name for.
+    # TypeError comes from an .npy file under the wrong name, AttributeError from dtypes that NumPy does not have.
     except (SafetensorError, ValueError, OSError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read as {path.suffix}: {error}; make the file again") from error
     raise ValueError(f"{path} is a {path.suffix or 'nameless'} file; weights are read from {', '.join(_READABLE)}")
 
 
 def _plain(value: np.ndarray) -> np.ndarray:
-    """bfloat16, which numpy cannot store, as float32."""
+    """Converts bfloat16, which NumPy cannot store, to float32."""
     return value.astype(np.float32) if value.dtype.name == "bfloat16" else value
 
 
 def _state_dict(tree: Any, path: Path) -> dict[str, np.ndarray]:
-    """The named arrays of a checkpoint, wherever it keeps them."""
+    """Returns the named arrays of a checkpoint, which may be inside wrappers."""
     while isinstance(tree, dict) and (inner := [tree[k] for k in _WRAPPERS if isinstance(tree.get(k), dict)]):
         tree = inner[0]
     if not isinstance(tree, dict):

@@ -1,4 +1,4 @@
-"""Pretrained backbones: ImageNet weights by name, or any file of torch-named arrays."""
+"""Weights of pretrained backbones: published ImageNet weights, or a file of arrays under torch's names."""
 
 import logging
 from pathlib import Path
@@ -13,7 +13,8 @@ logger = logging.getLogger(__name__)
 IMAGENET = "imagenet"
 _TORCHVISION = "https://download.pytorch.org/models/"
 _TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-hrnet/"
-# Backbone -> published file, whose name ends in the first digits of its SHA-256. Dilation changes no weight.
+# {backbone: published file}. The name of a file ends in the first digits of its SHA-256. A dilated backbone has the
+# weights of the backbone without dilation.
 _PUBLISHED = {
     "resnet18": f"{_TORCHVISION}resnet18-f37072fd.pth",
     "resnet34": f"{_TORCHVISION}resnet34-b627a593.pth",
@@ -25,21 +26,23 @@ _PUBLISHED = {
     "hrnet_w32": f"{_TIMM}hrnetv2_w32-90d8c5fb.pth",
     "hrnet_w48": f"{_TIMM}hrnetv2_w48-abd2e6ab.pth",
 }
-# Layers of the published classifiers that a dense backbone has no use for.
+# Prefixes of the layers of the published classifiers that a dense backbone does not have.
 _CLASSIFIER = ("fc.", "classifier.", "final_layer.", "incre_modules.", "downsamp_modules.")
 
 
 def read_pretrained(source: str, backbone: str) -> dict[str, np.ndarray]:
-    """{torch key: array} of a pretrained backbone, without the classifier; ImageNet weights are downloaded once.
+    """Returns {torch key: array} of a pretrained backbone, without the classifier.
+
+    ImageNet weights are downloaded once.
 
     Args:
-        source: "imagenet", or the path of a .safetensors, .npz or torch file.
-        backbone: its key in `mtl_jax.backbones.BACKBONES`.
+        source: The word "imagenet", or the path of a .safetensors, .npz or torch file.
+        backbone: Name of the backbone, a key of `mtl_jax.backbones.BACKBONES`.
 
     Raises:
-        FileNotFoundError: the file is not there.
-        OSError: the download failed; the message says what to fetch and where to put it.
-        ValueError: no ImageNet weights are known, or the file is damaged.
+        FileNotFoundError: The file does not exist.
+        OSError: The download failed. The message names the address to fetch and the path of the file.
+        ValueError: No ImageNet weights are known for the backbone, or the file is damaged.
     """
     arrays = read_arrays(_path(source, backbone))
     return {key: value for key, value in arrays.items() if not key.startswith(_CLASSIFIER)}
@@ -56,7 +59,7 @@ def _path(source: str, backbone: str) -> Path:
 
 
 def _published(backbone: str) -> Path:
-    """The file with a backbone's ImageNet weights, downloaded into the cache where it is not there."""
+    """Returns the path of the ImageNet weights of a backbone in the cache, after a download if they are not there."""
     if (name := backbone.removesuffix("_dilated")) not in _PUBLISHED:
         raise ValueError(
             f"no ImageNet weights are known for backbone {backbone!r} (known: {', '.join(_PUBLISHED)}); name a file "

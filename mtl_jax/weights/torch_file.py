@@ -1,7 +1,8 @@
-"""Torch checkpoints without torch: the zip format (torch 1.6 and later) and the legacy format before it.
+"""Reading of torch checkpoints without torch: the zip format (torch 1.6 and later) and the older legacy format.
 
-A checkpoint is a pickle, and a pickle can call anything that it names. Here it may name dictionaries, tensors and
-storages only; those become plain descriptions, and the arrays are made from them once the pickle has ended.
+A checkpoint is a pickle, and a pickle can call any function that it names. This reader accepts only the names of
+dictionaries, tensors and storages. It turns tensors and storages into plain descriptions while it reads the pickle, and
+makes the arrays from the descriptions afterwards.
 """
 
 import pickle
@@ -32,7 +33,7 @@ _STORAGES = {
     "ByteStorage": "uint8",
     "BoolStorage": "bool",
 }
-# What damaged pickles and archives raise, besides the ValueErrors of this module.
+# Exceptions raised for damaged pickles and archives; this module itself raises ValueError.
 _DAMAGE = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
@@ -67,12 +68,14 @@ class _Tensor(NamedTuple):
 
 
 def load(path: str | Path) -> Any:
-    """What `torch.save` wrote, with a numpy array for every tensor; bfloat16 becomes float32.
+    """Reads a file of `torch.save`, with a NumPy array for every tensor; bfloat16 becomes float32.
+
+    Nothing in the file is ever executed.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: no torch file, a damaged one, or one that holds more than dictionaries, lists, numbers, text and
-            tensors of plain dtypes; the message names what it found. Nothing in the file is ever executed.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is no torch file, is damaged, or holds objects other than dictionaries, lists, numbers,
+            text and tensors of plain dtypes. The message names the object.
     """
     path = Path(path)
     with path.open("rb") as file:
@@ -85,16 +88,16 @@ def load(path: str | Path) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes descriptions of tensors, and refuses to name anything else.
+    """An unpickler that makes descriptions of tensors and refuses all other objects.
 
-    What the names stand for has no attributes that a pickle could change: text and bound methods.
+    Accepted names stand for text, bound methods and a class, none of which has attributes that a pickle could change.
 
     Attributes:
-        storages: {key: storage} of all that the pickle refers to.
+        storages: {key: storage} of all storages to which the pickle refers.
     """
 
     def __init__(self, file: Any):
-        super().__init__(file, encoding="utf-8")  # for text that Python 2 pickled
+        super().__init__(file, encoding="utf-8")  # encoding of text pickled by Python 2
         self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
@@ -115,7 +118,12 @@ class _Unpickler(pickle.Unpickler):
         )
 
     def persistent_load(self, pid: Any) -> _Storage:
-        """("storage", type, key, device, elements), and in legacy files a view, None since torch 0.4."""
+        """Returns the description of a storage.
+
+        Args:
+            pid: Tuple ("storage", type, key, device, number of elements). Legacy files add a view, which is None since
+                torch 0.4.
+        """
         match pid:
             case ("storage", str(dtype), str(key), _, int(size), *view) if view in ([], [None]):
                 if dtype in _STORAGES.values():
@@ -151,7 +159,11 @@ def _read_zip(file: BinaryIO) -> Any:
 
 
 def _read_legacy(file: BinaryIO) -> Any:
-    """Five pickles (a number, a version, the machine, the tree, the keys), then length and bytes of every storage."""
+    """Reads the legacy format.
+
+    The file consists of five pickles (a number, a version, the machine, the tree and the keys), followed by the length
+    and the bytes of every storage.
+    """
     if (magic := _Unpickler(file).load()) != _MAGIC:
         raise ValueError(f"it begins with {magic!r:.40} and not with torch's number")
     if (version := _Unpickler(file).load()) != _LEGACY_VERSION:
@@ -171,7 +183,7 @@ def _read_legacy(file: BinaryIO) -> Any:
 
 
 def _with_arrays(tree: Any, blocks: Mapping[str, bytes]) -> Any:
-    """The tree with arrays in place of descriptions."""
+    """Returns the tree with arrays in place of descriptions."""
     if isinstance(tree, _Tensor):
         return _array(tree, blocks[tree.storage.key])
     if isinstance(tree, dict):
@@ -182,7 +194,7 @@ def _with_arrays(tree: Any, blocks: Mapping[str, bytes]) -> Any:
 
 
 def _array(tensor: _Tensor, block: bytes) -> np.ndarray:
-    """A copy, in C order, of what a tensor sees of its storage."""
+    """Returns a copy of the tensor's part of its storage, in C order."""
     storage, dtype = tensor.storage, _dtype(tensor.storage)
     if len(block) != storage.size * dtype.itemsize:
         raise ValueError(f"storage {storage.key} has {len(block)} bytes instead of {storage.size * dtype.itemsize}")
