@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mtl_jax.evaluation import predictions
+from mtl_jax.outputs import Outputs
 from mtl_jax.tasks import TASKS
 from parity import golden
 
@@ -18,7 +19,10 @@ def arrays():
 @pytest.mark.parametrize("task", TASKS)
 def test_postprocess(arrays, task, batch):
     logits = jnp.asarray(np.moveaxis(arrays[f"get_output/{task}_b{batch}/input"], 1, -1))
-    got, want = predictions.postprocess({task: logits}, [task])[task], arrays[f"get_output/{task}_b{batch}/output"]
+    got, want = (
+        predictions.postprocess(Outputs({task: logits}), [task])[task],
+        arrays[f"get_output/{task}_b{batch}/output"],
+    )
     assert len(got) == batch
     if want.shape != got.shape:  # the reference drops the channel of saliency and edges, and a batch of one
         assert task in ("sal", "edge")
@@ -34,7 +38,7 @@ def test_postprocess(arrays, task, batch):
 def test_stored_predictions(arrays, task, tmp_path):
     for batch, images in ((0, 2), (1, 1)):
         logits = jnp.asarray(np.moveaxis(arrays[f"save/batch{batch}/output/{task}"], 1, -1))
-        prediction = np.asarray(predictions.postprocess({task: logits}, [task])[task])
+        prediction = np.asarray(predictions.postprocess(Outputs({task: logits}), [task])[task])
         for i in range(images):
             size = tuple(int(n) for n in arrays[f"save/batch{batch}/im_size"][i])
             path = predictions.file_path(tmp_path, task, f"b{batch}i{i}")

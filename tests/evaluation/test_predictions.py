@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mtl_jax.evaluation import predictions
+from mtl_jax.outputs import Outputs
 from mtl_jax.tasks import TASKS
 
 CHANNELS = {"semseg": 21, "human_parts": 7, "sal": 1, "normals": 3, "edge": 1, "depth": 1}
@@ -19,23 +20,21 @@ def logits(images, dtype=jnp.float32):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_forms_keep_the_batch_axis(images, dtype):
     outputs = logits(images, dtype)
-    got = jax.jit(lambda o: predictions.postprocess(o, CHANNELS))(outputs)
+    got = jax.jit(lambda o: predictions.postprocess(Outputs(o), CHANNELS))(outputs)
     for task, value in got.items():
         assert value.shape == (images, 4, 5, *SHAPES[task])
         assert value.dtype == (jnp.int32 if TASKS[task].kind.has_classes else jnp.float32)
 
 
 def test_values():
-    got = predictions.postprocess(
-        {
-            "semseg": jnp.array([[[[0.0, 2.0, 1.0]]]]),
-            "edge": jnp.array([[[[0.0]]]]),
-            "normals": jnp.array([[[[0.0, 0.0, -2.0], [0.0, 0.0, 0.0]]]]),
-            "depth": jnp.array([[[[-1.5]]]]),
-            "sal": jnp.zeros((1, 1, 1, 1)),
-        },
-        ("semseg", "edge", "normals", "depth"),
-    )
+    logits = {
+        "semseg": jnp.array([[[[0.0, 2.0, 1.0]]]]),
+        "edge": jnp.array([[[[0.0]]]]),
+        "normals": jnp.array([[[[0.0, 0.0, -2.0], [0.0, 0.0, 0.0]]]]),
+        "depth": jnp.array([[[[-1.5]]]]),
+        "sal": jnp.zeros((1, 1, 1, 1)),
+    }
+    got = predictions.postprocess(Outputs(logits), ("semseg", "edge", "normals", "depth"))
     assert set(got) == {"semseg", "edge", "normals", "depth"}  # an auxiliary output is left out
     assert got["semseg"].tolist() == [[[1]]]
     assert got["edge"].tolist() == [[[[127.5]]]]
@@ -45,13 +44,13 @@ def test_values():
 
 def test_missing_output_is_named():
     with pytest.raises(ValueError, match="lack depth; they have: edge"):
-        predictions.postprocess({"edge": jnp.zeros((1, 1, 1, 1))}, ("edge", "depth"))
+        predictions.postprocess(Outputs({"edge": jnp.zeros((1, 1, 1, 1))}), ("edge", "depth"))
 
 
 @pytest.mark.parametrize("task", CHANNELS)
 @pytest.mark.parametrize("size", [(4, 5), (9, 7), (3, 2)])
 def test_resize_keeps_the_form(task, size):
-    one = np.asarray(predictions.postprocess(logits(1), [task])[task])[0]
+    one = np.asarray(predictions.postprocess(Outputs(logits(1)), [task])[task])[0]
     got = predictions.resize_prediction(task, one, size)
     assert got.shape == (*size, *SHAPES[task])
     assert got.dtype == one.dtype
@@ -77,7 +76,7 @@ def test_quantise_truncates_and_saturates():
 
 @pytest.mark.parametrize("task", CHANNELS)
 def test_files_round_trip(task, tmp_path):
-    one = np.asarray(predictions.postprocess(logits(1), [task])[task])[0]
+    one = np.asarray(predictions.postprocess(Outputs(logits(1)), [task])[task])[0]
     path = predictions.file_path(tmp_path / "new", task, "2008_000.0")
     written = predictions.save(task, one, path)
     assert written == tmp_path / "new" / task / ("2008_000.0" + (".mat" if task == "depth" else ".png"))

@@ -46,7 +46,7 @@ class Normalised(nnx.Module):
         self.norm = BatchNorm(3)
 
     def __call__(self, images):
-        return {"depth": self.norm(images)[..., :1]}
+        return Outputs({"depth": self.norm(images)[..., :1]})
 
 
 class Dropped(nnx.Module):
@@ -57,7 +57,7 @@ class Dropped(nnx.Module):
         self.dropout = Dropout(0.5)
 
     def __call__(self, images):
-        return {"depth": self.dropout(jnp.broadcast_to(self.depth[...], (*images.shape[:3], 1)))}
+        return Outputs({"depth": self.dropout(jnp.broadcast_to(self.depth[...], (*images.shape[:3], 1)))})
 
 
 def random_batch(dtype=np.float32):

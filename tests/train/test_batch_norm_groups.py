@@ -18,6 +18,7 @@ from mtl_jax import models
 from mtl_jax.heads import DeepLabHead
 from mtl_jax.losses import Objective
 from mtl_jax.nn import BatchNorm, Conv, Sequential
+from mtl_jax.outputs import Outputs
 from mtl_jax.runtime import sharding
 from mtl_jax.train import initial_weights, loop
 from mtl_jax.train import state as train_state
@@ -36,7 +37,7 @@ class Predictor(nnx.Module):
         self.layers = Sequential([Conv(3, 4, 1, rngs=rngs), BatchNorm(4), nnx.relu, Conv(4, 1, 1, rngs=rngs)])
 
     def __call__(self, images):
-        return {"depth": self.layers(images)}
+        return Outputs({"depth": self.layers(images)})
 
 
 def in_float64():
@@ -83,7 +84,7 @@ def by_hand(batch, parts):
             outputs.append((y @ second).reshape(*x.shape[:3], 1))
             statistics.append((flat.mean(0), flat.var(0, ddof=1)))
         labels = {"depth": jnp.asarray(batch["depth"][whole])}
-        return Objective(["depth"])({"depth": jnp.concatenate(outputs)}, labels)[0], statistics
+        return Objective(["depth"])(Outputs({"depth": jnp.concatenate(outputs)}), labels)[0], statistics
 
     (loss, statistics), grads = jax.value_and_grad(loss_fn, has_aux=True)(parameters)
     return loss, [p - g for p, g in zip(parameters, grads, strict=True)], statistics
