@@ -1,10 +1,10 @@
-"""Losses: pure functions of a prediction `[B, H, W, C]` and a label `[B, H, W, C']`; every one returns a scalar.
+"""Losses: pure functions from a prediction `[B, H, W, C]` and a label `[B, H, W, C']` to a scalar.
 
-Elements whose label is 255 are ignored: an image without a label of a task adds nothing to its loss. With nothing valid
-in the whole batch a loss is 0 and so is its gradient.
+Elements whose label is 255 are ignored: an image without a label of a task adds nothing to the loss of the task. If the
+whole batch has no valid element, the loss and its gradient are 0.
 
-Means are over the elements of the batch, unless a loss is told the counts of a larger one: then the losses of its parts
-add up to its own.
+A loss is a mean over the elements of the batch. Where a batch is computed in parts, each call gets the `LabelCounts` of
+the whole batch, and the losses of the parts add up to the loss of the batch.
 """
 
 from mtl_jax.losses.cross_entropy import balanced_cross_entropy, softmax_cross_entropy

@@ -14,21 +14,29 @@ from mtl_jax.nn.dtype import layer_dtype
 from mtl_jax.nn.init import Initializer, torch_uniform
 from mtl_jax.nn.isolate import isolated
 
-# A convolution below this share of products with the image, not the padding, is summed up tap by tap.
+# Below this share of products with the image, a convolution is computed as a sum over taps.
 _DENSE = 2 / 3
 
 
 class Conv(nnx.Module):
     """2-D convolution `[B, H, W, in] -> [B, H', W', out]`, padded by `dilation * (kernel_size // 2)` on every side.
 
-    Unlike "SAME" the padding is symmetric at stride 2 as well. The kernel is stored as `[kh, kw, in, out]`.
+    Unlike "SAME" padding, this padding is symmetric at stride 2 too. The kernel is stored as `[kh, kw, in, out]`.
 
     Args:
-        kernel_init: how the kernel is drawn; the bias is always torch's default.
-        dtype: computation dtype; None computes in the promoted dtype of input and parameters.
+        in_features: Number of input channels.
+        out_features: Number of output channels.
+        kernel_size: Height and width of the kernel, an odd number.
+        stride: Stride in both directions.
+        dilation: Dilation in both directions.
+        use_bias: True to add a bias.
+        kernel_init: Initialiser of the kernel; the bias has torch's default.
+        dtype: Computation dtype; None takes the dtype of `compute_dtype`, or else the promoted dtype of input and
+            parameters.
+        rngs: Source of the initial weights.
 
     Raises:
-        ValueError: an even kernel size, or an input that is not `[B, H, W, in]`.
+        ValueError: The kernel size is even, or the input of a call is not `[B, H, W, in]`.
     """
 
     def __init__(
@@ -84,7 +92,14 @@ class Conv(nnx.Module):
 
 
 class Linear(nnx.Module):
-    """Affine map of the last axis, `[..., in] -> [..., out]`; kernel `[in, out]`."""
+    """Affine map of the last axis, `[..., in] -> [..., out]`, with a kernel `[in, out]`.
+
+    Args:
+        in_features: Size of the last axis of the input.
+        out_features: Size of the last axis of the output.
+        dtype: Computation dtype, as for `Conv`.
+        rngs: Source of the initial weights.
+    """
 
     def __init__(self, in_features: int, out_features: int, *, dtype: Dtype | None = None, rngs: nnx.Rngs):
         self.kernel = nnx.Param(torch_uniform(rngs.params(), (in_features, out_features)))
@@ -97,7 +112,7 @@ class Linear(nnx.Module):
 
 
 def overlap(kernel_size: Sequence[int], dilation: int, size: Sequence[int]) -> float:
-    """The share of a padded convolution's products, at stride 1, that meet the image and not the padding."""
+    """Returns the share of products of a padded convolution at stride 1 that involve the image and not the padding."""
     return math.prod(
         sum(max(0, side - abs(offset)) for offset in _offsets(taps, dilation)) / (taps * side)
         for taps, side in zip(kernel_size, size, strict=True)
@@ -111,14 +126,15 @@ def _pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 @partial(isolated, static_argnums=(2,))
 def convolve_overlaps(x: jax.Array, kernel: jax.Array, dilation: int) -> jax.Array:
-    """The padded convolution at stride 1 as a sum of matrix products: each tap's, where it meets the image.
+    """Computes a padded convolution at stride 1 as a sum of matrix products, one for each tap that meets the image.
 
     On maps of 30x40 a 3x3 convolution with dilation 24 meets padding in 72 % of its products, one with dilation 36 in
     87 %; `jax.lax.conv_general_dilated` computes them all.
 
     Args:
-        x: `[B, H, W, in]`
-        kernel: `[kh, kw, in, out]`, kh and kw odd.
+        x: `[B, H, W, in]` input.
+        kernel: `[kh, kw, in, out]` kernel with odd kh and kw.
+        dilation: Dilation in both directions.
 
     Returns:
         `[B, H, W, out]`
@@ -143,7 +159,7 @@ def _overlaps_forward(x: jax.Array, kernel: jax.Array, dilation: int) -> tuple[j
 
 
 def _overlaps_backward(dilation: int, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Derived by JAX, the products would be of float32 whatever x is, and the sum over taps one of rounded parts."""
+    """Computes the gradients in the dtype of x; JAX would derive float32 products and a sum of rounded parts."""
     x, kernel = saved
     dx = _overlaps(g, kernel[::-1, ::-1].swapaxes(2, 3), dilation)
     dkernel = jnp.zeros_like(kernel)
@@ -157,7 +173,7 @@ _overlaps.defvjp(_overlaps_forward, _overlaps_backward)
 
 
 def _taps(x: jax.Array, kernel: jax.Array, dilation: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
-    """(row, column, offset in the image) of every tap that meets the image anywhere."""
+    """Yields (row, column, offset in the image) of every tap that meets the image anywhere."""
     for i, down in enumerate(_offsets(kernel.shape[0], dilation)):
         for j, right in enumerate(_offsets(kernel.shape[1], dilation)):
             if abs(down) < x.shape[1] and abs(right) < x.shape[2]:
@@ -165,7 +181,7 @@ def _taps(x: jax.Array, kernel: jax.Array, dilation: int) -> Iterator[tuple[int,
 
 
 def _met(x: jax.Array, offset: tuple[int, int]) -> jax.Array:
-    """The pixels that lie so far down and to the right of others."""
+    """Returns the pixels that have another pixel at minus this (down, right) offset."""
     (down, right), (height, width) = offset, x.shape[1:3]
     return x[:, max(down, 0) : height + down, max(right, 0) : width + right]
 

@@ -1,4 +1,4 @@
-"""Batch norms folded into the convolutions before them, for inference."""
+"""Folding of batch norms into the convolutions before them, for inference."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ M = TypeVar("M", bound=nnx.Module)
 
 
 class Folded(nnx.Module):
-    """Stands where a batch norm was that its convolution has taken in: `x -> x`."""
+    """Identity `x -> x` in place of a batch norm that is folded into its convolution."""
 
     use_running_average = True
 
     def set_view(self, use_running_average: bool | None = None):
-        """Called by `nnx.view`.
+        """Sets attributes of a view; `nnx.view` calls it.
 
         Raises:
-            ValueError: the view is one for training.
+            ValueError: The view is for training.
         """
         if use_running_average is False:
             raise ValueError("a model with folded batch norms only predicts; train the model that it was made from")
@@ -34,7 +34,7 @@ class Folded(nnx.Module):
 
 
 def fold_batch_norm(model: M) -> M:
-    """A copy that predicts what `evaluation_view(model)` does, with batch norms as part of convolutions.
+    """Returns a copy of a model that predicts what `evaluation_view(model)` does, with batch norms folded.
 
     kernel' = kernel * factor and bias' = (bias - mean) * factor + beta, with factor = scale / sqrt(var + epsilon) of
     the running statistics, at least in float32. A batch norm belongs to the convolution before it in a `Sequential`,

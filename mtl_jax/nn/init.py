@@ -1,4 +1,4 @@
-"""Initialisers: `init(key, shape) -> array`; kernels are `[..., in, out]`.
+"""Initialisers `init(key, shape) -> array` for kernels `[..., in, out]`.
 
 The numbers are drawn on the host from a generator seeded with the key: a network has hundreds of shapes, and compiling
 a `jax.random` function for each of them takes longer than everything else before the first step.
@@ -15,17 +15,19 @@ Initializer = Callable[[jax.Array, tuple[int, ...]], jax.Array]
 
 
 def torch_uniform(key: jax.Array, shape: tuple[int, ...], fan_in: int | None = None) -> jax.Array:
-    """uniform(±1/√fan_in): what torch draws for kernels *and* biases of convolutions and linear layers.
+    """Draws from uniform(±1/√fan_in), torch's default for kernels *and* biases of convolutions and linear layers.
 
     Args:
-        fan_in: by default that of a kernel of this shape.
+        key: Random key.
+        shape: Shape of the result.
+        fan_in: Number of inputs of an output; by default that of a kernel of this shape.
     """
     bound = 1 / math.sqrt(math.prod(shape[:-1]) if fan_in is None else fan_in)
     return _draw(key, shape, lambda generator: generator.uniform(-bound, bound, shape))
 
 
 def he_normal_fan_out(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """N(0, 2 / fan_out) with fan_out = kernel area * out (arXiv 1502.01852, eq. 14): what torchvision's ResNets use."""
+    """Draws from N(0, 2 / fan_out), fan_out = kernel area * out (arXiv 1502.01852, eq. 14), as in torchvision."""
     std = math.sqrt(2 / (math.prod(shape[:-2]) * shape[-1]))
     return _draw(key, shape, lambda generator: generator.normal(0, std, shape))
 
@@ -37,4 +39,4 @@ def _draw(key: jax.Array, shape: tuple[int, ...], sample: Callable[[np.random.Ge
     key_data = jax.random.key_data(key)
     if isinstance(key_data, jax.core.Tracer):
         return jax.pure_callback(draw, jax.ShapeDtypeStruct(shape, jnp.float32), key_data)
-    return jnp.asarray(draw(key_data))  # a callback would be compiled, every one anew
+    return jnp.asarray(draw(key_data))  # JAX would compile every callback anew

@@ -1,4 +1,4 @@
-"""Batch normalisation with torch's semantics."""
+"""Batch normalisation with the semantics of torch."""
 
 import math
 
@@ -16,20 +16,22 @@ class BatchNorm(nnx.Module):
     """Batch normalisation over all axes but the last (arXiv 1502.03167), as torch computes it.
 
     Training normalises with the biased batch variance and moves the running variance towards the *unbiased* one;
-    `running = (1 - momentum) * running + momentum * batch`, so `momentum` is torch's, not Flax's. Statistics are at
-    least float32 whatever the computation dtype. Under jit over a sharded batch they are those of the global batch.
+    `running = (1 - momentum) * running + momentum * batch`, so `momentum` has the meaning of torch, not of Flax.
+    Statistics are at least float32 whatever the computation dtype. Under jit over a sharded batch they are those of the
+    global batch.
 
     A view with `batch_norm_groups=G` normalises a training batch in G parts of consecutive images, each with its own
-    mean and biased variance: what G devices compute under torch's DataParallel, or under DistributedDataParallel
-    without SyncBatchNorm. Gradients stay within parts. As there, the running statistics follow the first part alone:
-    DataParallel keeps the buffers of its first replica and drops the others', and DistributedDataParallel overwrites
-    everyone's with those of rank 0. The number of parts is independent of the number of devices here; where one divides
-    the other, no image has to move between devices.
+    mean and biased variance, as G devices do under torch's DataParallel, or under DistributedDataParallel without
+    SyncBatchNorm. Gradients stay within parts. The running statistics follow the first part alone, as in torch:
+    DataParallel keeps the buffers of its first replica, and DistributedDataParallel copies the buffers of rank 0 to all
+    devices. The number of parts is independent of the number of devices here; if one divides the other, no image moves
+    between devices.
 
     Args:
-        features: size of the last axis.
-        momentum: weight of the new batch in the running statistics.
-        dtype: dtype of the result; None keeps the promoted dtype of input and parameters.
+        features: Size of the last axis.
+        momentum: Weight of a new batch in the running statistics.
+        dtype: Dtype of the result; None takes the dtype of `compute_dtype`, or else the promoted dtype of input and
+            parameters.
     """
 
     def __init__(self, features: int, *, momentum: float = 0.1, dtype: Dtype | None = None):
@@ -43,12 +45,12 @@ class BatchNorm(nnx.Module):
         self.batch_norm_groups = 1
 
     def set_view(self, use_running_average: bool | None = None, batch_norm_groups: int | None = None):
-        """Called by `nnx.view`.
+        """Sets attributes of a view; `nnx.view` calls it.
 
         Args:
-            use_running_average: True normalises with the running statistics and leaves them alone.
-            batch_norm_groups: parts of a training batch with statistics of their own; of no effect with the running
-                ones.
+            use_running_average: True to normalise with the running statistics and leave them unchanged.
+            batch_norm_groups: Number of parts of a training batch that have statistics of their own; it has no effect
+                with `use_running_average`.
         """
         if use_running_average is not None:
             self.use_running_average = use_running_average
@@ -56,11 +58,11 @@ class BatchNorm(nnx.Module):
             self.batch_norm_groups = batch_norm_groups
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[..., C] -> [..., C]`; with groups, the first axis is that of the images: `[B, ..., C] -> [B, ..., C]`.
+        """`[..., C] -> [..., C]`; with groups, the first axis numbers the images: `[B, ..., C] -> [B, ..., C]`.
 
         Raises:
-            ValueError: in training, when there is a single value per channel, whose variance is undefined, or when the
-                groups cannot be equal.
+            ValueError: In training, the variance of a channel with a single value is undefined, or the number of groups
+                does not divide the number of images.
         """
         groups = self.batch_norm_groups
         if self.use_running_average or groups == 1:

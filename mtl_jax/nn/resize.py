@@ -9,7 +9,7 @@ from mtl_jax.nn.isolate import isolated
 
 
 def resize_bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """`[B, H, W, C] -> [B, *size, C]`; the input itself when it already has the size.
+    """Resizes `[B, H, W, C] -> [B, *size, C]` bilinearly, and returns the input itself if it has the size already.
 
     Where both sides grow by whole factors, which is everywhere but at odd sizes, the pixels of each phase are a fixed
     mixture of two neighbours. `jax.image.resize` multiplies with matrices that are mostly zero; on a CPU, forward and
@@ -35,7 +35,7 @@ def _by_matrices(x: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def _enlarge(x: jax.Array, axis: int, factor: int) -> jax.Array:
-    """Interpolates along one axis; output `factor * i + p` lies `(p + 1/2) / factor - 1/2` beside input `i`."""
+    """Interpolates along an axis; output `factor * i + p` lies `(p + 1/2) / factor - 1/2` beside input `i`."""
     if factor == 1:
         return x
     length = x.shape[axis]
@@ -52,5 +52,5 @@ def _enlarge(x: jax.Array, axis: int, factor: int) -> jax.Array:
 
 
 def resize_like(x: jax.Array, reference: jax.Array) -> jax.Array:
-    """`resize_bilinear` to the height and width of `reference`, `[B, H, W, C]`."""
+    """Resizes bilinearly to the height and width of `reference`, `[B, H, W, C]`."""
     return resize_bilinear(x, (reference.shape[1], reference.shape[2]))

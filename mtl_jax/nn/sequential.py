@@ -1,4 +1,4 @@
-"""Layers applied one after the other."""
+"""A sequence of layers."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from flax import nnx
 
 
 class Sequential(nnx.List):
-    """A list of modules and functions, called in turn.
+    """A list of modules and functions that are called one after the other.
 
     Unlike `nnx.Sequential` it adds no level to the state's paths, so `heads.semseg.last_layer.3.kernel` names the same
     layer as torch's `heads.semseg.last_layer.3.weight`: functions such as `nnx.relu` count as positions too.

@@ -1,4 +1,4 @@
-"""Weights under torch's names: the way in for pretrained files and the way out for models trained here."""
+"""Weights under torch's names: reading pretrained files and exporting models."""
 
 from mtl_jax.weights.array_files import WRITABLE, read_arrays, write_arrays
 from mtl_jax.weights.pretrained import read_pretrained

@@ -1,7 +1,8 @@
-"""NNX state <-> arrays named and laid out as in a torch state_dict.
+"""Arrays of an NNX module under the names and in the layout of a torch state_dict.
 
-The modules are named after the recorded state_dict keys, so only the last part of a path changes: `kernel` and `scale`
-are torch's `weight`, the statistics `running_mean` and `running_var`. The few modules with other names are in a table.
+The modules are named after the keys of the recorded state_dicts, so only the last part of a path changes: `kernel` and
+`scale` are torch's `weight`, and the statistics are `running_mean` and `running_var`. A table has the few modules with
+other names. The layout of an array depends on the class of its module and on its own name (`register_layout`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,23 +15,32 @@ from flax import nnx
 from mtl_jax.nn import Conv, Linear
 
 _NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-_MODULES = {"nddr.layer1.": "nddr.layer1_without_conv."}  # beginnings of whole keys, ours and torch's
-_SHOWN = 50  # problems in an error
-_COUNTER = "num_batches_tracked"  # torch counts batches where momentum is None; nothing reads it here
+_MODULES = {"nddr.layer1.": "nddr.layer1_without_conv."}  # beginnings of whole keys: ours and torch's
+_SHOWN = 50  # problems that an error lists
+_COUNTER = "num_batches_tracked"  # torch counts batches where momentum is None; mtl_jax does not use the counters
 _KERNEL = "kernel"
 
-# {module class: {name of a parameter: order of its axes in torch}}; parameters that are not listed are laid out alike.
+# {module class: {name of a parameter: order of its axes in torch}}
 _LAYOUTS: dict[type[nnx.Module], dict[str, tuple[int, ...]]] = {}
 
 
 def register_layout(module: type[nnx.Module], layout: Mapping[str, tuple[int, ...]]) -> None:
-    """Says how torch lays out the parameters of a class of modules.
+    """Registers how torch lays out parameters of a module class.
+
+    A parameter that no layout names has the same axes in torch, unless it is called `kernel`: the kernels of a class
+    without a layout are an error, since torch stores most of them transposed.
 
     Args:
-        module: The class; its subclasses have the same layout unless they are registered themselves.
-        layout: {name of a parameter: order of our axes in torch}, for example {"kernel": (3, 2, 0, 1)} for a kernel
-            `[kh, kw, in, out]` that is `[out, in, kh, kw]` in torch. Parameters that are not named are laid out alike.
+        module: The class. Its subclasses have the same layout unless they have one of their own.
+        layout: {name of a parameter: order of its axes in torch}, for example {"kernel": (3, 2, 0, 1)} for a kernel
+            `[kh, kw, in, out]` that is `[out, in, kh, kw]` in torch.
+
+    Raises:
+        ValueError: The order of a parameter's axes is no permutation.
     """
+    for name, axes in layout.items():
+        if sorted(axes) != list(range(len(axes))):
+            raise ValueError(f"the layout of {module.__name__}.{name} is {axes}; give a permutation of its axes")
     _LAYOUTS[module] = dict(layout)
 
 
@@ -44,17 +54,17 @@ def _axes(module: nnx.Module, name: str, ndim: int) -> tuple[int, ...]:
     """Returns the order of a parameter's axes in torch.
 
     Raises:
-        ValueError: It is the kernel of a class whose layout is not known.
+        ValueError: The parameter is a kernel without a layout, or its layout is for another number of axes.
     """
-    for kind in type(module).__mro__:
-        if kind in _LAYOUTS:
-            return _LAYOUTS[kind].get(name, tuple(range(ndim)))
-    if name == _KERNEL:
+    kind = type(module)
+    layout = next((_LAYOUTS[base] for base in kind.__mro__ if base in _LAYOUTS), {})
+    axes = layout.get(name, () if name == _KERNEL else tuple(range(ndim)))
+    if len(axes) != ndim:
         raise ValueError(
-            f"the layout of {type(module).__name__}.{name} in torch is not known; say it with "
-            f"mtl_jax.weights.register_layout({type(module).__name__}, {{{name!r}: ORDER_OF_AXES}})"
+            f"the layout of {kind.__name__}.{name} with {ndim} axes in torch is not known; register it with "
+            f"mtl_jax.weights.register_layout({kind.__name__}, {{{name!r}: ORDER_OF_AXES}})"
         )
-    return tuple(range(ndim))
+    return axes
 
 
 class _Slot(NamedTuple):
@@ -91,33 +101,44 @@ def to_torch(model: nnx.Module) -> dict[str, np.ndarray]:
     Raises:
         ValueError: A kernel's layout in torch is not known; the message says what to register.
     """
+    # order="C" makes the arrays contiguous and, unlike np.ascontiguousarray, leaves a single number without axes.
     return {
-        key: np.ascontiguousarray(np.asarray(slot.variable[...]).transpose(slot.axes))
+        key: np.asarray(np.asarray(slot.variable[...]).transpose(slot.axes), order="C")
         for key, slot in _slots(model).items()
     }
 
 
 def load_torch(model: nnx.Module, arrays: Mapping[str, np.ndarray]) -> None:
-    """Overwrites every parameter and running statistic of `model`, which keeps its dtypes.
+    """Overwrites every parameter and running statistic of a model, which keeps its dtypes.
 
     Args:
+        model: The model.
         arrays: {torch key: array in torch's layout}; `num_batches_tracked` counters are ignored.
 
     Raises:
-        ValueError: keys without a place in the model, places without a key, other shapes, or numbers that are not
-            floating point: the first of them are listed. The model is then unchanged.
+        ValueError: An array is missing, has no place in the model, or has another shape or a type other than floating
+            point (the message lists the first problems); or a kernel's layout in torch is not known. The model is then
+            unchanged.
     """
     for variable, value in _match(model, arrays):
         variable[...] = jnp.asarray(value, dtype=variable.dtype)
 
 
 def check_torch(model: nnx.Module, arrays: Mapping[str, np.ndarray]) -> None:
-    """Raises what `load_torch` would, and loads nothing: the model may be the result of `nnx.eval_shape`."""
+    """Checks arrays as `load_torch` does, without loading them.
+
+    Args:
+        model: The model, which may be the result of `nnx.eval_shape`.
+        arrays: {torch key: array in torch's layout}.
+
+    Raises:
+        ValueError: See `load_torch`.
+    """
     _match(model, arrays)
 
 
 def _match(model: nnx.Module, arrays: Mapping[str, np.ndarray]) -> list[tuple[nnx.Variable, np.ndarray]]:
-    """Every variable with its value in our layout."""
+    """Returns (variable, value in the variable's layout) for every variable."""
     given = {key: np.asarray(value) for key, value in arrays.items() if not key.endswith(_COUNTER)}
     slots = _slots(model)
     problems = [f"unmatched: {key} {given[key].shape}" for key in given if key not in slots]

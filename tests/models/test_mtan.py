@@ -82,4 +82,4 @@ def test_a_mask_multiplies_the_layers_output():
     expected = jax.image.resize(expected, (2, *SIZE, expected.shape[-1]), "bilinear", antialias=False)
     assert jnp.abs(expected).max() > 0.1
     for task, share in (("semseg", 0.5), ("depth", 0.25)):
-        np.testing.assert_allclose(attended[task], share * expected, rtol=1e-4, atol=1e-5)  # float32, ten layers
+        np.testing.assert_allclose(attended.logits[task], share * expected, rtol=1e-4, atol=1e-5)  # float32, ten layers

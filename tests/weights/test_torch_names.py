@@ -86,3 +86,58 @@ def test_modules_with_other_names_in_torch():
     arrays["nddr.layer1.layer.weight"] = arrays.pop("nddr.layer1_without_conv.layer.weight")
     with pytest.raises(ValueError, match=r"unmatched: nddr\.layer1\.layer\.weight"):
         weights.load_torch(other, arrays)
+
+
+class _Foreign(nnx.Module):
+    """Parameters whose shapes resemble kernels, and layers of flax."""
+
+    def __init__(self, rngs):
+        self.position = nnx.Param(rngs.normal((1, 4, 5, 6)))
+        self.embedding = nnx.Param(rngs.normal((7, 5)))
+        self.temperature = nnx.Param(jnp.ones(()))
+        self.conv = nnx.Conv(2, 3, (5, 7), rngs=rngs)
+        self.linear = nnx.Linear(2, 3, rngs=rngs)
+
+
+def test_kernels_are_transposed_and_other_parameters_are_not():
+    model, other = _Foreign(nnx.Rngs(0)), _Foreign(nnx.Rngs(1))
+    arrays = weights.to_torch(model)
+    assert {key: value.shape for key, value in arrays.items()} == {
+        "position": (1, 4, 5, 6),
+        "embedding": (7, 5),
+        "temperature": (),
+        "conv.weight": (3, 2, 5, 7),
+        "conv.bias": (3,),
+        "linear.weight": (3, 2),
+        "linear.bias": (3,),
+    }
+    assert all(value.flags.c_contiguous for value in arrays.values())
+    np.testing.assert_array_equal(arrays["linear.weight"], model.linear.kernel[...].T)
+    weights.load_torch(other, arrays)
+    for key, value in weights.to_torch(other).items():
+        np.testing.assert_array_equal(value, arrays[key], err_msg=key)
+
+
+def test_kernels_of_unknown_modules_are_refused():
+    attention = nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0))
+    with pytest.raises(
+        ValueError, match=r"LinearGeneral\.kernel with 3 axes .*register_layout\(LinearGeneral, \{'kernel'"
+    ):
+        weights.to_torch(attention)
+    with pytest.raises(ValueError, match=r"Conv\.kernel with 3 axes in torch is not known"):
+        weights.to_torch(nnx.Conv(2, 3, (5,), rngs=nnx.Rngs(0)))
+
+
+def test_a_layout_can_be_registered():
+    class Transposed(nnx.Module):
+        def __init__(self, rngs):
+            self.kernel = nnx.Param(rngs.normal((2, 3, 4)))
+
+    with pytest.raises(ValueError, match=r"the layout of Transposed\.kernel is \(0, 0, 1\); give a permutation"):
+        weights.register_layout(Transposed, {"kernel": (0, 0, 1)})
+    weights.register_layout(Transposed, {"kernel": (2, 0, 1)})
+    model, other = Transposed(nnx.Rngs(0)), Transposed(nnx.Rngs(1))
+    arrays = weights.to_torch(model)
+    assert arrays["weight"].shape == (4, 2, 3)
+    weights.load_torch(other, arrays)
+    np.testing.assert_array_equal(other.kernel[...], model.kernel[...])
