@@ -39,14 +39,14 @@ def test_scores_are_the_same_from_memory_and_from_files(run, tmp_path):
 
 
 def test_images_are_predicted_alike_whichever_are_left_out(run):
-    """As after an interruption."""
+    """As after an interruption. On some CPUs the last bit of a number depends on the image's place in the batch."""
     source = run.experiment.open_split("val", run.tasks)
     everything = dict(run.predict_split(source, 2))
     some = dict(run.predict_split(source, 2, skip={0, 2, 3}))
     assert list(some) == [1, 4]
     for index, maps in some.items():
         for task, value in maps.items():
-            np.testing.assert_array_equal(value, everything[index][task])
+            np.testing.assert_allclose(value, everything[index][task], rtol=1e-6)
     assert not list(run.predict_split(source, 2, skip=range(5)))
 
 
