@@ -3,8 +3,8 @@
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, MutableMapping
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from typing import Any, Generic, TypeVar
 
 Entry = TypeVar("Entry")
 _extensions: list[str] = []
@@ -35,6 +35,20 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
             raise ValueError(f"there is a {self._kind} {name!r} already; give yours another name")
         self._entries[name] = entry
         return entry
+
+    def decorator(self, *names: str) -> Callable[[Any], Any]:
+        """Returns a decorator that registers what it decorates under these names, and returns it unchanged.
+
+        Raises:
+            ValueError: A name is taken by another entry.
+        """
+
+        def add(entry: Any) -> Any:
+            for name in names:
+                self.register(name, entry)
+            return entry
+
+        return add
 
     def __getitem__(self, name: str) -> Entry:
         """Returns the entry of a name.

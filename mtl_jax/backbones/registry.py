@@ -29,13 +29,7 @@ def register(*names: str) -> Callable[[Factory], Factory]:
     Raises:
         ValueError: A name is taken.
     """
-
-    def add(factory: Factory) -> Factory:
-        for name in names:
-            BACKBONES.register(name, factory)
-        return factory
-
-    return add
+    return BACKBONES.decorator(*names)
 
 
 def build(name: str, *, image_size: tuple[int, int] | None = None, rngs: nnx.Rngs) -> Backbone:

@@ -33,12 +33,7 @@ def register(name: str) -> Callable[[Factory], Factory]:
     Raises:
         ValueError: The name is taken.
     """
-
-    def add(factory: Factory) -> Factory:
-        HEADS.register(name, factory)
-        return factory
-
-    return add
+    return HEADS.decorator(name)
 
 
 def build(name: str, channels: Sequence[int], num_outputs: int, *, rngs: nnx.Rngs) -> nnx.Module:

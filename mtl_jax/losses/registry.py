@@ -32,12 +32,7 @@ def register(name: str) -> Callable[[Loss], Loss]:
     Raises:
         ValueError: The name is taken.
     """
-
-    def add(loss: Loss) -> Loss:
-        LOSSES.register(name, loss)
-        return loss
-
-    return add
+    return LOSSES.decorator(name)
 
 
 register("softmax_cross_entropy")(softmax_cross_entropy)
