@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 
 from mtl_jax import models, optim, weights
@@ -17,6 +18,8 @@ from parity import golden
 from parity.compare import Run, flatten
 
 STATISTICS = ("running_mean", "running_var")
+# The optimisers treat elements alike: pieces of one length are one program for all networks.
+PIECE = 1 << 20
 
 
 def config(name: str) -> Config:
@@ -26,11 +29,6 @@ def config(name: str) -> Config:
     backbone = info["backbone"] + "_dilated" * info["backbone_kwargs"]["dilated"]
     aux_tasks = tuple(info["auxiliary_tasks"] or ())
     return Config(Data(golden.dataset(name), tuple(info["tasks"]), aux_tasks), Model(method, backbone))
-
-
-def build(name: str) -> nnx.Module:
-    """The recorded network with fresh weights."""
-    return models.build(config(name), rngs=nnx.Rngs(0))
 
 
 def interpret(function: Callable) -> Callable:
@@ -74,30 +72,31 @@ class Network:
     """A Flax model in one precision with its functions, which all runs of it share.
 
     Args:
-        name: the recorded network whose tasks, weights of the losses and optimiser are taken.
+        config: describes the model.
+        objective: what training minimises.
+        tx: the optimiser.
         dtype: of all parameters, statistics, images and labels; float64 only inside `jax.enable_x64`.
         compiler: `jax.jit`, as shipped, or `interpret`.
     """
 
-    def __init__(self, name: str, dtype: type, compiler: Callable[[Callable], Callable]):
-        info = golden.info(name)
-        optimizer = info["optimizer"]
-        self.name, self.dtype, self.compiler = name, dtype, compiler
-        self.tasks, self.aux_tasks = tuple(info["tasks"]), tuple(info["auxiliary_tasks"] or ())
-        self.objective = Objective(self.tasks, info["loss_weights"] or dict.fromkeys(self.tasks, 1.0))
-        # The recorded networks learn at one rate in all groups: a multiplier of 1 on the fusion layers.
-        self.tx = optim.make_optimizer(
-            optimizer["name"], optimizer["groups"][0]["lr_used"], weight_decay=optimizer["kwargs"]["weight_decay"]
-        )
+    def __init__(
+        self,
+        config: Config,
+        objective: Objective,
+        tx: optax.GradientTransformation,
+        dtype: type,
+        compiler: Callable[[Callable], Callable],
+    ):
+        self.config, self.objective, self.tx, self.dtype, self.compiler = config, objective, tx, dtype, compiler
 
     @cached_property
     def abstract(self) -> nnx.Module:
-        return nnx.eval_shape(lambda: build(self.name))
+        return nnx.eval_shape(lambda: models.build(self.config, rngs=nnx.Rngs(0)))
 
     def empty(self) -> nnx.Module:
         """A new model of zeros."""
         graphdef, state = nnx.split(self.abstract)
-        return nnx.merge(graphdef, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, self.dtype), state))
+        return nnx.merge(graphdef, jax.tree.map(lambda leaf: np.zeros(leaf.shape, self.dtype), state))
 
     def model(self, arrays: Mapping[str, np.ndarray]) -> nnx.Module:
         """A new model with weights given under torch's names."""
@@ -132,34 +131,36 @@ class Network:
 
     @cached_property
     def update(self) -> Callable:
-        """(vector of parameters, vector of gradients, state of the optimiser) -> (parameters, state)."""
+        """(parameters, gradients, state of the optimiser) -> (parameters, state), for trees of pieces."""
 
-        def step(vector, grads, state):
-            updates, state = self.tx.update(grads, state, vector)
-            return vector + updates, state
+        def step(parameters, grads, state):
+            updates, state = self.tx.update(grads, state, parameters)
+            return optax.apply_updates(parameters, updates), state
 
         return jax.jit(step, donate_argnums=2)
 
-    def batch(self, image: np.ndarray | None = None) -> dict[str, jax.Array]:
-        """The recorded labels and an image `[2, 3, 64, 96]`, by default the recorded one, as our pipeline delivers."""
-        batch = golden.batch((*self.tasks, *self.aux_tasks), golden.dataset(self.name))
-        if image is not None:
-            batch["image"] = np.moveaxis(image, 1, -1)
-        return {key: jnp.asarray(x, self.dtype if x.dtype.kind == "f" else x.dtype) for key, x in batch.items()}
+    def batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """A batch as our pipeline delivers it, in the precision of the network."""
+        return {key: jnp.asarray(x.astype(self.dtype) if x.dtype.kind == "f" else x) for key, x in batch.items()}
 
     def evaluate(self, arrays: Mapping[str, np.ndarray], image: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs with the running statistics for weights under torch's names and an image `[B, 3, H, W]`."""
-        images = jnp.asarray(np.moveaxis(image, 1, -1), self.dtype)
+        images = jnp.asarray(np.moveaxis(image, 1, -1).astype(self.dtype))
         return nchw(self.predict(nnx.as_pure(nnx.state(self.model(arrays))), images))
 
-    def run(self, arrays: Mapping[str, np.ndarray], image: np.ndarray | None = None) -> Run:
-        """Evaluates, differentiates and trains for three steps from weights under torch's names."""
-        batch = self.batch(image)
+    def run(self, arrays: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray], steps: int = 3) -> Run:
+        """Evaluates, differentiates and trains from weights under torch's names.
+
+        Args:
+            batch: image `[B, H, W, 3]` and labels as our pipeline delivers them.
+            steps: how many optimiser steps on this batch.
+        """
+        batch = self.batch(batch)
         model = self.model(arrays)
         evaluated = nchw(self.predict(nnx.as_pure(nnx.state(model)), batch["image"]))
         parameters, statistics = (nnx.as_pure(nnx.state(model, kind)) for kind in (nnx.Param, nnx.BatchStat))
         optimizer, step_losses = _Optimizer(self), []
-        for step in range(3):
+        for step in range(steps):
             grads, statistics, outputs, losses = self.differentiate(parameters, statistics, batch)
             if step == 0:
                 first = nchw(outputs), {key: float(x) for key, x in losses.items()}
@@ -191,37 +192,64 @@ class Network:
         return weights.to_torch(model)
 
 
-class _Optimizer:
-    """Applies an optimiser to a model's submodules, each joined into one vector.
+def recorded_network(name: str, dtype: type, compiler: Callable[[Callable], Callable]) -> Network:
+    """A recorded network, with the recorded weights of the losses and the recorded optimiser."""
+    info = golden.info(name)
+    optimizer, tasks = info["optimizer"], tuple(info["tasks"])
+    objective = Objective(tasks, info["loss_weights"] or dict.fromkeys(tasks, 1.0))
+    # The recorded networks learn at one rate in all groups: a multiplier of 1 on the fusion layers.
+    tx = optim.make_optimizer(
+        optimizer["name"], optimizer["groups"][0]["lr_used"], weight_decay=optimizer["kwargs"]["weight_decay"]
+    )
+    return Network(config(name), objective, tx, dtype, compiler)
 
-    The optimisers treat elements alike, and a few long arrays compile faster than a thousand short ones. One submodule
-    at a time, because the largest networks fill memory ten times over otherwise.
+
+def recorded_batch(name: str, image: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """The labels of a recorded network and an image `[2, 3, 64, 96]`, by default the recorded one."""
+    info = golden.info(name)
+    batch = golden.batch((*info["tasks"], *(info["auxiliary_tasks"] or ())), golden.dataset(name))
+    return batch if image is None else batch | {"image": np.moveaxis(image, 1, -1)}
+
+
+class _Optimizer:
+    """Applies a network's optimiser to all of its parameters, joined into one vector and cut into pieces.
+
+    Submodules with a learning rate of their own have a vector each.
     """
 
     def __init__(self, network: Network):
-        self.network = network
-        self.states: dict = {}
+        self.network, self.states = network, {}
+        self.groups = models.fusions(network.config)
 
     def update(self, parameters: Mapping, grads: Mapping) -> dict:
-        return {key: self._update((key,), parameters[key], grads[key]) for key in parameters}
+        out = {}
+        rest = [key for key in parameters if key not in self.groups]
+        for group, keys in [("", rest), *((key, [key]) for key in self.groups)]:
+            vector = self._update(group, *(_join({key: tree[key] for key in keys}) for tree in (parameters, grads)))
+            out |= _split(vector, {key: parameters[key] for key in keys})
+        return {key: out[key] for key in parameters}
 
-    def _update(self, path: tuple, parameters: Any, grads: Any) -> Any:
-        if len(path) < 2 and isinstance(parameters, Mapping):
-            return {key: self._update((*path, key), parameters[key], grads[key]) for key in parameters}
-        vector = _join(parameters)
-        if path not in self.states:
-            self.states[path] = self.network.tx.init(vector)
-        vector, self.states[path] = self.network.update(vector, _join(grads), self.states[path])
-        return _split(vector, parameters)
+    def _update(self, group: str, parameters: np.ndarray, grads: np.ndarray) -> np.ndarray:
+        pieces = []
+        for start in range(0, parameters.size, PIECE):
+            trees = [{group: _piece(vector, start)} for vector in (parameters, grads)]
+            state = self.states.pop((group, start), None) or self.network.tx.init(trees[0])
+            updated, self.states[group, start] = self.network.update(*trees, state)
+            pieces.append(np.asarray(updated[group]))
+        return np.concatenate(pieces)[: parameters.size]
 
 
-def _join(tree: Any) -> jax.Array:
-    return jnp.asarray(np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(tree)]))
+def _piece(vector: np.ndarray, start: int) -> np.ndarray:
+    """A piece of full length, with zeros after the end of the vector."""
+    piece = vector[start : start + PIECE]
+    return np.pad(piece, (0, PIECE - piece.size))
 
 
-def _split(vector: jax.Array, like: Any) -> Any:
+def _join(tree: Any) -> np.ndarray:
+    return np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(tree)])
+
+
+def _split(vector: np.ndarray, like: Any) -> Any:
     leaves, structure = jax.tree.flatten(like)
-    parts = np.split(np.asarray(vector), np.cumsum([leaf.size for leaf in leaves])[:-1])
-    return structure.unflatten(
-        [jnp.asarray(part.reshape(leaf.shape)) for part, leaf in zip(parts, leaves, strict=True)]
-    )
+    parts = np.split(vector, np.cumsum([leaf.size for leaf in leaves])[:-1])
+    return structure.unflatten([part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)])

@@ -65,13 +65,9 @@ def fusion(name: str) -> tuple[float, float] | None:
 
 
 @lru_cache(maxsize=1)  # some networks have 80 million parameters
-def state_dict(name: str, prefix: str = "") -> dict[str, np.ndarray]:
-    """The weights and buffers a network was recorded with, `num_batches_tracked` included.
-
-    Args:
-        prefix: draws other weights by the same rule, as if every key began with it.
-    """
-    return {key: weight(prefix + key, shape, fusion(name)) for key, shape in keys(name)}
+def state_dict(name: str) -> dict[str, np.ndarray]:
+    """The weights and buffers a network was recorded with, `num_batches_tracked` included."""
+    return {key: weight(key, shape, fusion(name)) for key, shape in keys(name)}
 
 
 @cache

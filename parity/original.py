@@ -1,25 +1,31 @@
-"""Runs networks of the original repository, from a clone that the user has.
+"""Runs networks and meters of the original repository, from a clone that the user has.
 
 Nothing of it is part of this project, and we have not seen it: what is assumed of a clone is its public interface,
 
 * `utils.config.create_config(environment yml, experiment yml)`, the configuration `p`,
 * `utils.common_config.get_model(p)` and `get_criterion(p)`,
+* `utils.utils.get_output(logits, task)`, the predictions as the meters take them,
+* `evaluation.evaluate_utils.PerformanceMeter(p)` with `update({task: prediction}, {task: label})` and
+  `get_score(verbose)`, which returns {task: {name: score}},
 * the experiment files named in the manifest under `upstream_config`, relative to the clone.
 
-Its packages are called `utils`, `models` and `losses`, and it wants old NumPy, downloaded weights and a GPU. It
-therefore runs in a process of its own, which this module starts (`run_original`) and is:
+Its packages are called `utils`, `models`, `losses` and `evaluation`, and it wants old NumPy, old PyTorch, downloaded
+weights and a GPU. It therefore runs in a process of its own, which this module starts (`run_original`) and is:
 
     cd CLONE && PYTHONPATH=CLONE:ROOT_OF_THIS_PROJECT python -m parity.original NAME OUT.npz
 """
 
+import collections.abc
 import contextlib
 import dataclasses
 import importlib
+import importlib.util
 import inspect
 import os
 import subprocess
 import sys
 import tempfile
+import types
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -39,8 +45,18 @@ INTERFACE = {
     "create_config": "utils.config",
     "get_model": "utils.common_config",
     "get_criterion": "utils.common_config",
+    "get_output": "utils.utils",
+    "PerformanceMeter": "evaluation.evaluate_utils",
 }
 REMOVED_FROM_NUMPY = {"float": float, "int": int, "bool": bool, "object": object, "str": str, "complex": complex}
+# What PyTorch and torchvision had when the original was written; without a downloaded file no name has to be found.
+REMOVED_MODULES: dict[str, dict[str, Any]] = {
+    "torch._six": {"string_classes": (str, bytes), "int_classes": int, "container_abcs": collections.abc},
+    "torchvision.models.utils": {"load_state_dict_from_url": lambda *args, **kwargs: defaultdict(dict)},
+}
+# The original transforms images with it. No image is read here, so that its place may be taken where it is missing or
+# built for another PyTorch.
+TORCHVISION = ("torchvision", "torchvision.models", "torchvision.transforms")
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -61,9 +77,9 @@ def load(path: Path) -> Run:
         for key, value in arrays.items():
             field, _, name = key.partition("/")
             fields[field][name] = value
-    losses = {key: float(value) for key, value in fields.pop("losses").items()}
+    losses, scores = ({key: float(x) for key, x in fields.pop(name, {}).items()} for name in ("losses", "scores"))
     step_losses = fields.pop("step_losses")[""].tolist()
-    return Run(**fields, losses=losses, step_losses=step_losses)
+    return Run(**fields, losses=losses, scores=scores, step_losses=step_losses)
 
 
 def run_original(clone: Path, name: str) -> Run:
@@ -95,12 +111,28 @@ def run_original(clone: Path, name: str) -> Run:
 
 
 def adapt_environment() -> None:
-    """What every part of the original may need: aliases that NumPy has removed, and `cuda` calls that do nothing."""
+    """Puts back what the original may need: names that NumPy, PyTorch and torchvision have removed.
+
+    `cuda` calls do nothing.
+    """
     for alias, value in REMOVED_FROM_NUMPY.items():
         if alias not in vars(np):
             setattr(np, alias, value)
     for kind in (nn.Module, Tensor):
         kind.cuda = lambda self, *args, **kwargs: self
+    try:
+        importlib.import_module("torchvision.transforms")
+    except (ImportError, RuntimeError):  # missing, or built for another PyTorch
+        for name in list(sys.modules):
+            if name.partition(".")[0] == "torchvision":
+                del sys.modules[name]
+        for name in TORCHVISION:
+            sys.modules[name] = mock.MagicMock(name=name, __path__=[], __spec__=None)
+    for name, attributes in REMOVED_MODULES.items():
+        if name not in sys.modules and importlib.util.find_spec(name) is None:
+            module = types.ModuleType(name)
+            vars(module).update(attributes)
+            sys.modules[name] = module
 
 
 @contextlib.contextmanager
@@ -121,8 +153,25 @@ def without_checkpoints() -> Iterator[None]:
         yield
 
 
-def build(name: str, folder: Path) -> tuple[nn.Module, Callable]:
-    """A network of the original and its criterion.
+@dataclasses.dataclass
+class Original:
+    """What a clone makes of an experiment.
+
+    Attributes:
+        model: the network in float64, without dropout.
+        criterion: its loss.
+        predict: (logits `[B, C, H, W]`, task) -> predictions as the meter takes them.
+        meter: the scores of all tasks.
+    """
+
+    model: nn.Module
+    criterion: Callable
+    predict: Callable[[Tensor, str], Tensor]
+    meter: Any
+
+
+def build(name: str, folder: Path) -> Original:
+    """A network of the original with its criterion and its meter.
 
     Args:
         folder: for whatever the original writes when it reads its configuration.
@@ -136,10 +185,11 @@ def build(name: str, folder: Path) -> tuple[nn.Module, Callable]:
         config = api["create_config"](str(environment), golden.info(name)["upstream_config"])
         config["backbone_kwargs"]["pretrained"] = False
         model, criterion = api["get_model"](config), api["get_criterion"](config)
+        meter = api["PerformanceMeter"](config)
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
-    return model.double(), criterion
+    return Original(model.double(), criterion, api["get_output"], meter)
 
 
 def adapt_criterion(criterion: Callable, tasks: list[str]) -> Callable:
@@ -155,22 +205,34 @@ def without_features(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     return {k: x for k, x in outputs.items() if not any(part.startswith("features") for part in k.split("/"))}
 
 
+def measure(original: Original, outputs: Mapping[str, np.ndarray], labels: Mapping[str, Tensor]) -> dict[str, float]:
+    """{task/name: score} of outputs `[B, C, H, W]` of the main tasks, by the original's meter."""
+    predictions = {task: original.predict(torch.from_numpy(outputs[task]), task) for task in labels}
+    original.meter.update(predictions, {task: label.clone() for task, label in labels.items()})
+    scores = original.meter.get_score(verbose=False)
+    return {
+        f"{task}/{key}": float(value) for task in labels for key, value in scores[task].items() if np.ndim(value) == 0
+    }
+
+
 def main(name: str, out: str) -> None:
     torch.set_num_threads(1)
     adapt_environment()
     with tempfile.TemporaryDirectory() as folder:
-        model, criterion = build(name, Path(folder))
-    state = golden.state_dict(name)
-    model.load_state_dict({key: torch.from_numpy(x) for key, x in state.items()}, strict=True)
+        original = build(name, Path(folder))
+    state, tasks = golden.state_dict(name), golden.info(name)["tasks"]
+    original.model.load_state_dict({key: torch.from_numpy(x) for key, x in state.items()}, strict=True)
+    labels = run.labels(name, torch.float64)
     result = run.run(
-        model,
-        adapt_criterion(criterion, golden.info(name)["tasks"]),
-        run.optimizer(name, model),
+        original.model,
+        adapt_criterion(original.criterion, tasks),
+        run.optimizer(name, original.model),
         state,
         torch.from_numpy(golden.image()).double(),
-        run.labels(name, torch.float64),
+        labels,
     )
     result.eval, result.train = without_features(result.eval), without_features(result.train)
+    result.scores = measure(original, result.eval, {task: labels[task] for task in tasks})
     save(result, Path(out))
 
 

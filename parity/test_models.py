@@ -1,4 +1,4 @@
-"""The Flax models against the recorded numbers, and element by element against the twin.
+"""The recorded networks in Flax against the recorded numbers, and element by element against the twin.
 
 In float64, where a computation that differs in meaning cannot hide behind rounding; in float32 as shipped.
 """
@@ -9,42 +9,21 @@ import pytest
 
 from mtl_jax import weights
 from parity import golden, report
-from parity.compare import FLOAT64, QUANTITIES, Live, Recorded, float32_bounds, float64_bounds, keep_latest
-from parity.flax_run import Network, interpret
+from parity.compare import QUANTITIES, Live, Recorded, float32_bounds, float64_bounds, keep_latest
+from parity.flax_run import interpret, recorded_batch, recorded_network
 
 NETWORKS = [name for name in golden.manifest()["models"] if not name.startswith("backbone_")]
-# The parts of these are nearly all in other networks, PAD-Net's distillation in MTI-Net: what they add is more of the
-# same. Cross-stitch units and NDDR-CNN's layer, of which this is not true, have tests of their own.
-SLOW = {
-    "single_hrnet18_depth",
-    "single_hrnet18_semseg40",
-    "single_resnet50_depth",
-    "baseline_nyud_hrnet18",
-    "baseline_pascal_hrnet18",
-    "pad_net_nyud_hrnet18",
-    "pad_net_nyud_hrnet18_aux",
-    "pad_net_pascal_hrnet18",
-    "mti_net_nyud_hrnet18",
-    "mti_net_pascal_hrnet18",
-    "baseline_nyud_resnet50",
-    "cross_stitch_nyud_resnet50",
-    "cross_stitch_pascal_resnet18",
-    "nddr_cnn_nyud_resnet50",
-    "nddr_cnn_pascal_resnet18",
-    "mtan_nyud_resnet50",
-}
-# Compiled as a whole, which takes XLA a minute for the larger ones.
-SLOW_IN_FLOAT32 = set(NETWORKS) - {"single_resnet18_semseg21"}
-# Weights and an image that nobody recorded show that nothing was fitted to those that were.
-OTHER_WEIGHTS = ("single_resnet18_semseg21", "mti_net_nyud_hrnet18_aux")
+# `test_methods` compares every method with the twin, and `test_reference` the twin with these recordings: together they
+# show the same as these do directly. As shipped, compiled and in float32, one network is compared every time.
+QUICK = "single_resnet18_semseg21"
 
 
-def each(names, slow=frozenset()):
-    """Over networks, one with all its tests at a time; a backbone's share compiled operations and thus a process."""
+def each_network(quick=()):
+    """One with all its tests at a time; a backbone's share compiled operations and thus a process."""
     params = []
-    for name in names:
+    for name in NETWORKS:
         marks = [pytest.mark.xdist_group(golden.info(name)["backbone"])]
-        params.append(pytest.param(name, marks=[*marks, pytest.mark.slow] if name in slow else marks))
+        params.append(pytest.param(name, marks=marks if name in quick else [*marks, pytest.mark.slow]))
     return pytest.mark.parametrize("name", params, scope="module")
 
 
@@ -58,34 +37,17 @@ def make_room(backbone):
 def network(name, dtype):
     make_room(golden.info(name)["backbone"])
     if dtype == "float32":
-        return Network(name, np.float32, jax.jit)
-    return Network(name, np.float64, interpret)
-
-
-def other_image(height, width):
-    return np.random.default_rng(2).standard_normal((2, 3, height, width)).astype(np.float32)
+        return recorded_network(name, np.float32, jax.jit)
+    return recorded_network(name, np.float64, interpret)
 
 
 @keep_latest
-def flax_run(name, dtype, recorded=True):
+def flax_run(name, dtype):
     with jax.enable_x64(dtype == "float64"):
-        if recorded:
-            return network(name, dtype).run(golden.state_dict(name))
-        return network(name, dtype).run(golden.state_dict(name, "live."), other_image(64, 96))
+        return network(name, dtype).run(golden.state_dict(name), recorded_batch(name))
 
 
-@keep_latest
-def twin_run(name, recorded=True):
-    import torch
-
-    from parity.reference import run
-
-    if recorded:
-        return run.run_network(name, torch.float64)
-    return run.run_network(name, torch.float64, golden.state_dict(name, "live."), other_image(64, 96))
-
-
-@each(NETWORKS, SLOW)
+@each_network(quick=[QUICK])
 def test_weights_round_trip(name):
     """Every recorded array finds its place and comes back bit for bit under its name."""
     arrays = {key: x for key, x in golden.state_dict(name).items() if not key.endswith("num_batches_tracked")}
@@ -96,11 +58,13 @@ def test_weights_round_trip(name):
         np.testing.assert_array_equal(returned[key], x, err_msg=key)
 
 
-@each(NETWORKS, SLOW)
+@each_network()
 def test_float64(torch, name):
     """Every element against the twin, norms and sums against the recorded numbers."""
+    from parity.reference.run import run_network
+
     run = flax_run(name, "float64")
-    references = {"recorded": Recorded(name, "_f64"), "twin": Live(twin_run(name))}
+    references = {"recorded": Recorded(name, "_f64"), "twin": Live(run_network(name, torch.float64))}
     failures = []
     for against, reference in references.items():
         bounds = float64_bounds(name, original=against == "recorded")
@@ -111,36 +75,10 @@ def test_float64(torch, name):
     assert not failures
 
 
-@each(OTHER_WEIGHTS, slow=OTHER_WEIGHTS)
-def test_other_weights(torch, name):
-    run, live = flax_run(name, "float64", False), Live(twin_run(name, False))
-    bounds = float64_bounds(name, original=False)
-    deviations = {quantity: measure(live, run) for quantity, measure in QUANTITIES.items()}
-    for quantity, deviation in deviations.items():
-        assert report.record(f"flax float64 {name} other weights / twin", quantity, deviation) < bounds[quantity]
-
-
-@each(NETWORKS, SLOW_IN_FLOAT32)
+@each_network(quick=[QUICK])
 def test_float32(name):
     """As shipped: compiled, no flags, no casts. Elementwise, where the float64 recording has sums only."""
     run, recorded, bounds = flax_run(name, "float32"), Recorded(name, ""), float32_bounds(name)
     deviations = {quantity: measure(recorded, run) for quantity, measure in QUANTITIES.items()}
     for quantity, deviation in deviations.items():
         assert report.record(f"flax float32 {name} / recorded", quantity, deviation) < bounds[quantity]
-
-
-@each(OTHER_WEIGHTS[1:], slow=OTHER_WEIGHTS)
-def test_sides_not_divisible_by_32(torch, name):
-    """Maps of 13x18, 7x9, 4x5 and 2x3: coarse features take the finer map's size, where x2 would not fit."""
-    from parity.reference import run
-
-    state, image = golden.state_dict(name, "live."), other_image(50, 70)
-    reference = run.network(name).double().eval()
-    run.load(reference, state)
-    with torch.no_grad():
-        wanted = run.arrays(reference(torch.from_numpy(image).double()))
-    with jax.enable_x64(True):
-        got = network(name, "float64").evaluate(state, image)
-    deviation = max(np.abs(got[key] - x).max() / np.sqrt(np.mean(x**2)) for key, x in wanted.items())
-    assert got.keys() == wanted.keys()
-    assert report.record(f"flax float64 {name} 50x70 / twin", "eval", deviation) < FLOAT64["eval"]

@@ -18,7 +18,6 @@ from mtl_jax.nn import Sequential
 from parity import golden, report
 from parity.compare import FLOAT64, Recorded
 from parity.flax_run import STATISTICS, interpret, nchw
-from tests.marks import slow
 
 RECORDED = [name for name in golden.manifest()["models"] if name.startswith("backbone_")]
 TRAINING_VIEW = {"use_running_average": False, "raise_if_not_found": False}
@@ -84,9 +83,9 @@ def family(name):
 
 
 def marks(name):
-    """Its group; the larger backbones add nothing to those of their family but time."""
+    """Its group. `test_methods` runs HRNets and dilated ResNets in whole networks; larger ones only take longer."""
     group = pytest.mark.xdist_group(family(name))
-    return [group, pytest.mark.slow] if name.endswith(("_w32", "_w48", "_resnet50")) else [group]
+    return [group] if name == "backbone_resnet18" else [group, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in RECORDED])
@@ -111,10 +110,8 @@ def test_recorded_backbone(name):
         assert report.record(f"flax float64 {name} / recorded", quantity, deviation) < FLOAT64[quantity], quantity
 
 
-LARGE = ("hrnet_w18_full", "resnet101", "resnet152_dilated")
-
-
-@pytest.mark.parametrize("name", ["resnet34_dilated", *(slow(name) for name in LARGE)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet34_dilated", "hrnet_w18_full", "resnet101", "resnet152_dilated"])
 def test_unrecorded_backbone(name):
     """Variants of the same code, against the twin with weights drawn by the recording's rule."""
     torch = pytest.importorskip("torch", reason="the twin needs torch", exc_type=ModuleNotFoundError)

@@ -7,9 +7,13 @@ import jax
 import numpy as np
 import pytest
 
+from mtl_jax import metrics
+from mtl_jax import tasks as task_table
+from mtl_jax.evaluation import predictions
+from mtl_jax.outputs import Outputs
 from parity import golden, report
 from parity.compare import QUANTITIES, Live, float64_bounds
-from parity.flax_run import Network, interpret
+from parity.flax_run import interpret, recorded_batch, recorded_network
 from tests.marks import slow
 
 torch = pytest.importorskip("torch", reason="the twin needs torch", exc_type=ModuleNotFoundError)
@@ -31,12 +35,46 @@ def twin_run(name):
 
 def flax_run(name):
     with jax.enable_x64(True):
-        return Network(name, np.float64, interpret).run(golden.state_dict(name))
+        network = recorded_network(name, np.float64, interpret)
+        return network.run(golden.state_dict(name), recorded_batch(name))
+
+
+# The scores that mean the same in both, and how much they may differ: the original computes angles in float32. Its rmse
+# of normals is the mean, and its loss of edges applies the sigmoid twice (`test_metrics` shows both sides).
+SCORES = {
+    "semseg": {"mIoU": 1e-6},
+    "human_parts": {"mIoU": 1e-6},
+    "sal": {"mIoU": 1e-6, "maxF": 1e-6},
+    "normals": {"mean": 1e-3, "11.25": 1e-3, "22.5": 1e-3, "30": 1e-3},
+    "depth": {"rmse": 1e-5, "log_rmse": 1e-5},
+    "edge": {},
+}
+
+
+def our_scores(name, outputs):
+    """{task/name: score} of outputs `[B, C, H, W]` by our streaming metrics; depth over all pixels, as there."""
+    tasks = golden.info(name)["tasks"]
+    batch = golden.batch(tuple(tasks), golden.dataset(name))
+    with jax.enable_x64(True):
+        predicted = predictions.postprocess(Outputs({task: np.moveaxis(outputs[task], 1, -1) for task in tasks}), tasks)
+    scores = {}
+    for task in tasks:
+        classes = outputs[task].shape[1]
+        metric = metrics.build(task_table.get(task).metric, num_classes=classes, depth_protocol="pixel", final=False)
+        accumulator = metrics.Accumulator(metric)
+        accumulator.update(metric.update(np.asarray(predicted[task]), batch[task]))
+        computed = accumulator.compute()
+        scores |= {f"{task}/{key}": computed[key] for key in SCORES[task]}
+    return scores
 
 
 def assert_same(name, reference, **runs):
-    """Every element of every output, statistic, gradient and parameter, of the twin and of the Flax network."""
+    """Every element of every output, statistic, gradient and parameter, and the scores, of the twin and in Flax."""
     failures = []
+    for key, score in our_scores(name, reference.eval).items():
+        bound = SCORES[key.partition("/")[0]][key.partition("/")[2]]
+        if not report.record(f"metrics {name} / original", key, abs(score - reference.scores[key])) < bound:
+            failures.append(f"score {key}: {score}, of the original {reference.scores[key]}")
     for who, ours in runs.items():
         bounds = float64_bounds(name, original=who == "flax")
         for quantity, measure in QUANTITIES.items():
@@ -57,21 +95,59 @@ def test_original(name):
 # A clone that is none: the twin behind the interface of the original, with its habits, as far as they matter here.
 STAND_IN = {
     "utils/__init__.py": "",
+    "evaluation/__init__.py": "",
     "models/__init__.py": "",
     "losses/__init__.py": "",
     "utils/config.py": """
 import pathlib
 
+from easydict import EasyDict
+
 def create_config(env_file, exp_file):
     root = pathlib.Path(env_file).read_text().split()[1]
     (pathlib.Path(root) / "results").mkdir()
     name = pathlib.Path(exp_file).read_text().split()[1]
-    return {"name": name, "backbone_kwargs": {"pretrained": True}}
+    return EasyDict({"name": name, "backbone_kwargs": {"pretrained": True}})
+""",
+    "utils/utils.py": """
+import torch
+
+def get_output(output, task):
+    output = output.permute(0, 2, 3, 1)
+    if task in ("semseg", "human_parts"):
+        return output.argmax(dim=3)
+    if task in ("sal", "edge"):
+        return (255 / (1 + torch.exp(-output))).squeeze()
+    return (torch.nn.functional.normalize(output, dim=3) + 1) * 255 / 2 if task == "normals" else output
+""",
+    "evaluation/evaluate_utils.py": """
+from parity import golden
+from parity.reference import metrics
+
+def segmentation(images):
+    return metrics.segmentation(images, 40)
+
+METERS = {"semseg": segmentation, "depth": lambda images: metrics.depth(images, "pixel")}
+
+class PerformanceMeter:
+    def __init__(self, p):
+        self.images = {task: [] for task in golden.info(p["name"])["tasks"]}
+
+    def update(self, pred, gt):
+        for task, images in self.images.items():
+            images += zip(pred[task].numpy(), gt[task].permute(0, 2, 3, 1).numpy().copy())
+            gt[task].zero_()  # the labels are the meter's own
+
+    def get_score(self, verbose=True):
+        return {task: METERS[task](images) for task, images in self.images.items()}
 """,
     "utils/common_config.py": """
 import numpy as np
 import torch
+from torch._six import int_classes, string_classes
 from torch.hub import load_state_dict_from_url
+from torchvision import transforms
+from torchvision.models.utils import load_state_dict_from_url
 
 import losses
 import models
@@ -81,7 +157,8 @@ from parity.reference.hrnet import HRNetHead
 KIND = np.float, np.int, np.bool
 
 def get_model(p):
-    assert not p["backbone_kwargs"]["pretrained"]
+    assert not p.backbone_kwargs.pretrained
+    assert transforms.Compose([transforms.ToTensor()]) and isinstance("", string_classes) and isinstance(1, int_classes)
     network = run.network(p["name"]).cuda()
     network.load_state_dict(torch.load("single_task_checkpoint.pth"))
     network.load_state_dict(load_state_dict_from_url("https://example.org/weights.pth"))
@@ -136,9 +213,10 @@ def test_useless_clone(tmp_path):
 def test_runs_are_stored_exactly(tmp_path):
     rng = np.random.default_rng(0)
     arrays = {"a": rng.standard_normal((2, 3)), "deep/b.c": rng.standard_normal(4)}
-    result = original.Run(arrays, arrays, arrays, {"total": 0.1}, arrays, [0.1, 0.2], arrays, arrays)
+    result = original.Run(arrays, arrays, arrays, {"total": 0.1}, arrays, [0.1, 0.2], arrays, arrays, {"a/mIoU": 0.3})
     original.save(result, tmp_path / "run.npz")
     loaded = original.load(tmp_path / "run.npz")
-    assert (loaded.losses, loaded.step_losses) == (result.losses, result.step_losses)
+    assert (loaded.losses, loaded.scores) == (result.losses, result.scores)
+    assert loaded.step_losses == result.step_losses
     for field in ("eval", "train", "buffers", "gradients", "params_before", "params_after"):
         np.testing.assert_equal(getattr(loaded, field), arrays)

@@ -163,12 +163,14 @@ def run(
     state: Mapping[str, np.ndarray],
     image: Tensor,
     labels: Mapping[str, Tensor],
+    steps: int = 3,
 ) -> Run:
-    """Evaluates and trains for three steps, both from `state`; the gradient is that of the first step.
+    """Evaluates and trains, both from `state`; the gradient is that of the first step.
 
     Args:
         loss: outputs and labels to named losses with a `total`.
         optimizer: of the model's parameters, not used before.
+        steps: how many optimiser steps on this batch.
     """
     load(model, state)
     model.eval()
@@ -183,9 +185,9 @@ def run(
     losses["total"].backward()
     trained, statistics = arrays(outputs), buffers(model)
     gradients = {k: v.grad.numpy().copy() for k, v in model.named_parameters()}
-    optimizer.step()  # the first of three: its gradient is the one above
+    optimizer.step()  # the first one: its gradient is the one above
     step = make_step(model, loss, optimizer)
-    step_losses = [losses["total"].item(), *(step(image, labels)["total"].item() for _ in range(2))]
+    step_losses = [losses["total"].item(), *(step(image, labels)["total"].item() for _ in range(steps - 1))]
     return Run(
         eval=evaluated,
         train=trained,

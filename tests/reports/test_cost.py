@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 from flax import nnx
 
-from mtl_jax import backbones
+from mtl_jax import backbones, models
 from mtl_jax.config import Config, Data, Model
 from mtl_jax.nn import BasicBlock, Conv, Linear, SqueezeExcite, resize_bilinear
 from mtl_jax.reports import cost
@@ -102,7 +102,7 @@ def _slow_if_large(names):
 
 @pytest.mark.parametrize("name", _slow_if_large(name for name in MANIFEST if "setup" in MANIFEST[name]))
 def test_parameters_are_those_of_the_recorded_networks(name):
-    model = nnx.eval_shape(lambda: flax_run.build(name))
+    model = nnx.eval_shape(lambda: models.build(flax_run.config(name)))
     assert cost.parameters(model) == MANIFEST[name]["n_parameters"]
 
 
