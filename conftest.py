@@ -1,11 +1,25 @@
 """Two processes run the tests; what shares expensive fixtures or caches stays in one of them."""
 
 import os
+from pathlib import Path
 
+import jax
 import pytest
 
 # The processes inherit it: glibc otherwise keeps freed arrays, which are gigabytes in the parity suite.
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 20))
+
+# The tests spend most of their time compiling. A second run finds the programs of the first one here; a folder for each
+# process, because jax does not write its files in one piece. It may be deleted at any time.
+CACHE = Path(__file__).parent / "build" / "test-programs" / os.environ.get("PYTEST_XDIST_WORKER", "main")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compilation_cache():
+    jax.config.update("jax_compilation_cache_dir", str(CACHE))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.hookimpl(tryfirst=True)

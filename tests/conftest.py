@@ -1,19 +1,14 @@
-"""Shared by all tests: strict jax that compiles quickly, and one cache of compiled programs for the session."""
+"""Shared by all tests: strict jax that compiles quickly, and data sets that are built in this process."""
 
 import jax
 import pytest
 from absl import flags
 
+from mtl_jax.runtime import workers
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain reads flags before it starts worker processes
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _compilation_cache(tmp_path_factory):
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,6 +17,18 @@ def _quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True)
+def _no_workers(request, monkeypatch):
+    """The tests' data sets have a few images: starting worker processes takes seconds, building the data a fraction."""
+    if "worker_processes" not in request.fixturenames:
+        monkeypatch.setattr(workers, "cpu_count", lambda: 1)
+
+
+@pytest.fixture
+def worker_processes():
+    """Lets a test build data sets in worker processes, as many as there are cores, as users do."""
 
 
 @pytest.fixture(scope="session")

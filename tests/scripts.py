@@ -1,14 +1,66 @@
-"""Scripts as modules, for tests in process."""
+"""Scripts as modules and as commands, for tests in this process."""
 
 import contextlib
 import importlib.util
+import io
+import logging
+import runpy
+import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 from types import ModuleType
 
+import jax
 from absl import flags
+from absl import logging as absl_logging
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+def run(name: str, *args: object) -> CompletedProcess:
+    """What `python scripts/NAME.py ARGS` does, in this process: a process of its own needs seconds to start.
+
+    Flags, logging, search path and compilation cache are afterwards what they were.
+    """
+    command = [str(SCRIPTS / f"{name}.py"), *map(str, args)]
+    stdout, stderr, status = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr), _restored():
+        sys.argv = command
+        try:
+            runpy.run_path(command[0], run_name="__main__")
+        except SystemExit as end:  # a text is an error message, as for the interpreter
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+            if isinstance(end.code, str):
+                stderr.write(f"{end.code}\n")
+    return CompletedProcess(command, status, stdout.getvalue(), stderr.getvalue())
+
+
+@contextlib.contextmanager
+def _restored() -> Iterator[None]:
+    known, argv, path = set(flags.FLAGS), sys.argv, sys.path.copy()
+    cache = jax.config.values["jax_compilation_cache_dir"]
+    root, library = logging.getLogger(), logging.getLogger("mtl_jax")
+    handlers, levels = root.handlers.copy(), (root.level, library.level)
+    # A script sets logging up anew, which closes the handlers that it finds; absl's then closes a stream of earlier.
+    absl_handler = absl_logging.get_absl_handler().python_handler
+    stream, absl_handler.stream = absl_handler.stream, sys.stderr
+    root.handlers.clear()
+    flags.FLAGS.unparse_flags()
+    try:
+        with warnings.catch_warnings(record=True):
+            warnings.simplefilter("default")  # for tests they are errors
+            yield
+    finally:
+        for flag in set(flags.FLAGS) - known:
+            delattr(flags.FLAGS, flag)
+        flags.FLAGS.mark_as_parsed()
+        root.handlers[:], absl_handler.stream = handlers, stream
+        root.setLevel(levels[0])
+        library.setLevel(levels[1])
+        jax.config.update("jax_compilation_cache_dir", cache)
+        sys.argv, sys.path[:] = argv, path
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from mtl_jax.data import datasets
-from tests import nyud_release
+from tests import nyud_release, scripts
 from tests.data import test_folder
 
 ROOT = Path(__file__).parents[1]
@@ -33,14 +33,16 @@ def test_several_data_sets(tmp_path):
 
 
 def test_errors(tmp_path):
-    result = run("--dataset=nowhere", f"--data_dir={tmp_path}")
+    result = scripts.run("build_data", "--dataset=nowhere", f"--data_dir={tmp_path}")
     assert result.returncode == 1
     assert "--dataset 'nowhere' is neither a builder (nyud_mt, pascal_mt, folder_mt," in result.stderr
     assert "Traceback" not in result.stderr
 
     raw = nyud_release.write(tmp_path / "raw", "survey")
     (raw / "depth" / "0001.npy").unlink()
-    result = run("--dataset=nyud_mt/survey_subset", f"--manual_dir={raw}", f"--data_dir={tmp_path}")
+    result = scripts.run(
+        "build_data", "--dataset=nyud_mt/survey_subset", f"--manual_dir={raw}", f"--data_dir={tmp_path}"
+    )
     assert result.returncode == 1
     assert "depth/0001.npy is missing" in result.stderr
     assert "Traceback" not in result.stderr

@@ -12,12 +12,12 @@ import pytest
 from mtl_jax import config as configs
 from mtl_jax import experiment
 from mtl_jax.train.checkpoint import Checkpoints
-from tests import tiny
+from tests import scripts, tiny
 
 ROOT = Path(__file__).parents[1]
 
 
-def _run(script, *args):
+def _process(script, *args):
     command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
 
@@ -30,7 +30,7 @@ def _assert_fails(process, *parts):
 
 
 def test_unknown_config_field(tmp_path):
-    process = _run(
+    process = scripts.run(
         "train", "--config", "configs/demo.py", "--config.optim.learning_rate=1", "--workdir", tmp_path / "run"
     )
     _assert_fails(process, "learning_rate", "mtl_jax/config.py lists the fields")
@@ -38,12 +38,12 @@ def test_unknown_config_field(tmp_path):
 
 
 def test_no_config(tmp_path):
-    _assert_fails(_run("train", "--workdir", tmp_path / "run"), "--config must have a value")
+    _assert_fails(scripts.run("train", "--workdir", tmp_path / "run"), "--config must have a value")
 
 
 @pytest.mark.slow
 def test_wrong_option_of_a_config_file(tmp_path):
-    process = _run("train", "--config", "configs/nyud_mtinet.py:tasks=edge", "--workdir", tmp_path / "run")
+    process = scripts.run("train", "--config", "configs/nyud_mtinet.py:tasks=edge", "--workdir", tmp_path / "run")
     _assert_fails(
         process, "'tasks=edge' is not one of this file's options (aux=, backbone=hrnet_w18, release=astmt|survey)"
     )
@@ -51,7 +51,7 @@ def test_wrong_option_of_a_config_file(tmp_path):
 
 def test_missing_data_folder(tmp_path):
     missing = tmp_path / "nowhere" / "data"
-    process = _run(
+    process = scripts.run(
         "train", "--config", "configs/demo.py", f"--config.data.data_dir={missing}", "--workdir", tmp_path / "run"
     )
     _assert_fails(process, str(missing), "does not exist")
@@ -60,7 +60,7 @@ def test_missing_data_folder(tmp_path):
 
 @pytest.mark.slow
 def test_missing_original_files(tmp_path):
-    process = _run(
+    process = scripts.run(
         "train",
         "--config=configs/nyud_mtinet.py",
         "--config.model.pretrained=",
@@ -72,10 +72,10 @@ def test_missing_original_files(tmp_path):
 
 
 def test_no_run_no_checkpoint_no_images(tmp_path):
-    _assert_fails(_run("evaluate", "--workdir", tmp_path), "is no work directory of a run", "--workdir")
+    _assert_fails(scripts.run("evaluate", "--workdir", tmp_path), "is no work directory of a run", "--workdir")
     (tmp_path / experiment.CONFIG).write_text(configs.to_json(tiny.config(tmp_path)))
-    _assert_fails(_run("evaluate", "--workdir", tmp_path), "has no checkpoints", "scripts/train.py")
-    process = _run("predict", "--workdir", tmp_path, "--images", f"{tmp_path}/*.jpg", "--out", tmp_path / "out")
+    _assert_fails(scripts.run("evaluate", "--workdir", tmp_path), "has no checkpoints", "scripts/train.py")
+    process = scripts.run("predict", "--workdir", tmp_path, "--images", f"{tmp_path}/*.jpg", "--out", tmp_path / "out")
     _assert_fails(process, f"no file matches --images '{tmp_path}/*.jpg'")
     assert not (tmp_path / "out").exists()
 
@@ -108,21 +108,21 @@ def test_killed_training_continues_and_every_script_works(tmp_path):
     subprocess.run(command, cwd=ROOT, check=True)
     assert Checkpoints(tmp_path / "run", read_only=True).resolve("latest") == 18
 
-    evaluated = _run("evaluate", "--workdir", tmp_path / "run", "--save_predictions", tmp_path / "saved")
+    evaluated = _process("evaluate", "--workdir", tmp_path / "run", "--save_predictions", tmp_path / "saved")
     assert "single-task results were" in evaluated.stdout, evaluated.stderr
     files = sorted((tmp_path / "saved" / "depth").glob("*.mat"))
     assert len(files) == 5
     results = (tmp_path / "run" / "results.json").read_text()
     files[2].unlink()  # as if it had been interrupted
     kept = files[1].stat().st_mtime_ns
-    again = _run("evaluate", "--workdir", tmp_path / "run", "--save_predictions", tmp_path / "saved")
+    again = _process("evaluate", "--workdir", tmp_path / "run", "--save_predictions", tmp_path / "saved")
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "run" / "results.json").read_text() == results
     assert files[2].exists()
     assert files[1].stat().st_mtime_ns == kept
-    in_memory = _run("evaluate", "--workdir", tmp_path / "run")
+    in_memory = _process("evaluate", "--workdir", tmp_path / "run")
     assert in_memory.returncode == 0, in_memory.stderr
     assert (tmp_path / "run" / "results.json").read_text() == results
-    predicted = _run("predict", "--workdir", tmp_path / "run", "--split", "val", "--out", tmp_path / "out")
+    predicted = _process("predict", "--workdir", tmp_path / "run", "--split", "val", "--out", tmp_path / "out")
     assert predicted.returncode == 0, predicted.stderr
     assert len(list((tmp_path / "out" / "panels").glob("*.png"))) == 5

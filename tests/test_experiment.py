@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mtl_jax import experiment, models, optim, protocol
+from mtl_jax import experiment, models, optim, protocol, registry
 from mtl_jax.config import Config, Data, Model, Optim, Train
 from mtl_jax.data import RECIPES
 from mtl_jax.outputs import Outputs
@@ -94,6 +94,7 @@ protocol.register(protocol.Protocol("of_an_extension", "pixel", "mIoU", protocol
 def test_extensions_are_loaded_before_names_are_looked_up(tmp_path, monkeypatch):
     (tmp_path / "extension_of_a_test.py").write_text(EXTENSION)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "_extensions", list(registry.extensions()))  # later worker processes do not find it
     config = Config(Data("nyud", ("depth",)), optim=Optim(schedule="flat", lr=1e-2))
     config.train.eval_protocol, config.imports = "of_an_extension", ("extension_of_a_test",)
     try:

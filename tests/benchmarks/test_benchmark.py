@@ -13,7 +13,7 @@ import pytest
 from benchmarks import balance, batches, comparison, compile, device, eval, infer, timing, train
 from mtl_jax import backbones, balancing
 from mtl_jax.reports import cost
-from tests import tiny
+from tests import scripts, tiny
 from tests.marks import slow
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
@@ -304,7 +304,7 @@ def test_compilation_in_fresh_processes(tmp_path):
     ],
 )
 def test_errors(args, message):
-    result = run(*args)
+    result = scripts.run("benchmark", *args)
     assert result.returncode == 1
     assert message in result.stdout + result.stderr
     assert "Traceback" not in result.stderr

@@ -16,6 +16,7 @@ from tests.nyud_release import IDS, H, W, build, files_of, frame, mat, npy, writ
 SAMPLES = Path(__file__).parents[2].parent / "shared" / "data" / "nyud_samples"
 
 
+@pytest.mark.usefixtures("worker_processes")
 @pytest.mark.parametrize("release", ["astmt", "survey"])
 def test_values(tmp_path, release):
     write(tmp_path / "raw", release)

@@ -21,6 +21,7 @@ from mtl_jax.evaluation.resume_log import ResumeLog
 from mtl_jax.metrics import build
 from mtl_jax.protocol import EdgeRule
 from mtl_jax.tasks import TASKS as TABLE
+from tests import scripts
 from tests.marks import slow
 from tests.processes import ROOT
 
@@ -116,7 +117,7 @@ def test_command(folder, data_dir):
 def test_wrong_arguments(tmp_path, args, message):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").touch()
-    run = script(*(arg.format(tmp_path) for arg in args.split()))
+    run = scripts.run("evaluate", *(arg.format(tmp_path) for arg in args.split()))
     assert run.returncode == 1
     assert message in run.stderr
     assert "Traceback" not in run.stderr

@@ -39,6 +39,8 @@ def over(quick):
 
 
 all_models = over(BACKBONES)
+# A compiled training step takes XLA seconds; `parity/test_methods.py` shows the same of complete networks.
+trained_models = over(("cross_stitch", "nddr_cnn", "pad_net"))
 
 
 def config(name: str, dtype: str = "float32") -> Config:
@@ -125,7 +127,7 @@ BIAS_BEFORE_NORM = re.compile(r"(last_layer/0|attention_\d/\w+/[03])/bias$")
 MAY_BE_OFF = re.compile(r"squeeze/(0/(kernel|bias)|2/kernel)$")
 
 
-@all_models
+@trained_models
 def test_every_parameter_gets_a_finite_gradient(name):
     gradient, _ = network(name).trained
     parameters = nnx.to_flat_state(nnx.state(network(name).model(network(name).arrays), nnx.Param))
@@ -159,7 +161,7 @@ def test_specific_parts_serve_a_single_task(name):
             assert bool(jnp.isnan(outputs.logits[task]).any()) == own, (task, own)
 
 
-@over(("cross_stitch", "nddr_cnn", "pad_net", "mti_net"))
+@over(("nddr_cnn", "pad_net"))
 def test_eager_equals_jit(name):
     net = network(name)
     compiled, eager = net.evaluated[0], net.evaluate(net.arrays, batch()["image"], 0)[0]
@@ -179,7 +181,7 @@ def test_evaluation_is_deterministic_and_changes_nothing(name):
         np.testing.assert_array_equal(statistics, after[path], err_msg=path)
 
 
-@all_models
+@trained_models
 def test_training_updates_every_running_statistic(name):
     _, statistics = network(name).trained
     assert statistics.keys() == flat(network(name).evaluated[1]).keys()
@@ -188,7 +190,7 @@ def test_training_updates_every_running_statistic(name):
         assert (after != (0 if path.endswith("mean") else 1)).all(), path
 
 
-@over(("baseline", "cross_stitch", "nddr_cnn"))
+@over(("nddr_cnn",))
 def test_bfloat16_is_close_to_float32(name):
     exact, rough = (network(name, dtype).evaluated[0] for dtype in ("float32", "bfloat16"))
 

@@ -55,7 +55,9 @@ def test_every_model_at_every_size(name, backbone):
         return
     main = MAIN[:1] if name == "single_task" else MAIN
     model = abstract_model(name, backbone, main)
-    for height, width in SIZES:
+    # Tracing HRNet takes seconds: the size at which the most can go wrong; the others in the slow cases.
+    sizes = SIZES[-1:] if (name, backbone) == ("mti_net", "hrnet_w18") else SIZES
+    for height, width in sizes:
         maps = [(-(-height // stride), -(-width // stride)) for stride in STRIDES[backbone]]  # rounded up
         aux = catalogue.get("nyud").num_logits(AUX)
         expected = {task: (2, height, width, n) for task, n in catalogue.get("nyud").num_logits(main).items()}
