@@ -9,7 +9,7 @@ import re
 import pytest
 
 from parity import cases, report
-from parity.compare import FLOAT64, FLOAT64_RESNET18, FLOAT64_RESNET50, QUANTITIES, Live
+from parity.compare import FLOAT64, FLOAT64_RESNET50, QUANTITIES, Live
 
 torch = pytest.importorskip("torch", reason="the twin needs torch", exc_type=ModuleNotFoundError)
 
@@ -17,13 +17,10 @@ from parity import methods  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("torch")  # single-threaded
 
-# Of ResNet-50 the rounding of some draws is amplified more than that of the recorded weights: gradients differ by up to
-# 1e-9 in three draws of weights.
-BOUNDS = {
-    "hrnet_w18": FLOAT64 | {"metrics": 1e-9},
-    "resnet18_dilated": FLOAT64 | FLOAT64_RESNET18 | {"metrics": 1e-9},
-    "resnet50_dilated": FLOAT64 | FLOAT64_RESNET50 | {"gradients": 1e-7, "metrics": 1e-9},
-}
+# Every run draws other weights: there is room for draws that amplify rounding more than most (parity/README.md). Adam
+# divides a gradient by its own size, so that an element whose parts nearly cancel moves by its rounding error.
+BOUNDS = FLOAT64 | {"gradients": 1e-7, "step losses": 1e-8, "steps": 1e-4, "metrics": 1e-9}
+BOUNDS_RESNET50 = BOUNDS | FLOAT64_RESNET50 | {"gradients": 1e-6}
 
 
 # The few hidden units of a squeeze-and-excitation may be off for all images; its last bias learns anyway.
@@ -44,11 +41,10 @@ def deviations(case, seed):
 
 def compare(case, seed, name):
     """Notes the deviations under a name, and returns those that are too large."""
-    failures = []
+    bounds, failures = BOUNDS_RESNET50 if "resnet50" in case.backbone else BOUNDS, []
     for quantity, deviation in deviations(case, seed).items():
-        bound = BOUNDS[case.backbone][quantity]
-        if not report.record(name, quantity, deviation) < bound:
-            failures.append(f"{quantity}: {deviation:.1e}, allowed {bound:.0e} (--parity_seed={seed})")
+        if not report.record(name, quantity, deviation) < bounds[quantity]:
+            failures.append(f"{quantity}: {deviation:.1e}, allowed {bounds[quantity]:.0e} (--parity_seed={seed})")
     return failures
 
 
