@@ -204,11 +204,10 @@ def recorded_network(name: str, dtype: type, compiler: Callable[[Callable], Call
     return Network(config(name), objective, tx, dtype, compiler)
 
 
-def recorded_batch(name: str, image: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """The labels of a recorded network and an image `[2, 3, 64, 96]`, by default the recorded one."""
+def recorded_batch(name: str) -> dict[str, np.ndarray]:
+    """The recorded images `[2, 64, 96, 3]` and the labels of a recorded network."""
     info = golden.info(name)
-    batch = golden.batch((*info["tasks"], *(info["auxiliary_tasks"] or ())), golden.dataset(name))
-    return batch if image is None else batch | {"image": np.moveaxis(image, 1, -1)}
+    return golden.batch((*info["tasks"], *(info["auxiliary_tasks"] or ())), golden.dataset(name))
 
 
 class _Optimizer:

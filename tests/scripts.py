@@ -39,7 +39,7 @@ def run(name: str, *args: object) -> CompletedProcess:
 
 @contextlib.contextmanager
 def _restored() -> Iterator[None]:
-    known, argv, path = set(flags.FLAGS), sys.argv, sys.path.copy()
+    argv, path = sys.argv, sys.path.copy()
     cache = jax.config.values["jax_compilation_cache_dir"]
     root, library = logging.getLogger(), logging.getLogger("mtl_jax")
     handlers, levels = root.handlers.copy(), (root.level, library.level)
@@ -49,12 +49,10 @@ def _restored() -> Iterator[None]:
     root.handlers.clear()
     flags.FLAGS.unparse_flags()
     try:
-        with warnings.catch_warnings(record=True):
+        with _without_new_flags(), warnings.catch_warnings(record=True):
             warnings.simplefilter("default")  # for tests they are errors
             yield
     finally:
-        for flag in set(flags.FLAGS) - known:
-            delattr(flags.FLAGS, flag)
         flags.FLAGS.mark_as_parsed()
         root.handlers[:], absl_handler.stream = handlers, stream
         root.setLevel(levels[0])
@@ -66,12 +64,18 @@ def _restored() -> Iterator[None]:
 @contextlib.contextmanager
 def loaded(name: str) -> Iterator[ModuleType]:
     """scripts/NAME.py; afterwards its flags are gone, because other scripts have flags of the same names."""
-    known = set(flags.FLAGS)
     spec = importlib.util.spec_from_file_location(f"{name}_script", SCRIPTS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    try:
+    with _without_new_flags():
+        spec.loader.exec_module(module)
         yield module
+
+
+@contextlib.contextmanager
+def _without_new_flags() -> Iterator[None]:
+    known = set(flags.FLAGS)
+    try:
+        yield
     finally:
         for flag in set(flags.FLAGS) - known:
             delattr(flags.FLAGS, flag)
