@@ -31,25 +31,6 @@ def config(name: str) -> Config:
     return Config(Data(golden.dataset(name), tuple(info["tasks"]), aux_tasks), Model(method, backbone))
 
 
-def interpret(function: Callable) -> Callable:
-    """Runs the traced function, which is kept for every set of shapes, operation by operation.
-
-    XLA needs tens of seconds to compile a network that runs three times; its operations, of which all networks share
-    most, are compiled once each.
-    """
-    traced: dict = {}
-
-    def run(*args):
-        leaves, structure = jax.tree.flatten(args)
-        key = structure, *(jax.typeof(leaf) for leaf in leaves)
-        if key not in traced:
-            traced[key] = jax.make_jaxpr(function, return_shape=True)(*args)
-        closed, out = traced[key]
-        return jax.tree.unflatten(jax.tree.structure(out), jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *leaves))
-
-    return run
-
-
 def recorded_names(outputs: Outputs) -> dict[str, Any]:
     """Returns a model's outputs under the names of the recorded networks.
 
@@ -76,7 +57,7 @@ class Network:
         objective: what training minimises.
         tx: the optimiser.
         dtype: of all parameters, statistics, images and labels; float64 only inside `jax.enable_x64`.
-        compiler: `jax.jit`, as shipped, or `interpret`.
+        compiler: `jax.jit`, as shipped, or `interpreter.interpret`.
     """
 
     def __init__(
@@ -159,6 +140,7 @@ class Network:
         model = self.model(arrays)
         evaluated = nchw(self.predict(nnx.as_pure(nnx.state(model)), batch["image"]))
         parameters, statistics = (nnx.as_pure(nnx.state(model, kind)) for kind in (nnx.Param, nnx.BatchStat))
+        parameters = dict(parameters)  # as the optimiser returns them, so that all steps share a trace
         optimizer, step_losses = _Optimizer(self), []
         for step in range(steps):
             grads, statistics, outputs, losses = self.differentiate(parameters, statistics, batch)

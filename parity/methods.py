@@ -24,7 +24,8 @@ from mtl_jax.tasks import get as get_task
 from parity import golden
 from parity.cases import Case
 from parity.compare import Run
-from parity.flax_run import Network, interpret
+from parity.flax_run import Network
+from parity.interpreter import interpret
 from parity.reference import losses, metrics, run
 
 LOSS_WEIGHTS = {

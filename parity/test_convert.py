@@ -9,7 +9,7 @@ import pytest
 
 from mtl_jax import experiment, weights
 from mtl_jax.train import initial_weights, restore
-from parity import flax_run, golden, report
+from parity import flax_run, golden, interpreter, report
 from parity.compare import FLOAT32
 
 torch = pytest.importorskip("torch", reason="the twin needs torch", exc_type=ModuleNotFoundError)
@@ -46,7 +46,7 @@ def test_a_model_goes_to_torch_and_comes_back(tmp_path, name):
     twin.load_state_dict(torch.load(tmp_path / "x.pth", weights_only=True), strict=True)
     with torch.no_grad():
         wanted = run.arrays(twin(torch.from_numpy(golden.image())))
-    got = flax_run.recorded_network(name, np.float32, flax_run.interpret).evaluate(stored, golden.image())
+    got = flax_run.recorded_network(name, np.float32, interpreter.interpret).evaluate(stored, golden.image())
     assert got.keys() == wanted.keys()
     deviation = max(np.abs(got[key] - x).max() / np.sqrt(np.mean(x**2)) for key, x in wanted.items())
     assert report.record(f"exported {name}", "eval", deviation) < FLOAT32["eval"]

@@ -10,7 +10,8 @@ import pytest
 from mtl_jax import weights
 from parity import golden, report
 from parity.compare import QUANTITIES, Live, Recorded, float32_bounds, float64_bounds, keep_latest
-from parity.flax_run import interpret, recorded_batch, recorded_network
+from parity.flax_run import recorded_batch, recorded_network
+from parity.interpreter import interpret
 
 NETWORKS = [name for name in golden.manifest()["models"] if not name.startswith("backbone_")]
 # `test_methods` compares every method with the twin, and `test_reference` the twin with these recordings: together they

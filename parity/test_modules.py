@@ -17,7 +17,8 @@ from mtl_jax.models.nddr_cnn import NDDRLayer
 from mtl_jax.nn import Sequential
 from parity import golden, report
 from parity.compare import FLOAT64, Recorded
-from parity.flax_run import STATISTICS, interpret, nchw
+from parity.flax_run import STATISTICS, nchw
+from parity.interpreter import interpret
 
 RECORDED = [name for name in golden.manifest()["models"] if name.startswith("backbone_")]
 TRAINING_VIEW = {"use_running_average": False, "raise_if_not_found": False}

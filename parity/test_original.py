@@ -13,7 +13,8 @@ from mtl_jax.evaluation import predictions
 from mtl_jax.outputs import Outputs
 from parity import golden, report
 from parity.compare import QUANTITIES, Live, float64_bounds
-from parity.flax_run import interpret, recorded_batch, recorded_network
+from parity.flax_run import recorded_batch, recorded_network
+from parity.interpreter import interpret
 from tests.marks import slow
 
 torch = pytest.importorskip("torch", reason="the twin needs torch", exc_type=ModuleNotFoundError)
