@@ -47,7 +47,7 @@ class TrainStep(Step):
         sharding.check_batch_size(config.train.batch_size, mesh, "train.batch_size", accumulate)
         tx = run.optimizer(steps_per_epoch=1000)
         balancing = balancing or task_balancing.from_config(config)
-        state = train_state.create(lambda: _without_dropout(models.build(config)), tx, mesh, balancing=balancing)
+        state = train_state.create(lambda: without_dropout(models.build(config)), tx, mesh, balancing=balancing)
         self.weights = {key: np.array(value) for key, value in weights.to_torch(state.model()).items()}
         self.flops = 6 * config.train.batch_size * cost.summarize(config).multiply_adds
         self._graphdef, self._arrays, self._batch = state.graphdef, state.arrays, sharding.shard_batch(batch, mesh)
@@ -95,7 +95,8 @@ def deviation(ours: float, other: float) -> float:
     return abs(other / ours - 1)
 
 
-def _without_dropout(model: nnx.Module) -> nnx.Module:
+def without_dropout(model: nnx.Module) -> nnx.Module:
+    """Switches the dropout of a model off, and returns the model."""
     for _, node in nnx.iter_graph(model):
         if isinstance(node, Dropout):
             node.rate = 0.0

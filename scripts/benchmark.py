@@ -6,14 +6,16 @@
     python scripts/benchmark.py eval --config configs/nyud_mtinet.py --config.train.batch_size=2
     python scripts/benchmark.py balance --config configs/pascal_baseline.py --methods dwa,cagrad
     python scripts/benchmark.py compile --config configs/nyud_mtinet.py --against compile
+    python scripts/benchmark.py learn --config configs/folder.py:root=DIR --learn_steps 400 --plot curves.png
     python scripts/benchmark.py input --recipe pascal --workers 0,1,2,4 --images 64 --json input.json
 
 `train`, `infer` and `eval` measure steps of a configuration on one random batch: steady state, compilation, memory, and
 the share of the device's measured peaks. With --against the PyTorch twin of the model (parity/reference) takes the same
 steps with the same weights and batch: eagerly, with channels_last, or compiled; the results of the first step have to
 agree. `balance` measures training steps with different balancing methods. `compile` measures compilation with an empty
-and with a filled cache, in processes of its own. `input` measures the input pipeline beside a DataLoader. Every
-benchmark has a file in benchmarks/, which describes it.
+and with a filled cache, in processes of its own. `learn` trains on the configuration's data, beside PyTorch on the
+same batches, and shows both curves. `input` measures the input pipeline beside a DataLoader. Every benchmark has a file
+in benchmarks/, which describes it.
 """
 
 import importlib
@@ -32,7 +34,7 @@ from ml_collections import config_flags
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # of benchmarks and parity, which no installed package holds
 
-from benchmarks import balance, comparison, compile, device, eval, infer, input, train
+from benchmarks import balance, comparison, compile, device, eval, infer, input, learn, train
 from mtl_jax import cli, experiment
 from mtl_jax.balancing import BALANCERS
 from mtl_jax.config import Config
@@ -48,6 +50,11 @@ _WARM_UP = flags.DEFINE_integer("warm_up", 2, "for steps: number of repeats befo
 _STEPS = flags.DEFINE_integer("steps", 1, "for steps: number of steps in a repeat", lower_bound=1)
 _INFER_BATCH = flags.DEFINE_integer("infer_batch", 1, "for infer: number of images in a batch", lower_bound=1)
 _METHODS = flags.DEFINE_list("methods", list(BALANCERS), "for balance: balancing methods, beside fixed weights")
+_LEARN_STEPS = flags.DEFINE_integer("learn_steps", 200, "for learn: number of training steps", lower_bound=1)
+_EVALUATE_EVERY = flags.DEFINE_integer(
+    "evaluate_every", 50, "for learn: number of training steps between evaluations", lower_bound=1
+)
+_PLOT = flags.DEFINE_string("plot", None, "for learn: PNG file that receives the curves; needs the extra plots")
 _HERE = flags.DEFINE_bool(
     "here", False, "for compile: compile once in this process, with PyTorch if --against names a way"
 )
@@ -105,6 +112,20 @@ def _compare(programs: dict[str, comparison.Program], what: ModuleType, config: 
     return compared.numbers()
 
 
+def _learn() -> dict[str, Any]:
+    config = _config()
+    ways, reference = _ways()
+    if reference is None:
+        raise ValueError("learn compares with PyTorch: install the extra parity and give --against=eager")
+    if _PLOT.value and importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("--plot needs matplotlib: install the extra plots, or leave --plot out")
+    learned = learn.learn(config, ways, reference, _LEARN_STEPS.value, _EVALUATE_EVERY.value)
+    print(learned.table())
+    if _PLOT.value:
+        importlib.import_module("benchmarks.learning_curves").draw(learned, Path(_PLOT.value))
+    return learned.numbers()
+
+
 def _compile() -> dict[str, Any]:
     config = _config()
     ways, reference = _ways()
@@ -139,6 +160,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "balance": _balance,
     "infer": partial(_steps, infer),
     "eval": partial(_steps, eval),
+    "learn": _learn,
     "compile": _compile,
     "input": _input,
 }

@@ -1,11 +1,12 @@
-"""The twin of a configuration at work in the ways PyTorch users run it, for timing.
+"""The twin of a configuration at work in the ways PyTorch users run it, for timing and
+for learning curves.
 
 Ways are "eager" (NCHW), "channels_last", "compile" and "compile_channels_last". With a bfloat16 configuration the
 forward pass runs under autocast. On a GPU float32 convolutions and matrix products round their factors to TF32, and
 cuDNN tries its algorithms out: what XLA does by itself.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -75,29 +76,68 @@ class _Program:
         return tensor.contiguous(memory_format=torch.channels_last) if self.way.endswith("channels_last") else tensor
 
 
-class TrainStep(_Program):
-    """The counterpart of `benchmarks.train.TrainStep`. The optimiser is fused, not compiled."""
+class _Trainer(_Program):
+    """A model with its loss and optimiser. The optimiser is fused, not compiled."""
+
+    def __init__(self, config: Config, weights: Arrays, way: str):
+        super().__init__(config, weights, way)
+        self._tasks = all_tasks(config)
+        loss_weights = experiment.make(config).objective.weights
+        loss: Any = Objective(main_tasks(config), aux_tasks(config), {task: loss_weights[task] for task in self._tasks})
+        self._optimizer = _optimizer(config, self.model)
+        if way.startswith("compile"):
+            self.model.compile()
+            loss = torch.compile(loss)
+        self._step = make_step(self.model, loss, self._optimizer)
+
+    def labels(self, batch: Arrays) -> dict[str, Tensor]:
+        """{task: label `[B, C, H, W]`} on the device."""
+        return {task: self.place(batch[task]).contiguous() for task in self._tasks}
+
+
+class TrainStep(_Trainer):
+    """The counterpart of `benchmarks.train.TrainStep`."""
 
     def __init__(self, config: Config, weights: Arrays, batch: Arrays, way: str):
         super().__init__(config, weights, way)
         with self.counted():
-            self._image = self.place(batch["image"])
-            self._labels = {task: self.place(batch[task]).contiguous() for task in all_tasks(config)}
-        loss_weights = experiment.make(config).objective.weights
-        loss: Any = Objective(
-            main_tasks(config), aux_tasks(config), {task: loss_weights[task] for task in all_tasks(config)}
-        )
-        optimizer = _optimizer(config, self.model)
-        if way.startswith("compile"):
-            self.model.compile()
-            loss = torch.compile(loss)
-        self._step = make_step(self.model, loss, optimizer)
+            self._image, self._labels = self.place(batch["image"]), self.labels(batch)
 
     def __call__(self, steps: int = 1) -> float:
         with self.counted(), self.autocast:
             for _ in range(steps):
                 losses = self._step(self._image, self._labels)
             return float(losses["total"])
+
+
+class Learner(_Trainer):
+    """The counterpart of `benchmarks.learn.OurLearner`."""
+
+    def __init__(self, config: Config, weights: Arrays, way: str):
+        super().__init__(config, weights, way)
+        self._predictor = Predictor(self.model, main_tasks(config)).to(self.device)
+        self._criteria = experiment.make(config).streaming_criteria
+        self._scorers = _scorers(config)
+
+    def step(self, batch: Arrays, rate: float) -> float:
+        """Takes a training step at a learning rate, and returns the loss before it."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * group["multiplier"]
+        with self.autocast:
+            losses = self._step(self._predictor.normalise(self.place(batch["image"])), self.labels(batch))
+        return float(losses["total"])
+
+    def scores(self, batches: Iterable[Arrays]) -> dict[str, float]:
+        """{task: deciding score} of the valid images, at the size of the network."""
+        pairs: dict[str, list] = {task: [] for task in self._scorers}
+        self._predictor.eval()
+        for batch in batches:
+            with torch.inference_mode(), self.autocast:
+                predictions = self._predictor(self.place(batch["image"]))
+            for task, prediction in predictions.items():
+                valid = batch["valid"]
+                pairs[task] += zip(prediction.cpu().numpy()[valid], batch[task][valid], strict=True)
+        return {task: scorer(pairs[task])[self._criteria[task].name] for task, scorer in self._scorers.items()}
 
 
 class PredictStep(_Program):
@@ -152,8 +192,12 @@ class Predictor(nn.Module):
         for name, value in {"mean": images.MEAN, "std": images.STD}.items():
             self.register_buffer(name, torch.from_numpy(value.reshape(3, 1, 1)), persistent=False)
 
+    def normalise(self, image: Tensor) -> Tensor:
+        """Bytes to the network's input, as `mtl_jax.images.normalise`."""
+        return (image.float() / 255 - self.mean) / self.std
+
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        outputs = self.network((image.float() / 255 - self.mean) / self.std)
+        outputs = self.network(self.normalise(image))
         return {
             task: activation(outputs[task].permute(0, 2, 3, 1).float()) for task, activation in self.activations.items()
         }
@@ -182,8 +226,12 @@ def _optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
     options, groups = config.optim, {False: [], True: []}
     for name, parameter in model.named_parameters():
         groups[name.split(".")[0] in models.fusions(config)].append(parameter)
-    rates = {False: options.lr, True: options.lr * options.fusion_lr_multiplier}
-    listed = [{"params": parameters, "lr": rates[fusion]} for fusion, parameters in groups.items() if parameters]
+    multipliers = {False: 1.0, True: options.fusion_lr_multiplier}
+    listed = [
+        {"params": parameters, "lr": options.lr * multipliers[fusion], "multiplier": multipliers[fusion]}
+        for fusion, parameters in groups.items()
+        if parameters
+    ]
     if options.name == "adam":
         return torch.optim.Adam(listed, weight_decay=options.weight_decay, fused=True)
     return torch.optim.SGD(listed, momentum=options.momentum, weight_decay=options.weight_decay, fused=True)

@@ -293,7 +293,10 @@ def test_compilation_in_fresh_processes(tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("training",), "error: unknown benchmark 'training'; there are: train, balance, infer, eval, compile, input"),
+        (
+            ("training",),
+            "error: unknown benchmark 'training'; there are: train, balance, infer, eval, learn, compile, input",
+        ),
         slow(("train",), "error: --config is missing: give it FILE.py"),
         (
             ("train", "--config=configs/demo.py", "--against=eager,jit"),
