@@ -12,7 +12,9 @@ from flax import nnx
 
 from mtl_jax import models, optim, weights
 from mtl_jax.config import Config, Data, Model
+from mtl_jax.evaluation import predictions
 from mtl_jax.losses import Objective
+from mtl_jax.metrics import Accumulator, Metric
 from mtl_jax.outputs import Outputs
 from parity import golden
 from parity.compare import Run, flatten
@@ -37,9 +39,9 @@ def recorded_names(outputs: Outputs) -> dict[str, Any]:
     Those are `<task>`, `initial_<task>` of PAD-Net and `deep_supervision/scale_<k>/<task>` of MTI-Net.
     """
     arrays: dict[str, Any] = dict(outputs.logits)
-    for name, predictions in outputs.intermediate.items():
+    for name, maps in outputs.intermediate.items():
         prefix = "initial_" if name == "deepsup" else f"deep_supervision/{name}/"
-        arrays |= {f"{prefix}{task}": x for task, x in predictions.items()}
+        arrays |= {f"{prefix}{task}": x for task, x in maps.items()}
     return arrays
 
 
@@ -172,6 +174,27 @@ class Network:
         model = self.empty()
         nnx.update(model, state)
         return weights.to_torch(model)
+
+
+def scores(
+    outputs: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], metrics: Mapping[str, Metric]
+) -> dict[str, float]:
+    """Returns {"task/score": value} of a network's outputs `[B, C, H, W]`.
+
+    Args:
+        outputs: {task: output}.
+        labels: {task: label `[B, H, W, C]`}.
+        metrics: {task: its metric}, which says what is scored.
+    """
+    values: dict[str, float] = {}
+    with jax.enable_x64(True):
+        logits = {task: np.moveaxis(outputs[task], 1, -1) for task in metrics}
+        predicted = predictions.postprocess(Outputs(logits), tuple(metrics))
+    for task, metric in metrics.items():
+        accumulator = Accumulator(metric)
+        accumulator.update(metric.update(np.asarray(predicted[task]), labels[task]))
+        values |= {f"{task}/{key}": value for key, value in accumulator.compute().items()}
+    return values
 
 
 def recorded_network(name: str, dtype: type, compiler: Callable[[Callable], Callable]) -> Network:

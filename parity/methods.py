@@ -15,13 +15,10 @@ from torch import nn
 from mtl_jax import experiment
 from mtl_jax.config import Config, Data, Model, Optim
 from mtl_jax.data import catalogue
-from mtl_jax.evaluation import predictions
 from mtl_jax.experiment import Experiment
-from mtl_jax.metrics import Accumulator
-from mtl_jax.outputs import Outputs
 from mtl_jax.tasks import IGNORE
 from mtl_jax.tasks import get as get_task
-from parity import golden
+from parity import flax_run, golden
 from parity.cases import Case
 from parity.compare import Run
 from parity.flax_run import Network
@@ -114,7 +111,7 @@ def twin_optimizer(case: Case, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(rated, momentum=0.9, weight_decay=decay, fused=True)
 
 
-def twin_run(case: Case, arrays: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Run:
+def run_twin(case: Case, arrays: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Run:
     """The numbers of the twin in float64."""
     with torch.device("meta"):  # without initial values: they are loaded
         model = twin_network(case).double()
@@ -132,7 +129,7 @@ def twin_run(case: Case, arrays: Mapping[str, np.ndarray], batch: Mapping[str, n
     )
 
 
-def flax_run(case: Case, arrays: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Run:
+def run_flax(case: Case, arrays: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> Run:
     """The numbers of the Flax network in float64, run operation by operation."""
     described = experiment_of(case)
     with jax.enable_x64(True):
@@ -142,16 +139,8 @@ def flax_run(case: Case, arrays: Mapping[str, np.ndarray], batch: Mapping[str, n
 
 
 def scores(case: Case, outputs: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """{task and score: value} of outputs `[B, C, H, W]`, by the library's metrics of the final protocol."""
-    values = {}
-    with jax.enable_x64(True):
-        logits = {task: np.moveaxis(outputs[task], 1, -1) for task in case.tasks}
-        predicted = predictions.postprocess(Outputs(logits), case.tasks)
-    for task, metric in experiment_of(case).final_metrics.items():
-        accumulator = Accumulator(metric)
-        accumulator.update(metric.update(np.asarray(predicted[task]), labels[task]))
-        values |= {f"{task} {key}": value for key, value in accumulator.compute().items()}
-    return values
+    """{"task/score": value} of outputs `[B, C, H, W]`, by the library's metrics of the final protocol."""
+    return flax_run.scores(outputs, labels, experiment_of(case).final_metrics)
 
 
 def twin_scores(case: Case, outputs: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -161,7 +150,7 @@ def twin_scores(case: Case, outputs: Mapping[str, np.ndarray], labels: Mapping[s
         predict, score = _TWIN_SCORES[task]
         predicted = predict(np.moveaxis(outputs[task], 1, -1))
         found = score(list(zip(predicted, labels[task], strict=True)), outputs[task].shape[1])
-        values |= {f"{task} {key}": value for key, value in found.items() if np.ndim(value) == 0 and key != "median"}
+        values |= {f"{task}/{key}": value for key, value in found.items() if np.ndim(value) == 0 and key != "median"}
     return values
 
 

@@ -30,7 +30,7 @@ MAY_BE_OFF = re.compile(r"squeeze\.(0\.(weight|bias)|2\.weight)$")
 def deviations(case, seed):
     """{quantity: largest deviation of the Flax network from the twin}"""
     arrays, batch = methods.draw(case, seed)
-    twin, flax = methods.twin_run(case, arrays, batch), methods.flax_run(case, arrays, batch)
+    twin, flax = methods.run_twin(case, arrays, batch), methods.run_flax(case, arrays, batch)
     without = [key for key, gradient in flax.gradients.items() if not gradient.any() and not MAY_BE_OFF.search(key)]
     assert not without, "these parameters do not learn"
     assert all((x != arrays[key]).all() for key, x in flax.buffers.items())  # every running statistic moves

@@ -9,11 +9,9 @@ import pytest
 
 from mtl_jax import metrics
 from mtl_jax import tasks as task_table
-from mtl_jax.evaluation import predictions
-from mtl_jax.outputs import Outputs
 from parity import golden, report
 from parity.compare import QUANTITIES, Live, float64_bounds
-from parity.flax_run import recorded_batch, recorded_network
+from parity.flax_run import recorded_batch, recorded_network, scores
 from parity.interpreter import interpret
 from tests.marks import slow
 
@@ -53,20 +51,16 @@ SCORES = {
 
 
 def our_scores(name, outputs):
-    """{task/name: score} of outputs `[B, C, H, W]` by our streaming metrics; depth over all pixels, as there."""
+    """{"task/score": value} of outputs `[B, C, H, W]` by our streaming metrics; depth over all pixels, as there."""
     tasks = golden.info(name)["tasks"]
-    batch = golden.batch(tuple(tasks), golden.dataset(name))
-    with jax.enable_x64(True):
-        predicted = predictions.postprocess(Outputs({task: np.moveaxis(outputs[task], 1, -1) for task in tasks}), tasks)
-    scores = {}
-    for task in tasks:
-        classes = outputs[task].shape[1]
-        metric = metrics.build(task_table.get(task).metric, num_classes=classes, depth_protocol="pixel", final=False)
-        accumulator = metrics.Accumulator(metric)
-        accumulator.update(metric.update(np.asarray(predicted[task]), batch[task]))
-        computed = accumulator.compute()
-        scores |= {f"{task}/{key}": computed[key] for key in SCORES[task]}
-    return scores
+    streaming = {
+        task: metrics.build(
+            task_table.get(task).metric, num_classes=outputs[task].shape[1], depth_protocol="pixel", final=False
+        )
+        for task in tasks
+    }
+    found = scores(outputs, golden.batch(tuple(tasks), golden.dataset(name)), streaming)
+    return {f"{task}/{key}": found[f"{task}/{key}"] for task in tasks for key in SCORES[task]}
 
 
 def assert_same(name, reference, **runs):
