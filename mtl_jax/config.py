@@ -295,18 +295,19 @@ def image_size(config: Config) -> tuple[int, int]:
     return (height, width) if (height, width) != (0, 0) else catalogue.get(config.data.dataset).image_size
 
 
-def flat(config: Config) -> dict[str, Any]:
-    """Returns {"section.field": value}, and {"field": value} for the fields outside of a section."""
-    return {name: value for name, value, _ in _fields(config)}
-
-
 def fixed_on_resume(config: Config) -> dict[str, Any]:
-    """Returns `flat` without the fields that may change when a run continues."""
+    """Returns {"section.field": value} of the fields that must not change when a run continues.
+
+    A field outside of a section is listed as {"field": value}.
+    """
     return {name: value for name, value, rules in _fields(config) if not rules.may_change}
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """Returns `flat` without the fields in which runs of one experiment may differ: chance, places and speed."""
+    """Returns the fields that runs of one experiment share, in the form of `fixed_on_resume`.
+
+    Such runs may differ in chance, places and speed: the seed, for example, or the number of worker processes.
+    """
     return {name: value for name, value, rules in _fields(config) if not rules.same_experiment}
 
 

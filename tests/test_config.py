@@ -227,7 +227,11 @@ def test_damaged_json_is_refused(change, message):
 
 
 def test_rules_say_what_continues_a_run_and_what_is_one_experiment():
-    everything, fixed, same = (set(f(Config())) for f in (configs.flat, configs.fixed_on_resume, configs.identity))
+    parts = {field.name: getattr(Config(), field.name) for field in dataclasses.fields(Config)}
+    sections = {name: part for name, part in parts.items() if dataclasses.is_dataclass(part)}
+    everything = {f"{name}.{field.name}" for name, part in sections.items() for field in dataclasses.fields(part)}
+    everything |= parts.keys() - sections.keys()
+    fixed, same = (set(fields(Config())) for fields in (configs.fixed_on_resume, configs.identity))
     assert {"data.dataset", "optim.lr", "train.seed", "balancing", "losses", "loss_weights"} <= fixed < everything
     assert everything - fixed >= {"data.data_dir", "data.skip_corrupt", "model.pretrained", "model.remat", "imports"}
     assert everything - same >= {"train.seed", "train.log_every", "data.data_dir", "data.num_workers"}
