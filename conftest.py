@@ -8,6 +8,8 @@ import pytest
 
 # The processes inherit it: glibc otherwise keeps freed arrays, which are gigabytes in the parity suite.
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 20))
+# Each process has a core of its own: threads of NumPy's products of matrices would wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # The tests spend most of their time compiling. A second run finds the programs of the first one here; a folder for each
 # process, because jax does not write its files in one piece. It may be deleted at any time.
