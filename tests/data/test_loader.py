@@ -274,8 +274,8 @@ def test_too_little_shared_memory(monkeypatch):
 
 
 def test_unused_workers_end():
-    """Closing does not wait for worker processes that wait for a free slot."""
-    batches = train(num_workers=2, prefetch=1)
+    """Closing does not wait for a worker process that waits for a free slot."""
+    batches = train(num_workers=1, prefetch=1)
     next(batches)
     time.sleep(1)  # the slots fill up
     started = time.monotonic()
@@ -284,7 +284,7 @@ def test_unused_workers_end():
 
 
 def test_unused_workers_end_without_close():
-    batches = train(num_workers=2, prefetch=1)
+    batches = train(num_workers=1, prefetch=1)
     next(batches)
     time.sleep(1)
     started = time.monotonic()
@@ -359,7 +359,7 @@ def test_nothing_waits_after_the_last_batch():
     gc.collect()
     before = shared_memory(os.getpid())
     batches = loader.val_batches(
-        Frames(5), family="nyud", tasks=TASKS, size=(H, W), batch_size=4, num_workers=2, prefetch=1
+        Frames(5), family="nyud", tasks=TASKS, size=(H, W), batch_size=4, num_workers=1, prefetch=1
     )
     assert len(list(batches)) == 2
     assert shared_memory(os.getpid()) == before
