@@ -38,7 +38,7 @@ class Case:
     """A data set with its augmentation.
 
     Attributes:
-        family: Key of `catalogue.DATASETS`.
+        family: Key of `catalogue.DATASETS`, and of its conventions.
         builder: TFDS name.
         recipe: Key of `transforms.RECIPES`.
         reader: Name of the function of parity.reference.input that reads the original files.

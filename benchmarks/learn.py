@@ -125,7 +125,7 @@ def learn(config: Config, ways: Sequence[str], reference: Any, steps: int, evalu
     """
     run = experiment.make(config)
     source, val_source = run.open_split("train", run.all_tasks), run.open_split("val", run.main_tasks)
-    shared: dict[str, Any] = {"family": config.data.dataset, "size": run.image_size, "recipe": run.recipe}
+    shared: dict[str, Any] = {"family": run.family, "size": run.image_size, "recipe": run.recipe}
     steps_per_epoch = loader.steps_per_epoch(len(source), config.train.batch_size)
     rate = run.learning_rate(steps_per_epoch)
 
@@ -139,7 +139,7 @@ def learn(config: Config, ways: Sequence[str], reference: Any, steps: int, evalu
     batches = loader.train_batches(
         source,
         tasks=run.all_tasks,
-        border=config.data.border,
+        border=run.config.data.border,
         batch_size=config.train.batch_size,
         seed=config.train.seed,
         num_workers=config.data.num_workers,

@@ -104,7 +104,8 @@ class Data:
         manual_dir: Folder or archive with the original files, from which the data set is built; for `folder` the folder
             with your images and labels.
         image_size: (height, width) of network inputs in pixels; (0, 0) = the data set's resolution.
-        border: Label outside a rotated image: "zero" as in the literature, or "ignore".
+        border: Labels outside of a rotated image: "zero" (class 0, background) as in the published experiments, or
+            "ignore"; empty means "zero" for NYUD and PASCAL, and "ignore" for other data.
         num_workers: Number of processes that read and transform images; 0 = none.
         skip_corrupt: Training replaces an image that cannot be read by another one and logs a warning. Evaluation needs
             every image.
@@ -121,7 +122,7 @@ class Data:
     data_dir: str = option("", may_change=True, same_experiment=True)
     manual_dir: str = option("", may_change=True, same_experiment=True)
     image_size: tuple[int, int] = (0, 0)
-    border: str = option("zero", choices=transforms.BORDERS)
+    border: str = option("", choices=("", *transforms.BORDERS))
     num_workers: int = option(4, least=0, may_change=True, same_experiment=True)
     skip_corrupt: bool = option(False, may_change=True)
     class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from mtl_jax.data import catalogue, datasets, description, transforms
 from mtl_jax.data.catalogue import Dataset
 from mtl_jax.data.split import Split
 from mtl_jax.data.transforms import Recipe
+from mtl_jax.labels import Conventions
 from mtl_jax.losses import Objective
 from mtl_jax.protocol import Protocol
 from mtl_jax.runtime import atomic_files
@@ -54,6 +55,16 @@ class Experiment:
     def builder_name(self) -> str:
         """The name of the TFDS builder that serves the data, for example "nyud_mt/astmt"."""
         return self.config.data.builder or self.dataset.builder(self.config.data.release)
+
+    @cached_property
+    def family(self) -> str:
+        """The label conventions of the data, a key of `catalogue.FAMILIES`."""
+        return catalogue.family(self.config.data.dataset, self.builder_name)
+
+    @cached_property
+    def conventions(self) -> Conventions:
+        """The label conventions of the data."""
+        return catalogue.FAMILIES[self.family]
 
     @cached_property
     def data_dir(self) -> Path:
@@ -131,9 +142,14 @@ class Experiment:
         return self.protocol.criteria(self.main_tasks, final=True)
 
     def _metrics(self, *, final: bool) -> dict[str, metrics.Metric]:
-        depth = self.protocol.depth
         return {
-            name: metrics.build(tasks.get(name).metric, num_classes=n, depth_protocol=depth, final=final)
+            name: metrics.build(
+                tasks.get(name).metric,
+                num_classes=n,
+                depth_protocol=self.protocol.depth,
+                final=final,
+                empty_is_unlabelled=name in self.conventions.empty_is_unlabelled,
+            )
             for name, n in self.channels.items()
         }
 
@@ -192,7 +208,8 @@ class Experiment:
 def make(config: Config | Experiment) -> Experiment:
     """Returns the experiment of a configuration, or the given experiment itself.
 
-    Values under older names are moved to the new names, and the modules in `imports` are loaded.
+    Values under older names are moved to the new names, what the data set decides is filled in (`data.border`), and the
+    modules in `imports` are loaded.
 
     Args:
         config: A configuration for which `resolve` has nothing left to fill in. The experiment has a copy of it.
@@ -203,7 +220,11 @@ def make(config: Config | Experiment) -> Experiment:
     if isinstance(config, Experiment):
         return config
     registry.load_extensions(config.imports)
-    return Experiment(configs.validate(configs.with_new_names(copy.deepcopy(config))))
+    config = configs.validate(configs.with_new_names(copy.deepcopy(config)))
+    if not config.data.border:
+        border = Experiment(config).conventions.border
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, border=border))
+    return Experiment(config)
 
 
 def resolve(config: Config) -> Config:
@@ -256,25 +277,29 @@ def _described(builder: DatasetBuilder) -> description.Description:
     return description.from_dict(dict(builder.info.metadata)["description"])
 
 
-def claim_workdir(config: Config, workdir: str | Path, *, resumes: bool, allow_change: bool = False) -> None:
-    """Writes the configuration into a work directory, after a comparison with the configuration of the run there.
+def check_continues(config: Config, workdir: str | Path, *, allow_change: bool = False) -> None:
+    """Compares a configuration with that of the run in a work directory, which it is to continue.
 
     Args:
         config: The configuration.
-        workdir: The work directory, which is made where it is not.
-        resumes: True where the directory holds a checkpoint, which the configuration has to fit.
+        workdir: The work directory.
         allow_change: Differences are listed in a warning instead of an error.
 
     Raises:
-        ValueError: The directory belongs to a run with another configuration; every difference is listed.
+        ValueError: The run has another configuration; every difference is listed.
+        FileNotFoundError: See `load_config`.
     """
-    if resumes and (listed := differences(config, workdir)):
+    if listed := differences(config, workdir):
         if not allow_change:
             raise ValueError(
                 f"{workdir} holds a run with another configuration ({listed}); continue it with the old values, "
                 "give another --workdir, or let it go on with the new ones by --allow_config_change"
             )
         logger.warning("%s goes on with another configuration: %s", workdir, listed)
+
+
+def store_config(config: Config, workdir: str | Path) -> None:
+    """Writes the configuration into a work directory, which is made where it is not."""
     # Evaluation may be started from another folder, so the data's place is stored as an absolute path.
     stored = dataclasses.replace(
         config, data=dataclasses.replace(config.data, data_dir=str(_data_dir(config).resolve()))
@@ -292,7 +317,7 @@ def differences(config: Config, workdir: str | Path) -> str:
     Raises:
         FileNotFoundError, ValueError: See `load_config`.
     """
-    old, new = _fixed_on_resume(load_config(workdir)), _fixed_on_resume(config)
+    old, new = (_fixed_on_resume(make(each).config) for each in (load_config(workdir), config))
     return "; ".join(
         f"{name}: {old.get(name)!r} there, {new[name]!r} now" for name in new if old.get(name) != new[name]
     )

@@ -97,7 +97,7 @@ register(
 register(
     Task(
         name="human_parts",
-        kind=ClassIds(empty_is_unlabelled=True, palette="parts"),
+        kind=ClassIds(palette="parts"),
         loss="softmax_cross_entropy",
         loss_weight=2.0,
         metric="human_parts",

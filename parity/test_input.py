@@ -46,7 +46,8 @@ def test_samples(case, size, decoded, tmp_path):
     recipe = "survey" if case == "survey" else "astmt"
     tasks = catalogue.get(family).tasks
     for i, draw in enumerate(draws):
-        got = transforms.train_transform(source.sample(i, tasks, family), transforms.Draw(*draw), recipe, size)
+        sample, conventions = source.sample(i, tasks, family), catalogue.get(family).conventions
+        got = transforms.train_transform(sample, transforms.Draw(*draw), recipe, size, conventions=conventions)
         want = theirs[reference.Item(i, *draw)]
         for key, value in want.items():
             assert value.dtype == torch.float32

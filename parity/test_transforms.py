@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import tasks
-from mtl_jax.data import transforms
+from mtl_jax.data import catalogue, transforms
 
 GOLDEN = Path(__file__).parent / "golden"
 MAJOR = int(cv2.__version__.split(".")[0])
@@ -58,18 +58,20 @@ def assert_close(name, got, want):
 
 
 ELEMENTS = ["image", *tasks.TASKS]
+PUBLISHED = {name: catalogue.get(name).conventions for name in ("nyud", "pascal")}
 
 
 @pytest.mark.parametrize(("angle", "scale"), WARPS)
 def test_scale_and_rotate(golden, angle, scale):
     key = f"scale_n_rotate/rot{angle}_sc{scale:g}"
-    survey = transforms.scale_and_rotate(inputs(golden, ELEMENTS), angle, scale, "survey")
+    published = {"conventions": PUBLISHED["pascal"]}
+    survey = transforms.scale_and_rotate(inputs(golden, ELEMENTS), angle, scale, "survey", **published)
     for name in ELEMENTS:
         assert_close(name, survey[name], golden[f"{key}/{name}"])
-    astmt = transforms.scale_and_rotate(inputs(golden, ["depth"]), angle, scale, "astmt")
+    astmt = transforms.scale_and_rotate(inputs(golden, ["depth"]), angle, scale, "astmt", **published)
     assert_close("depth", astmt["depth"], golden[f"{key}/depth_v1"])
     if f"{key}/normals_f64" in golden:
-        double = transforms.scale_and_rotate(inputs(golden, ["normals"], "float64"), angle, scale, "astmt")
+        double = transforms.scale_and_rotate(inputs(golden, ["normals"], "float64"), angle, scale, "astmt", **published)
         assert double["normals"].dtype == np.float64
         np.testing.assert_allclose(double["normals"], golden[f"{key}/normals_f64"], rtol=0, atol=1e-12)
 
@@ -82,17 +84,18 @@ def test_flip(golden):
 @pytest.mark.parametrize("size", [(48, 64), (96, 128)])
 def test_resize(golden, size):
     key = f"fixed_resize/{size[0]}x{size[1]}"
-    for name, x in transforms.resize(inputs(golden, ELEMENTS), size, "survey").items():
+    for name, x in transforms.resize(inputs(golden, ELEMENTS), size, "survey", PUBLISHED["nyud"]).items():
         assert_close(name, x, golden[f"{key}/{name}"])
-    linear = transforms.resize(inputs(golden, ["depth"]), size, "astmt")
+    linear = transforms.resize(inputs(golden, ["depth"]), size, "astmt", PUBLISHED["nyud"])
     assert_close("depth", linear["depth"], golden[f"{key}/depth_linear"])
 
 
 def test_ignore_regions(golden):
-    for name, x in transforms.ignore_regions(inputs(golden, ELEMENTS)).items():
+    for name, x in transforms.ignore_regions(inputs(golden, ELEMENTS), PUBLISHED["pascal"]).items():
         assert_close(name, x, golden[f"add_ignore/{name}"])
     empty = golden["add_ignore/human_parts_all_zero"]
-    got = transforms.ignore_regions({"human_parts": np.zeros((*empty.shape, 1), np.float32)})
+    zeros = np.zeros((*empty.shape, 1), np.float32)
+    got = transforms.ignore_regions({"human_parts": zeros}, PUBLISHED["pascal"])
     assert_close("human_parts", got["human_parts"], empty)
 
 
@@ -106,10 +109,12 @@ def test_pipeline(golden, case):
     assert {n: i for n, i in row["interpolation"].items() if n not in ("image", "depth")} == {
         n: tasks.get(n).kind.label_interpolation for n in names if n not in ("image", "depth")
     }
+    published = {"conventions": PUBLISHED["pascal" if case.startswith("pipeline/pascal") else "nyud"]}
     if "flip" in row:
-        got = transforms.train_transform(sample, transforms.Draw(row["flip"], row["rot"], row["scale"]), recipe, size)
+        drawn = transforms.Draw(row["flip"], row["rot"], row["scale"])
+        got = transforms.train_transform(sample, drawn, recipe, size, **published)
     else:
-        got = transforms.val_transform(sample, size, recipe)
+        got = transforms.val_transform(sample, size, recipe, **published)
     assert list(got) == ["image", *(n for n in names if n != "image")]
     for name in names:
         want = golden[f"{case}/{name}"].transpose(1, 2, 0)

@@ -38,7 +38,7 @@ def main() -> None:
         samples = predict.file_samples(paths)
     else:
         source = run.experiment.open_split(str(_SPLIT.value), run.tasks)
-        samples = predict.split_samples(source, config.data.dataset, run.tasks, _LIMIT.value)
+        samples = predict.split_samples(source, run.experiment.family, run.tasks, _LIMIT.value)
     written = predict.predict(run, samples, Path(_OUT.value))
     print(f"{written} images: maps and panels are in {_OUT.value}")
 

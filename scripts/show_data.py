@@ -83,10 +83,12 @@ def _positions(source: Split) -> list[int]:
 def _samples(shown: Experiment, source: Split, positions: list[int]) -> Iterator[dict[str, Any]]:
     data = shown.config.data
     for position in positions:
-        sample = source.sample(position, source.tasks, data.dataset)
+        sample = source.sample(position, source.tasks, shown.family)
         if _AUGMENT.value:
             rng = np.random.default_rng([_SEED.value, position])
-            sample = contact_sheet.augmented(sample, rng, shown.recipe, shown.image_size, data.border)
+            sample = contact_sheet.augmented(
+                sample, rng, shown.recipe, shown.image_size, data.border, shown.conventions
+            )
         yield sample
 
 

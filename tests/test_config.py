@@ -132,7 +132,7 @@ def test_choices_are_those_of_the_tables(monkeypatch):
     for part in (
         "data.release is 'v1'; it may be 'astmt' or 'survey'",
         "data.augmentation is 'much'; it may be '' or 'astmt' or 'survey' or 'none'",
-        "data.border is 'one'; it may be 'zero' or 'ignore'",
+        "data.border is 'one'; it may be '' or 'zero' or 'ignore'",
         "optim.name is 'lion'; it may be 'adam' or 'sgd'",
         "optim.schedule is 'cosine'; it may be 'poly' or 'step' or 'constant'",
         "train.eval_protocol is 'own'; it may be 'survey' or 'astmt' or 'invpt'",

@@ -101,7 +101,7 @@ def test_extensions_are_loaded_before_names_are_looked_up(tmp_path, monkeypatch)
         run = experiment.make(experiment.resolve(config))
         assert float(run.learning_rate(5)(7)) == pytest.approx(1e-2)
         assert run.protocol_description["edge"] == "bsds_bench, maxDist 0.0075, all images"
-        experiment.claim_workdir(run.config, tmp_path / "run", resumes=False)
+        experiment.store_config(run.config, tmp_path / "run")
         assert experiment.load_config(tmp_path / "run").imports == ("extension_of_a_test",)
         assert experiment.differences(run.config, tmp_path / "run") == ""
     finally:
@@ -135,3 +135,29 @@ def test_fusions_learn_at_their_own_rate(name, fusion):
         np.testing.assert_allclose(moved, 1e-3, atol=2e-7, err_msg=str(path))  # rounding of weights of size 1
         factor = 100 if path[0] == fusion else 1
         np.testing.assert_allclose(hundred[path], factor * 1e-3, atol=2e-7, err_msg=str(path))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "builder", "border"),
+    [
+        ("nyud", "", "zero"),
+        ("pascal", "", "zero"),
+        ("nyud", "rendered_scenes/nyud_tiny", "ignore"),
+        ("pascal", "rendered_scenes/pascal_small", "ignore"),
+        ("folder", "folder_mt/own", "ignore"),
+    ],
+)
+def test_published_data_have_the_published_border(dataset, builder, border, tmp_path):
+    """The experiment says it, and so does its work directory: a run that has it from there continues."""
+    data = Data(dataset, ("normals",), builder=builder, image_size=(64, 64))
+    config = Config(data)
+    run = experiment.make(config)
+    assert config.data.border == ""
+    assert run.config.data.border == border
+    experiment.store_config(run.config, tmp_path)
+    assert f'"border": "{border}"' in (tmp_path / "config.json").read_text()
+    assert experiment.differences(config, tmp_path) == ""
+    other = {"zero": "ignore", "ignore": "zero"}[border]
+    changed = Config(dataclasses.replace(data, border=other))
+    assert experiment.make(changed).config.data.border == other
+    assert experiment.differences(changed, tmp_path) == f"data.border: '{border}' there, '{other}' now"

@@ -25,7 +25,7 @@ class Dataset:
         image_size: Height and width of network inputs in pixels, for training and validation.
         builders: {release: TFDS name}.
         recipes: {release: key of `mtl_jax.data.transforms.RECIPES`}, the release's own augmentation.
-        conventions: How the labels are stored.
+        conventions: How the labels are stored, and what the published code does with them.
         edge_rules: {evaluation protocol: rules for edges}.
         described: The folder with the original files says itself what it holds, see `mtl_jax.data.description`. Then
             tasks, classes, image size and builder come from there.
@@ -113,6 +113,8 @@ class Dataset:
 DATASETS: Registry[Dataset] = Registry("data set", "data sets", "mtl_jax.data.register")
 # {name of a TFDS builder: module that registers it with TFDS}
 BUILDERS: Registry[str] = Registry("builder", "builders", "mtl_jax.data.register_builder")
+# {family: conventions}, one for each data set, and those of builders that have their own
+FAMILIES: Registry[Conventions] = Registry("family of data sets", "families", "mtl_jax.data.register")
 
 
 def register(dataset: Dataset) -> Dataset:
@@ -123,20 +125,37 @@ def register(dataset: Dataset) -> Dataset:
     """
     for task in dataset.tasks:
         task_table.get(task)
-    return DATASETS.register(dataset.name, dataset)
+    DATASETS.register(dataset.name, dataset)
+    FAMILIES[dataset.name] = dataset.conventions
+    return dataset
 
 
-def register_builder(name: str, module: str) -> None:
+def register_builder(name: str, module: str, conventions: Conventions | None = None) -> None:
     """Adds a TFDS builder.
 
     Args:
         name: Name of the builder, without its config.
         module: Module whose import registers the builder with TFDS, for example `__name__`.
+        conventions: How the builder stores labels, where that is not how the data set does it in whose place the
+            builder is used.
 
     Raises:
         ValueError: Another module registers a builder of this name.
     """
     BUILDERS.register(name, module)
+    if conventions is not None:
+        FAMILIES[name] = conventions
+
+
+def family(dataset: str, builder: str) -> str:
+    """Returns the key in `FAMILIES` of a data set that a builder serves.
+
+    Args:
+        dataset: Name of the data set.
+        builder: TFDS name of the builder, for example "nyud_mt/astmt".
+    """
+    own = builder.partition("/")[0]
+    return own if own in FAMILIES else dataset
 
 
 def get(name: str) -> Dataset:
@@ -170,6 +189,7 @@ register(
         tasks=("semseg", "normals", "edge", "depth"),
         class_names={"semseg": _NYUD_CLASSES},
         image_size=(480, 640),
+        conventions=Conventions(interpolates_holes=True, border="zero"),
         builders={"astmt": "nyud_mt/astmt", "survey": "nyud_mt/survey"},
         recipes={"astmt": "astmt", "survey": "survey"},
         edge_rules=dict.fromkeys(("survey", "astmt", "invpt"), EdgeRule("nms", 0.011)),
@@ -183,7 +203,14 @@ register(
         image_size=(512, 512),
         builders={"astmt": "pascal_mt/context", "survey": "pascal_mt/context"},
         recipes={"astmt": "astmt", "survey": "astmt"},
-        conventions=Conventions(resize_labels=True, normals_dtype="float64", normals_void=True),
+        conventions=Conventions(
+            resize_labels=True,
+            normals_dtype="float64",
+            normals_void=True,
+            empty_is_unlabelled=("human_parts",),
+            interpolates_holes=True,
+            border="zero",
+        ),
         edge_rules={
             "survey": EdgeRule("plain", images="pascal_context"),
             "astmt": EdgeRule("nms"),
@@ -204,4 +231,4 @@ register(
 register_builder("nyud_mt", "mtl_jax.data.nyud")
 register_builder("pascal_mt", "mtl_jax.data.pascal")
 register_builder("folder_mt", "mtl_jax.data.folder")
-register_builder("rendered_scenes", "mtl_jax.data.rendered.builder")
+register_builder("rendered_scenes", "mtl_jax.data.rendered.builder", Conventions())

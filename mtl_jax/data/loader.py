@@ -46,7 +46,7 @@ def train_batches(
     size: tuple[int, int],
     batch_size: int,
     seed: int,
-    border: str = "zero",
+    border: str = "",
     num_workers: int = 0,
     prefetch: int = 2,
     process_index: int = 0,
@@ -62,13 +62,14 @@ def train_batches(
 
     Args:
         source: Stored records, for example from `datasets.open_split`. It must pickle if `num_workers` > 0.
-        family: Label conventions of the data set, "nyud" or "pascal".
+        family: Label conventions of the data set, a key of `catalogue.FAMILIES`.
         tasks: Tasks whose labels are delivered.
         recipe: Augmentation, as the name of a recipe or as a `transforms.Recipe`.
         size: Height and width of the delivered images.
         batch_size: Number of images in the global batch, which all processes share.
         seed: Seed of order and augmentation, 0 <= seed < 2^32.
-        border: Class label of pixels outside of the image, see `transforms.scale_and_rotate`.
+        border: Labels outside of the image: "zero", "ignore", or "" for those of the family, see
+            `transforms.scale_and_rotate`.
         num_workers: Number of worker processes; 0 means threads of this process.
         prefetch: Number of batches that each worker process makes in advance. Without worker processes, the number of
             threads that make one batch each in advance; 0 makes batches on demand.
@@ -93,7 +94,7 @@ def train_batches(
     steps_per_epoch(len(source), batch_size)
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed is {seed}, expected 0 <= seed < 2^32")
-    if border not in transforms.BORDERS:
+    if border not in ("", *transforms.BORDERS):
         raise ValueError(f"unknown border {border!r}; the borders are {', '.join(transforms.BORDERS)}")
     load = Load(source, family, task_table.ordered(tasks), transforms.get_recipe(recipe), size)
     part = _Part(process_index, process_count, batch_size)

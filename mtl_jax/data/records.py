@@ -46,7 +46,7 @@ def decode(
     Args:
         record: Record with images as encoded bytes or arrays, see the module's docstring.
         tasks: Names of the labels to decode. Other labels are left out.
-        family: Name of the data set, a key of `catalogue.DATASETS`.
+        family: Label conventions of the data set, a key of `catalogue.FAMILIES`.
         where: Data set, split and position of the record, for error messages.
 
     Raises:
@@ -54,7 +54,7 @@ def decode(
             with `where`.
         ValueError: The family is unknown, or the data set does not have a label.
     """
-    conventions = catalogue.get(family).conventions
+    conventions = catalogue.FAMILIES[family]
     sample_id = text(record, "id", where)
     where = f"{where} (id {sample_id!r})"
     image = array(record, "image", 3, where)

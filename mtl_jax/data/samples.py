@@ -7,8 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from mtl_jax import tasks as task_table
-from mtl_jax.data import records, shared_memory, transforms
+from mtl_jax.data import catalogue, records, shared_memory, transforms
 from mtl_jax.data.shared_memory import Batch
+from mtl_jax.labels import Conventions
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class Load:
 
     Attributes:
         source: Stored records.
-        family: Label conventions of the data set.
+        family: Label conventions of the data set, a key of `catalogue.FAMILIES`.
         tasks: Tasks whose labels are decoded.
         recipe: Augmentation.
         size: Height and width of the samples.
@@ -48,6 +49,11 @@ class Load:
     def __call__(self, index: int) -> dict[str, Any]:
         record = self.source[index]
         return records.decode(record, self.tasks, family=self.family, where=_record(self.source, index))
+
+    @property
+    def conventions(self) -> Conventions:
+        """The label conventions of the data set."""
+        return catalogue.FAMILIES[self.family]
 
     @property
     def form(self) -> shared_memory.Form:
@@ -72,7 +78,7 @@ class Augment:
 
     Attributes:
         load: Function that reads and decodes records.
-        border: Class label of pixels outside of the image, see `transforms.scale_and_rotate`.
+        border: Labels outside of the image, see `transforms.scale_and_rotate`.
         skip_corrupt: True to replace corrupt records instead of raising an error.
     """
 
@@ -96,7 +102,9 @@ class Augment:
     def __call__(self, job: tuple[int, transforms.Draw]) -> Batch:
         load, (first, drawn) = self.load, job
         loaded, skipped = self._usable(first)
-        sample = transforms.train_transform(loaded, drawn, load.recipe, load.size, self.border, normalised=False)
+        sample = transforms.train_transform(
+            loaded, drawn, load.recipe, load.size, self.border, normalised=False, conventions=load.conventions
+        )
         index = np.array((first + skipped) % len(load.source), np.int32)
         counted = {"skipped": np.array(skipped, np.int32)} if self.skip_corrupt else {}
         return {**load.completed(sample), "index": index, **counted}
@@ -142,7 +150,9 @@ class Evaluate:
         load = self.load
         valid = position < len(load.source)
         loaded = load(min(position, len(load.source) - 1))
-        sample = transforms.val_transform(loaded, load.size, load.recipe, normalised=False)
+        sample = transforms.val_transform(
+            loaded, load.size, load.recipe, normalised=False, conventions=load.conventions
+        )
         index = np.array(position if valid else -1, np.int32)
         return {**load.completed(sample), "index": index, "valid": np.array(valid)}
 

@@ -111,7 +111,7 @@ class Split:
         Args:
             index: Index of the record.
             tasks: Tasks whose labels are decoded.
-            family: Label conventions of the data set.
+            family: Label conventions of the data set, a key of `catalogue.FAMILIES`.
 
         Raises:
             IndexError: there is no record of this index.

@@ -14,6 +14,7 @@ from mtl_jax import tasks as task_table
 from mtl_jax.data import records, transforms
 from mtl_jax.drawing import panels
 from mtl_jax.drawing.canvas import CAPTION, MARGIN, Cell, caption, grid, text_width
+from mtl_jax.labels import Conventions
 from mtl_jax.labels.kind import percent, resize
 from mtl_jax.tasks import IGNORE
 
@@ -75,7 +76,8 @@ def augmented(
     rng: np.random.Generator,
     recipe: transforms.Recipe,
     size: tuple[int, int],
-    border: str = "zero",
+    border: str,
+    conventions: Conventions,
 ) -> dict[str, Any]:
     """Returns a sample after the training transform, with the image in 0..255 and a note of flip, angle and scale.
 
@@ -85,9 +87,10 @@ def augmented(
         recipe: Augmentation protocol.
         size: Height and width of network inputs.
         border: "zero" or "ignore", see `transforms.scale_and_rotate`.
+        conventions: Conventions of the data set.
     """
     drawn = transforms.draw(recipe, rng)
-    seen = transforms.train_transform(sample, drawn, recipe, size, border)
+    seen = transforms.train_transform(sample, drawn, recipe, size, border, conventions=conventions)
     image = np.round(255 * (seen.pop("image") * transforms.STD + transforms.MEAN))
     note = f"{'flipped, ' if drawn.flip else ''}{drawn.angle:+.1f} deg, scale {drawn.scale:.2f}"
     return {"id": sample["id"], "image": np.clip(image, 0, 255).astype(np.uint8), "note": note, **seen}

@@ -20,7 +20,7 @@ def score(train: Split, val: Split, metrics: Mapping[str, Metric], family: str) 
         train: Training split with the labels.
         val: Validation split with the labels.
         metrics: {task: metric of the final protocol}.
-        family: Name of the data set, a key of `catalogue.DATASETS`.
+        family: Label conventions of the data set, a key of `catalogue.FAMILIES`.
     """
     splits = {"train": train, "val": val}
     maps = {}

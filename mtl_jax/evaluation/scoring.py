@@ -139,7 +139,7 @@ def final(
         images: (index in the source, function that returns its predictions), see `at_size` and `read_predictions`.
         source: The records with their labels.
         metrics: {task: metric of the final protocol}.
-        family: Label conventions of the records, a key of `records.CONVENTIONS`.
+        family: Label conventions of the records, a key of `catalogue.FAMILIES`.
         edges: Scores of the predicted boundaries; None = boundaries are not scored.
         progress: Log with the keys of `keys` that receives the statistics of each image. Images that it has already
             count as scored, and may be missing in `images`.
@@ -208,7 +208,7 @@ def save_predictions(
     Args:
         images: (index in the source, {task: prediction at network resolution}), from `predict_images`.
         source: The records.
-        family: Label conventions of the records, a key of `records.CONVENTIONS`.
+        family: Label conventions of the records, a key of `catalogue.FAMILIES`.
         save_to: Folder that receives the predictions.
     """
     for index, maps in images:

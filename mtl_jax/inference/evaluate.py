@@ -196,7 +196,6 @@ def _evaluate(
         options: Options of the evaluation.
     """
     names, criteria, rules, metrics = run.main_tasks, run.final_criteria, run.protocol_description, run.final_metrics
-    family = run.config.data.dataset
     reference = result_files.read_single_task(options.single_task, criteria, rules) if options.single_task else None
     source = run.open_split("val", names)
     predicted = find(source)
@@ -209,7 +208,7 @@ def _evaluate(
     keys = scoring.keys(source, metrics, rules, predicted.origins)
     with ResumeLog(path.with_suffix(".partial"), keys) as progress:
         bar = tqdm(predicted.read(progress), "scoring", len(source), unit="image", initial=len(progress))
-        scored = scoring.final(bar, source, metrics, family, edges, progress)
+        scored = scoring.final(bar, source, metrics, run.family, edges, progress)
         report = result_files.make(
             scored.results, reference, criteria, checkpoint=predicted.checkpoint, step=predicted.step, protocol=rules
         )
@@ -217,7 +216,7 @@ def _evaluate(
         if options.bootstrap:
             report["intervals"] = scored.bootstrap(options.bootstrap)
         if options.constant_baseline:
-            report["constant"] = constant_baseline.score(run.open_split("train", names), source, metrics, family)
+            report["constant"] = constant_baseline.score(run.open_split("train", names), source, metrics, run.family)
         result_files.write(report, path)
         progress.delete()
     return report
@@ -234,4 +233,4 @@ def _save(run: Restored, source: Split, folder: Path, batch_size: int) -> None:
     saved = {i for i, name in enumerate(source.ids()) if predictions.saved(folder, run.tasks, name)}
     images = run.predict_split(source, batch_size, skip=saved)
     bar = tqdm(images, "predicting", len(source), unit="image", initial=len(saved))
-    scoring.save_predictions(bar, source, run.config.data.dataset, folder)
+    scoring.save_predictions(bar, source, run.experiment.family, folder)

@@ -62,7 +62,7 @@ def split_samples(source: Split, family: str, tasks: Sequence[str], limit: int =
 
     Args:
         source: The records of the split.
-        family: Label conventions of the records, a key of `records.CONVENTIONS`.
+        family: Label conventions of the records, a key of `catalogue.FAMILIES`.
         tasks: Tasks whose labels are read.
         limit: Greatest number of images; 0 = all.
     """

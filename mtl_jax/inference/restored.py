@@ -76,7 +76,7 @@ class Restored:
         sharding.check_batch_size(size, self.mesh, "batch_size")
         batches = loader.val_batches(
             source.subset(left),
-            family=self.config.data.dataset,
+            family=self.experiment.family,
             tasks=(),
             size=self.experiment.image_size,
             batch_size=size,

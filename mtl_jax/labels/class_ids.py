@@ -24,12 +24,9 @@ class ClassIds(LabelKind):
     Predictions are class maps, int32 `[B, H, W]`: the channel with the largest logit.
 
     Attributes:
-        empty_is_unlabelled: A label of nothing but class 0 means that the image has no label, as PASCAL's human parts
-            have it for images without a person.
         palette: Colours of the classes, "voc" or "parts".
     """
 
-    empty_is_unlabelled: bool = False
     palette: Literal["voc", "parts"] = "voc"
 
     dtype = "uint8"
@@ -51,14 +48,6 @@ class ClassIds(LabelKind):
                 f"from 0 to {IGNORE}"
             )
         return stored.astype(np.uint8)
-
-    def outside(self, border: str) -> float:
-        return IGNORE if border == "ignore" else 0
-
-    def mark_ignored(self, label: np.ndarray) -> np.ndarray:
-        if not self.empty_is_unlabelled or np.any((label != 0) & (label != IGNORE)):
-            return label
-        return np.full_like(label, IGNORE)
 
     def draw_random(self, rng: np.random.Generator, shape: tuple[int, ...], num_classes: int) -> np.ndarray:
         return rng.integers(0, num_classes, (*shape, 1), np.int32)

@@ -26,17 +26,28 @@ _RGB_HEADER = 2  # colour type in the header of a PNG with three channels
 
 @dataclass(frozen=True)
 class Conventions:
-    """How a family of data sets stores its labels.
+    """How a family of data sets stores its labels, and what its published code does with them.
+
+    The defaults suit data of one's own: no pixel gets a label that nobody gave it.
 
     Attributes:
         resize_labels: Labels of another size than the image are resized to the image; otherwise they are an error.
         normals_dtype: Floating-point type in which the transforms compute normals.
         normals_void: In normals of 8 bits the code (0, 0, 0) marks pixels without a label.
+        empty_is_unlabelled: Tasks of which a label of nothing but class 0 means that the image has no label, as
+            PASCAL's human parts have it for images without people.
+        interpolates_holes: Pixels without a label take part in interpolation with their 0, as in the published code.
+            Otherwise only labelled pixels take part, and a pixel with too few of them has no label.
+        border: Labels outside of a rotated image where the configuration does not say: "zero" or "ignore", see
+            `mtl_jax.data.transforms.scale_and_rotate`.
     """
 
     resize_labels: bool = False
     normals_dtype: str = "float32"
     normals_void: bool = False
+    empty_is_unlabelled: tuple[str, ...] = ()
+    interpolates_holes: bool = False
+    border: Literal["zero", "ignore"] = "ignore"
 
 
 class LabelKind(ABC):
@@ -51,6 +62,7 @@ class LabelKind(ABC):
     Attributes:
         channels: Last dimension of a label.
         dtype: Type of a delivered label.
+        void: Value of a canonical label where there is none.
         label_interpolation: How the training transforms resample a label.
         fit_interpolation: How a stored label of another size is brought to the size of its image.
         prediction_interpolation: How a prediction is resized to the size of the original image.
@@ -64,6 +76,7 @@ class LabelKind(ABC):
 
     channels: int = 1
     dtype: str = "float32"
+    void: float = IGNORE
     label_interpolation: Interpolation = "nearest"
     fit_interpolation: Interpolation = "nearest"
     prediction_interpolation: Interpolation = "linear"
@@ -103,14 +116,6 @@ class LabelKind(ABC):
     def rotate(self, label: np.ndarray, angle: float) -> np.ndarray:
         """Returns the values of a label whose image is about to be rotated by `angle` degrees, counter-clockwise."""
         return label
-
-    def outside(self, border: str) -> float:
-        """Returns the value of pixels outside of a rotated image.
-
-        Args:
-            border: "zero" or "ignore", see `mtl_jax.data.transforms.scale_and_rotate`.
-        """
-        return 0
 
     def resampled(self, label: np.ndarray) -> np.ndarray:
         """Repairs what interpolation has changed, such as the length of vectors; `[H, W, channels]`."""

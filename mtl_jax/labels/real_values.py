@@ -52,6 +52,10 @@ class RealValues(LabelKind):
     suffix = ".mat"
     folder_options = ("unit",)
 
+    @property
+    def void(self) -> float:  # type: ignore[override]
+        return 0 if self.zero_is_unlabelled else IGNORE
+
     def meaning(self) -> str:
         return f"value in {self.unit}" if self.unit else "value in the unit of the labels"
 

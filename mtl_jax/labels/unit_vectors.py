@@ -27,6 +27,7 @@ class UnitVectors(LabelKind):
     """
 
     channels = 3
+    void = 0
     label_interpolation = "cubic"
     fit_interpolation = "cubic"
     legend = "x red, y green, z blue, from dark (-1) to bright (+1)"

@@ -43,11 +43,14 @@ class Options:
         num_classes: Number of logit channels of the task.
         depth_protocol: "image" (mean over the images of each image's RMSE) or "pixel" (over all pixels).
         final: The metric is that of the final protocol; otherwise it scores while training.
+        empty_is_unlabelled: A label of nothing but class 0 means that the image has no label. The final protocol
+            leaves such images out.
     """
 
     num_classes: int
     depth_protocol: str = "image"
     final: bool = False
+    empty_is_unlabelled: bool = False
 
 
 Factory = Callable[[Options], Metric]
@@ -67,17 +70,28 @@ def register(name: str, factory: Factory) -> Factory:
     return METRICS.register(name, factory)
 
 
-def build(name: str, *, num_classes: int, depth_protocol: str = "image", final: bool = False) -> Metric:
+def build(
+    name: str,
+    *,
+    num_classes: int,
+    depth_protocol: str = "image",
+    final: bool = False,
+    empty_is_unlabelled: bool = False,
+) -> Metric:
     """Returns the metric of a name; the other arguments are the attributes of `Options`.
 
     Raises:
         ValueError: There is no such metric; the message lists those there are.
     """
-    return METRICS[name](Options(num_classes, depth_protocol, final))
+    return METRICS[name](Options(num_classes, depth_protocol, final, empty_is_unlabelled))
 
 
-register("semseg", lambda options: Segmentation(options.num_classes))
-register("human_parts", lambda options: Segmentation(options.num_classes, skip_empty=options.final))
+def _segmentation(options: Options) -> Metric:
+    return Segmentation(options.num_classes, skip_empty=options.final and options.empty_is_unlabelled)
+
+
+register("semseg", _segmentation)
+register("human_parts", _segmentation)
 register("saliency", lambda options: Saliency())
 register("normals", lambda options: Normals())
 register("edge", lambda options: Edge())

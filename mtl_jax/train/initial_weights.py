@@ -84,7 +84,7 @@ def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.
 
     tx, balancing = run.optimizer(steps_per_epoch=1), task_balancing.from_config(run.config)
     state = train_state.create(build, tx, sharding.make_mesh(), balancing=balancing)
-    experiment.claim_workdir(run.config, workdir, resumes=False)
+    experiment.store_config(run.config, workdir)
     checkpoints = checkpoint.Checkpoints(workdir)
     checkpoints.save(0, state.arrays, PROGRESS, score=None)
     checkpoints.close()

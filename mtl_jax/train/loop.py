@@ -94,9 +94,8 @@ class _Run:
 
             def claim() -> None:
                 _acquire(lock, workdir)
-                experiment.claim_workdir(
-                    config, workdir, resumes=checkpoint.exist(workdir), allow_change=allow_config_change
-                )
+                if checkpoint.exist(workdir):
+                    experiment.check_continues(config, workdir, allow_change=allow_config_change)
 
             processes.on_first(claim)
             self.checkpoints = Checkpoints(workdir)
@@ -124,6 +123,8 @@ class _Run:
             self.batches = self._train_batches()
             exits.callback(self.batches.close)
             self.position = self.batches.get_state()  # after the last batch trained on
+            # Only now has everything been accepted: until here the work directory fits the run that it belongs to.
+            processes.on_first(lambda: experiment.store_config(config, workdir))
             self.placed = prefetch.ahead(self._place_batch)
             exits.callback(self.placed.close)
             self.writer = Writer(workdir, resume_step=self.step, active=processes.first())
@@ -197,7 +198,7 @@ class _Run:
         data = self.config.data
         batches = loader.train_batches(
             self.source,
-            family=data.dataset,
+            family=self.experiment.family,
             tasks=self.experiment.all_tasks,
             recipe=self.experiment.recipe,
             size=self.experiment.image_size,
@@ -262,7 +263,7 @@ class _Run:
     def _evaluate(self, arrays: Any) -> scoring.Results:
         batches = loader.val_batches(
             self.val_source,
-            family=self.config.data.dataset,
+            family=self.experiment.family,
             tasks=self.experiment.main_tasks,
             recipe=self.experiment.recipe,
             size=self.experiment.image_size,

@@ -78,7 +78,7 @@ def prepared(monkeypatch, tmp_path):
 
 def test_a_run_that_diverges_is_over(prepared, monkeypatch):
     def fit(config, workdir):
-        experiment.claim_workdir(config, workdir, resumes=False)
+        experiment.store_config(config, workdir)
         (workdir / "checkpoints").mkdir()
         raise NonFiniteLossError("nan")
 

@@ -1,11 +1,13 @@
 """Transforms: geometry, borders, ignored regions, draws."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
 from mtl_jax import images, tasks
-from mtl_jax.data import transforms
+from mtl_jax.data import catalogue, transforms
 from mtl_jax.data.transforms import Draw
 
 H, W = 48, 64
@@ -85,7 +87,7 @@ def test_one_draw_for_all_maps(size):
     maps |= {name: pattern.astype(np.uint8) for name in ("semseg", "human_parts")}
     maps |= {name: pattern.astype(np.float32) for name in ("sal", "edge", "depth")}
     maps["normals"] = np.concatenate([pattern == 1, pattern == 2, 0 * pattern], axis=2).astype(np.float32)
-    got = transforms.train_transform(maps, Draw(True, 11.0, 0.8), "astmt", size, normalised=False)
+    got = transforms.train_transform(maps, Draw(True, 11.0, 0.8), "astmt", size, "zero", normalised=False)
     outside = got["semseg"] == 0
     assert 0.1 < outside.mean() < 0.6
     for name in ("human_parts", "sal", "edge"):
@@ -107,34 +109,76 @@ def test_flip_twice_is_identity():
 
 
 def test_border():
-    """Rotated corners: class 0 as published, or ignored; sal and edge have no ignored value and stay 0."""
+    """Rotated corners: without a label, or class 0 and background as in the published experiments."""
     maps = sample()
     for name in ("semseg", "human_parts", "sal", "edge"):
         maps[name] = np.ones_like(maps[name])
     drawn = Draw(angle=20.0, scale=0.75)
-    zero = transforms.train_transform(maps, drawn, "astmt", (H, W))
-    ignore = transforms.train_transform(maps, drawn, "astmt", (H, W), border="ignore")
+    zero = transforms.train_transform(maps, drawn, "astmt", (H, W), border="zero")
+    ignore = transforms.train_transform(maps, drawn, "astmt", (H, W))
     outside = zero["semseg"] == 0
     assert 0.1 < outside.mean() < 0.6
-    for name in ("semseg", "human_parts"):
+    for name in ("semseg", "human_parts", "sal", "edge"):
         np.testing.assert_array_equal(ignore[name], np.where(outside, 255, zero[name]))
-    for name in ("image", "sal", "edge", "depth", "normals"):
+    for name in ("image", "depth", "normals"):
         np.testing.assert_array_equal(ignore[name], zero[name])
     corner = np.s_[0, 0]
     assert zero["depth"][corner] == 255
     assert (zero["normals"][corner] == 255).all()
+    for family, want in (("nyud", zero), ("pascal", zero), ("folder", ignore), ("rendered_scenes", ignore)):
+        conventions = replace(catalogue.FAMILIES[family], interpolates_holes=False, empty_is_unlabelled=())
+        got = transforms.train_transform(maps, drawn, "astmt", (H, W), conventions=conventions)
+        np.testing.assert_array_equal(got["semseg"], want["semseg"])
     with pytest.raises(ValueError, match="unknown border 'mirror'; the borders are zero, ignore"):
         transforms.train_transform(maps, drawn, "astmt", (H, W), border="mirror")
 
 
 @pytest.mark.parametrize("border", transforms.BORDERS)
-def test_image_without_people(border):
-    maps = sample()
+@pytest.mark.parametrize("family", ["pascal", "folder", "rendered_scenes"])
+def test_image_without_people(family, border):
+    """It has no label of parts in PASCAL. Elsewhere class 0 is a class like every other."""
+    maps, conventions = sample(), catalogue.FAMILIES[family]
     for value in (0, 255):
         maps["human_parts"] = np.full((H, W, 1), value, np.uint8)
-        got = transforms.train_transform(maps, Draw(angle=10.0), "astmt", (H, W), border)
-        assert (got["human_parts"] == 255).all()
-    assert (transforms.val_transform(maps, (H, W))["human_parts"] == 255).all()
+        trained = transforms.train_transform(maps, Draw(scale=1.1), "astmt", (H, W), border, conventions=conventions)
+        validated = transforms.val_transform(maps, (H, W), conventions=conventions)
+        for got in (trained, validated):
+            assert (got["human_parts"] == (255 if family == "pascal" else value)).all()
+
+
+WALL = 20.0  # metres
+
+
+@pytest.mark.parametrize("family", ["folder", "rendered_scenes"])
+@pytest.mark.parametrize("measured", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("train", [True, False])
+def test_depth_with_holes(family, measured, train):
+    """A wall of which some pixels are measured is as far away at every pixel that has a label afterwards."""
+    known = np.random.default_rng(0).random((375, 1242, 1)) < measured
+    maps = {"image": np.zeros((375, 1242, 3), np.uint8), "depth": np.where(known, WALL, 0).astype(np.float32)}
+    options = {"size": (192, 640), "conventions": catalogue.FAMILIES[family]}
+    if train:
+        got = transforms.train_transform(maps, Draw(True, 11.0, 1.2), "astmt", **options)["depth"]
+    else:
+        got = transforms.val_transform(maps, recipe="astmt", **options)["depth"]
+    labelled = got != 255
+    np.testing.assert_allclose(got[labelled], WALL, rtol=1e-5)
+    assert 0.8 * measured < labelled.mean() < 1.2 * measured + 0.05
+    published = transforms.val_transform(maps, (192, 640), "astmt", conventions=catalogue.FAMILIES["nyud"])["depth"]
+    assert np.median(published[published != 255]) < 0.99 * WALL or measured > 0.5  # holes drag it down there
+
+
+def test_normals_with_holes():
+    """A plane with holes keeps its direction up to their edges, and a hole stays one."""
+    normal = np.float32([0.6, 0.0, 0.8])
+    known = np.random.default_rng(0).random((96, 128, 1)) < 0.7
+    known[40:60, 40:60] = False
+    maps = {"image": np.zeros((96, 128, 3), np.uint8), "normals": np.where(known, normal, 0).astype(np.float32)}
+    got = transforms.val_transform(maps, (48, 64))["normals"]
+    labelled = got[..., 0] != 255
+    np.testing.assert_allclose(got[labelled], np.broadcast_to(normal, got[labelled].shape), atol=1e-6)
+    assert not labelled[21:29, 21:29].any()
+    assert 0.6 < labelled.mean() < 0.9
 
 
 def test_validation():

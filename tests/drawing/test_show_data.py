@@ -9,7 +9,7 @@ import pytest
 from mtl_jax.data import datasets, transforms
 from mtl_jax.drawing import contact_sheet, panels
 from mtl_jax.drawing.canvas import CAPTION, MARGIN
-from mtl_jax.labels import colors
+from mtl_jax.labels import Conventions, colors
 from mtl_jax.labels.foreground import LINE
 from mtl_jax.tasks import TASKS
 from tests.marks import slow
@@ -146,11 +146,11 @@ def test_augmented_samples_are_those_of_training():
     rng = np.random.default_rng(0)
     given = sample() | {"image": rng.integers(0, 256, (H, W, 3), np.uint8)}
     del given["edge"]
-    plain = contact_sheet.augmented(given, rng, transforms.RECIPES["none"], (H, W))
+    plain = contact_sheet.augmented(given, rng, transforms.RECIPES["none"], (H, W), "zero", Conventions())
     np.testing.assert_array_equal(plain["image"], given["image"])
     assert "edge" not in plain
     recipe = transforms.RECIPES["astmt"]
-    seen = contact_sheet.augmented(given, np.random.default_rng(3), recipe, (64, 96), "ignore")
+    seen = contact_sheet.augmented(given, np.random.default_rng(3), recipe, (64, 96), "ignore", Conventions())
     drawn = transforms.draw(recipe, np.random.default_rng(3))
     expected = transforms.train_transform(given, drawn, recipe, (64, 96), "ignore")
     np.testing.assert_array_equal(seen["semseg"], expected["semseg"])

@@ -26,7 +26,7 @@ def write(
     config.train.seed, config.train.eval_protocol, config.optim.lr = seed, protocol, lr
     config.balancing = balancing
     run = experiment.make(config)
-    experiment.claim_workdir(run.config, folder, resumes=False)
+    experiment.store_config(run.config, folder)
     rules, criteria = run.protocol_description, run.final_criteria
     for checkpoint, at, scores in (("best", step, results), ("latest", 40, latest)):
         if scores:

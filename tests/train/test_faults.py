@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -147,6 +148,9 @@ def test_a_full_disk_leaves_the_last_checkpoint(run, copy, finished):
     assert [line["step"] for line in runs.log(copy) if line["kind"] == "train"] == list(range(1, 13))
 
 
+TWO = ("normals", "depth")
+
+
 def test_a_loss_that_is_not_finite_is_written_down(tmp_path, data_dir):
     config = tiny.config(data_dir)
     config.optim.lr = 1e30
@@ -185,3 +189,24 @@ def test_another_configuration_is_taken_when_told_so(copy, data_dir, caplog):
     assert "goes on with another configuration: train.epochs: 2 there, 3 now" in caplog.text
     assert experiment.load_config(copy).train.epochs == 3
     assert Checkpoints(copy, read_only=True).resolve("latest") == 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"train": {"batch_size": 2}}, "has batch_size 4, this run 2"),
+        ({"model": {"name": "baseline"}, "data": {"tasks": TWO}}, "belongs to another model"),
+    ],
+)
+def test_a_refused_change_changes_nothing(copy, data_dir, changes, reason):
+    """The original command continues the run afterwards."""
+    config = tiny.config(data_dir, eval_final_epochs=1)
+    before = (copy / "config.json").read_bytes()
+    changed = replace(
+        config, **{section: replace(getattr(config, section), **fields) for section, fields in changes.items()}
+    )
+    with pytest.raises(ValueError, match=reason):
+        fit(changed, copy, allow_config_change=True)
+    assert (copy / "config.json").read_bytes() == before
+    assert Checkpoints(copy, read_only=True).steps() == [3, 6]
+    assert fit(config, copy) == {}

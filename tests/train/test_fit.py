@@ -62,7 +62,7 @@ def test_log_names_every_loss_and_results_can_be_evaluated(tmp_path, data_dir, c
     assert sorted(maps) == list(range(len(source)))
     accumulator = Accumulator(run.experiment.streaming_metrics["depth"])
     for batch in loader.val_batches(
-        source, family="nyud", tasks=("depth",), recipe="astmt", size=(64, 64), batch_size=4, num_workers=0
+        source, family="rendered_scenes", tasks=("depth",), recipe="astmt", size=(64, 64), batch_size=4, num_workers=0
     ):
         for row in np.flatnonzero(batch["valid"]):
             prediction = maps[int(batch["index"][row])][None]
