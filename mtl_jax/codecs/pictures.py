@@ -1,13 +1,16 @@
 """Encoding and decoding of PNG and JPEG images, with errors that say what is wrong with the bytes."""
 
+import io
 import zlib
 
 import cv2
 import numpy as np
+from PIL import ExifTags, Image
 
 PNG = b"\x89PNG\r\n\x1a\n"
 _GREY_STEPS = {1: 255, 2: 85, 4: 17}  # {bits of a PNG: step between decoded values}
 _RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # labels do not follow the camera's orientation tag
+_AS_STORED = 1  # orientation of an image whose pixels lie as they are to be seen
 # Label maps have large regions of one value. Without the filters of PNG their files have a third of the size, and
 # decoding takes a fifth of the time. Training decodes every label map of every sample.
 _FOR_LABELS = (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE, cv2.IMWRITE_PNG_COMPRESSION, 9)
@@ -63,6 +66,42 @@ def decode_values(data: bytes) -> np.ndarray:
     """Decodes an image of one channel, `[H, W, 1]`, to the stored values; a PNG with a palette gives its indices."""
     value = decode(data, 1)
     return value if has_palette(data) else value // grey_step(data)
+
+
+def orientation(data: bytes) -> int:
+    """Returns the orientation of an image by its EXIF data, 1 to 8; 1 where it has none or an unknown one.
+
+    Cameras store the pixels as the sensor reads them, and viewers turn them by this number. `upright` does so, too.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            value = image.getexif().get(ExifTags.Base.Orientation, _AS_STORED)
+    except Exception:  # the type of Pillow's exception depends on the damage, which `decode` reports
+        return _AS_STORED
+    return value if value in _UPRIGHT else _AS_STORED
+
+
+def upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Returns an image `[H, W, C]` as viewers show it.
+
+    Args:
+        image: The image as it is stored.
+        orientation: Result of `orientation` for its file.
+    """
+    return np.ascontiguousarray(_UPRIGHT[orientation](image))
+
+
+# EXIF 2.32, section 4.6.4, tag 0x0112
+_UPRIGHT = {
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: np.rot90(image, 1)[:, ::-1],
+    8: lambda image: np.rot90(image, 1),
+}
 
 
 def encode_png(x: np.ndarray) -> bytes:

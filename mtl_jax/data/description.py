@@ -3,6 +3,7 @@
     name = "kitchen"              # by default the folder's name
     image_size = [480, 640]       # height and width the network works at, in pixels
     images = "images"             # folder with ID.jpg, ID.jpeg or ID.png
+    orientation = "upright"       # for images with an EXIF orientation: how their labels lie, "upright" or "stored"
 
     [splits]                      # files with one id a line
     train = "splits/train.txt"
@@ -18,7 +19,7 @@
     [tasks.depth]
     unit = 0.001                  # metres of one step in integer files; files with fractions hold metres
 
-Only `image_size` is required, and `classes` for semseg and human_parts.
+Only `image_size` is required, and `classes` for semseg and human_parts; `orientation` where an image has one.
 """
 
 import re
@@ -34,6 +35,7 @@ from mtl_jax.labels import LabelFiles
 FILE = "dataset.toml"
 SPLITS = ("train", "val")
 SUFFIXES = (".png", ".npy")
+ORIENTATIONS = ("upright", "stored")
 _MOST_CLASSES = 255
 _FOLDER = "the name of a folder below this one"
 
@@ -46,6 +48,7 @@ class Description:
         name: Name of the data set.
         image_size: Height and width of the network's input, in pixels.
         images: Folder of the images, below the data set's folder.
+        orientation: How labels of images with an EXIF orientation lie, see `readers.photograph`.
         splits: {split: path of a file with one id in each line}.
         labels: {task: files of its labels}, in task order.
     """
@@ -55,6 +58,7 @@ class Description:
     images: str
     splits: Mapping[str, str]
     labels: Mapping[str, LabelFiles]
+    orientation: str = ""
 
     @property
     def class_names(self) -> dict[str, tuple[str, ...]]:
@@ -134,6 +138,9 @@ def _description(content: dict[str, Any], folder: str, problems: list[str]) -> D
         "image_size", None, "[height, width], each at least 32", lambda x: _list(x, _whole, 2) and min(x) >= 32
     )
     images = table.take("images", "images", _FOLDER, _path)
+    orientation = table.take(
+        "orientation", "", " or ".join(map(repr, ORIENTATIONS)), lambda x: x in ("", *ORIENTATIONS)
+    )
     splits = _Table(table.take("splits", {}, "a table", lambda x: isinstance(x, dict)), "splits.", problems)
     lists = {
         split: splits.take(split, f"splits/{split}.txt", "the name of a file below this folder", _path)
@@ -147,9 +154,9 @@ def _description(content: dict[str, Any], folder: str, problems: list[str]) -> D
             labels[task] = _label(task, options, problems)
         else:
             problems.append(f"tasks.{task} is no task; the tasks are {', '.join(task_table.TASKS)}")
-    table.finish("name, image_size, images, splits and tasks")
+    table.finish("name, image_size, images, orientation, splits and tasks")
     ordered = {task: labels[task] for task in task_table.TASKS if task in labels}
-    return Description(name, tuple(size or (0, 0)), images, lists, ordered)
+    return Description(name, tuple(size or (0, 0)), images, lists, ordered, orientation)
 
 
 def _label(task: str, options: Any, problems: list[str]) -> LabelFiles:

@@ -140,7 +140,7 @@ def _read_record(root: Path, content: Description, key: str) -> readers.Reading:
     present = [name for name in paths if (root / name).is_file()]
     image = None
     if len(present) == 1:
-        image = readers.read(root, present[0], readers.encoded(3), problems)
+        image = readers.read(root, present[0], readers.photograph(content.orientation), problems)
     else:
         found = f"{' and '.join(present)} are both there" if present else f"{paths[0]} (or {', '.join(IMAGES[1:])})"
         problems.append(found if present else f"{found} is missing")

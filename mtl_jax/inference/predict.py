@@ -1,6 +1,7 @@
 """Prediction on image files or on a split; maps and panels are written to disk."""
 
 import glob
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,45 +16,72 @@ from mtl_jax.data.split import Split
 from mtl_jax.drawing import panels
 from mtl_jax.evaluation import predictions
 from mtl_jax.inference.restored import Restored
+from mtl_jax.runtime import messages
 
 Sample = dict[str, Any]  # "id", "image" uint8 [H, W, 3], and a label [H, W, C] for each task with a known label
 
 
-def find_images(pattern: str, limit: int = 0) -> list[Path]:
-    """Returns the files that match a glob, in order.
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # of the images in a folder, in any case
+
+
+def find_images(places: Iterable[str], limit: int = 0) -> list[Path]:
+    """Returns image files in order.
 
     Args:
-        pattern: Glob, which may have ** for folders at any depth.
+        places: Paths of files, of folders with images, or globs, which may have ** for folders at any depth. "~" stands
+            for the home folder. What exists under a name is meant by it, also where the name could be a glob.
         limit: Greatest number of files; 0 = all.
 
     Raises:
-        FileNotFoundError: No file matches.
+        FileNotFoundError: One of the places has no file.
         ValueError: Two files have the same name without suffix, so that their predictions would overwrite each other.
     """
-    paths = sorted(Path(path) for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
-    if not paths:
-        raise FileNotFoundError(
-            f"no file matches --images {pattern!r}; check the path, and put the glob in quotes so that the shell "
-            "leaves it alone"
-        )
-    paths = paths[: limit or None]
-    stems = [path.stem for path in paths]
-    if repeated := sorted({stem for stem in stems if stems.count(stem) > 1}):
-        raise ValueError(f"several images are named {', '.join(repeated[:5])}; predict on one folder at a time")
+    paths = sorted({path for place in places for path in _find(place)})[: limit or None]
+    counts = Counter(path.stem for path in paths)
+    if repeated := [stem for stem, count in counts.items() if count > 1]:
+        raise ValueError(f"several images are named {messages.listing(repeated)}; predict on one folder at a time")
     return paths
 
 
-def file_samples(paths: Sequence[Path]) -> Iterator[Sample]:
-    """Yields the images in files, without labels.
+def _find(place: str) -> list[Path]:
+    path = Path(place).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found = [file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file()]
+        if not found:
+            raise FileNotFoundError(f"{path} has no file that ends in {', '.join(SUFFIXES)}; give another --images")
+        return found
+    # Brackets may be part of names: those of folders that exist are, and the others where nothing matches otherwise.
+    root = next(parent for parent in path.parents if parent.is_dir())
+    rest = str(path.relative_to(root))
+    for pattern in (rest, rest.replace("[", "[[]")):
+        found = [root / name for name in glob.glob(pattern, root_dir=root, recursive=True)]
+        if found := [file for file in found if file.is_file()]:
+            return found
+    raise FileNotFoundError(
+        f"no file matches --images {place!r}; check the path, and put a glob in quotes so that the shell leaves it as "
+        "it is"
+    )
 
-    Raises:
-        ValueError: A file is not an image that can be read.
+
+def file_samples(paths: Sequence[Path], unreadable: list[str]) -> Iterator[Sample]:
+    """Yields the images in files as viewers show them, without labels.
+
+    Args:
+        paths: The files.
+        unreadable: List that receives a line for each file that is no image or cannot be read; it is passed over.
     """
     for path in paths:
         try:
-            image = pictures.decode(path.read_bytes(), 3)
-        except ValueError as error:
-            raise ValueError(f"{path} cannot be read as an image: {error}") from error
+            data = path.read_bytes()
+            image = pictures.upright(pictures.decode(data, 3), pictures.orientation(data))
+        except OSError as error:
+            unreadable.append(f"{path}: {error.strerror}")
+            continue
+        except (ValueError, MemoryError) as error:
+            unreadable.append(f"{path}: {error}")
+            continue
         yield {"id": path.stem, "image": image}
 
 

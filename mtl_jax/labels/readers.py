@@ -85,6 +85,29 @@ def encoded(channels: int) -> Reader:
     return reader
 
 
+def photograph(orientation: str) -> Reader:
+    """Returns a reader of images in colour, JPEG or PNG.
+
+    Args:
+        orientation: What happens to images that are to be turned by their EXIF data before they are seen: "upright"
+            turns them, "stored" leaves them, and "" refuses them, since nobody knows whether their labels are turned.
+    """
+
+    def reader(data: bytes) -> tuple[bytes, Size]:
+        image, turned = pictures.decode(data, 3), pictures.orientation(data)
+        if turned == 1 or orientation == "stored":
+            return data, (image.shape[0], image.shape[1])
+        if orientation != "upright":
+            raise ValueError(
+                f"its EXIF orientation is {turned}: viewers show it otherwise than its pixels lie. Say how the labels "
+                'lie: orientation = "upright" (as viewers show the image) or "stored" (as the pixels lie)'
+            )
+        image = pictures.upright(image, turned)
+        return pictures.encode_png(image), (image.shape[0], image.shape[1])
+
+    return reader
+
+
 def grey(data: bytes) -> tuple[bytes, Size]:
     """Reads a picture with grey levels of 8 bits. A picture with colours or a palette is converted to grey."""
     try:

@@ -77,7 +77,10 @@ def test_255_is_a_class_where_it_has_to_be(tmp_path):
         (LEAST + "[tasks.semseg]\nclasses = 256", "classes is 256, expected .* from 2 to 255"),
         (LEAST + "[splits]\ntest = 'x'", "splits.test is not known; there are train and val"),
         ("name = 'a b'\n" + LEAST, "name is 'a b', expected letters, digits"),
-        ("image = 'x'\n" + LEAST, "image is not known; there are name, image_size, images, splits and tasks"),
+        (
+            "image = 'x'\n" + LEAST,
+            "image is not known; there are name, image_size, images, orientation, splits and tasks",
+        ),
     ],
 )
 def test_faults(tmp_path, text, message):

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from mtl_jax import experiment
 from mtl_jax.codecs import pictures
@@ -349,3 +350,22 @@ def test_nothing_outside_of_a_rotated_image_has_a_label(tmp_path):
         labels = np.concatenate([batch[task] for batch in found])
         assert set(np.unique(labels)) == {1, IGNORE}
         assert 0.05 < (labels == IGNORE).mean() < 0.3
+
+
+@pytest.mark.parametrize("declared", ["", "upright", "stored"])
+def test_images_with_an_orientation(tmp_path, declared):
+    """A photograph whose pixels lie on their side is refused by name, until the description says how its labels lie."""
+    text = f'orientation = "{declared}"\n' * bool(declared) + TOML
+    root = write(tmp_path / "raw", text=text)
+    seen = maps("a")["image"]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    (root / "images" / "a.png").unlink()
+    pixels = np.rot90(seen) if declared != "stored" else seen
+    Image.fromarray(pixels).save(root / "images" / "a.png", exif=exif)
+    if not declared:
+        with pytest.raises(ValueError, match=r"images/a.png: its EXIF orientation is 6: .* orientation = \"upright\""):
+            build(root, tmp_path / "tfds")
+        return
+    source = datasets.open_split(build(root, tmp_path / "tfds"), "train")
+    np.testing.assert_array_equal(source.sample(0, (), "folder")["image"], seen)
