@@ -1,5 +1,6 @@
 """A run on a user's own folder in which labels are missing: train, evaluate, predict."""
 
+import logging
 import math
 import shutil
 
@@ -12,29 +13,60 @@ from mtl_jax.evaluation import result_files, scoring
 from mtl_jax.evaluation.edge_scores import EdgeScores
 from mtl_jax.inference.predict import predict, split_samples
 from mtl_jax.inference.restored import Restored
+from mtl_jax.train.checkpoint import Checkpoints
 from mtl_jax.train.loop import fit
 from tests import tiny
 from tests.data import test_folder
+from tests.train import runs
 
 IDS = {"train": ["a", "b", "c", "f"], "val": ["d", "e"]}
 
 
-@pytest.fixture
-def workdir(tmp_path, monkeypatch):
-    """Of a run of one epoch; train images a and b lack most labels, val image d lacks two, and no val image has sal."""
+MISSING = ("semseg/a", "sal/a", "edge/a", "normals/a", "depth/b", "sal/b", "edge/d", "depth/d", "sal/d", "sal/e")
+
+
+def described(tmp_path, monkeypatch, missing):
+    """The configuration of a run of one epoch on a folder without some of its label files."""
     tiny.register_backbones(monkeypatch)
     root = test_folder.write(tmp_path / "raw", ids=IDS)
-    for name in ("semseg/a", "sal/a", "edge/a", "normals/a", "depth/b", "sal/b", "edge/d", "depth/d", "sal/d", "sal/e"):
+    for name in missing:
         (root / f"{name}.png").unlink()
     data = Data("folder", manual_dir=str(root), data_dir=str(tmp_path / "tfds"), num_workers=0)
     train = Train(batch_size=2, epochs=1, log_every=1)
-    config = validate(experiment.resolve(Config(data, Model("baseline", "tiny"), Optim(lr=1e-3), train)))
-    fit(config, tmp_path / "run")
-    shutil.rmtree(root)  # built and described in the run: the folder is not needed any more
+    return validate(experiment.resolve(Config(data, Model("baseline", "tiny"), Optim(lr=1e-3), train)))
+
+
+@pytest.fixture
+def workdir(tmp_path, monkeypatch, caplog):
+    """Train images a and b lack most labels, val image d lacks two, and no val image has sal."""
+    config = described(tmp_path, monkeypatch, MISSING)
+    with caplog.at_level(logging.INFO, "mtl_jax"):
+        fit(config, tmp_path / "run")
+    shutil.rmtree(config.data.manual_dir)  # built and described in the run: the folder is not needed any more
     return tmp_path / "run"
 
 
-def test_run(workdir, tmp_path):
+def test_a_task_without_a_training_label_is_refused(tmp_path, monkeypatch):
+    config = described(tmp_path, monkeypatch, [f"depth/{key}" for key in IDS["train"]])
+    with pytest.raises(
+        ValueError, match=r"no training image of folder_mt/own has a label of depth; leave the task out"
+    ):
+        fit(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_run(workdir, tmp_path, caplog):
+    said = [record.getMessage() for record in caplog.get_records("setup")]
+    assert "train images with a label: semseg 3, sal 2, normals 3, edge 3, depth 3" in said
+    assert "val images with a label: semseg 2, sal 0, normals 2, edge 1, depth 1" in said
+    assert (
+        "no validation image has a label of sal, which cannot be scored; checkpoints are ranked by semseg, normals, "
+        "edge, depth alone"
+    ) in said
+    (evaluated,) = (line for line in runs.log(workdir) if line["kind"] == "eval")
+    assert {name.partition("/")[0] for name in evaluated} >= {"semseg", "depth", "edge", "normals"}
+    assert not any(name.startswith("sal/") or value != value for name, value in evaluated.items())
+    assert Checkpoints(workdir, read_only=True).best() == 2
     config = experiment.load_config(workdir)
     assert num_channels(config, ("semseg",)) == {"semseg": 3}
     run = Restored(config, workdir, "latest")
@@ -49,8 +81,8 @@ def test_run(workdir, tmp_path):
     for task in run.tasks:
         assert len(list((tmp_path / "saved" / task).iterdir())) == 2
     criteria = run.experiment.final_criteria
-    described = run.experiment.protocol_description
-    content = result_files.make(results, None, criteria, checkpoint="latest", step=run.step, protocol=described)
+    protocol = run.experiment.protocol_description
+    content = result_files.make(results, None, criteria, checkpoint="latest", step=run.step, protocol=protocol)
     assert content["protocol"]["data"] == "folder_mt/own"
     assert "sal" in result_files.readable(content)
 

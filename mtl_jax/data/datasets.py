@@ -138,6 +138,12 @@ def open_split(
     return Split(name, split, str(builder.data_path), positions, wanted, LABELLED in builder.info.features)
 
 
+def count_labelled(builder: tfds.core.DatasetBuilder, split: str, tasks: Iterable[str]) -> dict[str, int]:
+    """Returns {task: number of images with its label} of a split of a prepared data set."""
+    partly, everything = labelled(builder), builder.info.splits[split].num_examples
+    return {task: len(partly[task][split]) if task in partly else everything for task in tasks}
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Suppresses the output of tfds and its progress bars, because the builders of this library show their own."""

@@ -250,8 +250,10 @@ def score(results: Results, reference: Results | None, criteria: Mapping[str, Cr
     Args:
         results: {task: {metric: value}} of the checkpoint.
         reference: Results of single-task models, or of the first evaluation of the run that can serve.
-        criteria: {task: metric that decides}.
+        criteria: {task: metric that decides} of the tasks that can be scored.
     """
+    if not criteria:
+        return None
     if len(criteria) == 1:
         ((task, criterion),) = criteria.items()
         value = criterion.sign * deciding(results, task, criterion)

@@ -111,7 +111,7 @@ class Checkpoints:
         if step == "best":
             best = self.best()
             if best is None:
-                logger.warning("no checkpoint in %s was evaluated; the latest stands in for the best", self.directory)
+                logger.warning("no checkpoint in %s has a score; the latest stands in for the best", self.directory)
             return steps[-1] if best is None else best
         if not step.isdecimal():
             raise ValueError(f"step is {step!r}; it may be best, latest or a number")

@@ -14,10 +14,11 @@ from tqdm import tqdm
 
 from mtl_jax import experiment, models
 from mtl_jax.config import Config
-from mtl_jax.data import loader, prefetch, records
+from mtl_jax.data import datasets, loader, prefetch, records
 from mtl_jax.evaluation import scoring
 from mtl_jax.experiment import Experiment
 from mtl_jax.runtime import atomic_files, processes, sharding
+from mtl_jax.tasks import Criterion
 from mtl_jax.train import checkpoint, initial_weights, task_balancing
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints
@@ -84,6 +85,7 @@ class _Run:
             initial_weights.check(config)  # an impossible model or missing weights fail before any data is fetched
         self.source = run.open_split("train", run.all_tasks)
         self.val_source = run.open_split("val", run.main_tasks)
+        self.criteria = self._scorable()
         self.steps_per_epoch = loader.steps_per_epoch(len(self.source), config.train.batch_size)
         self.total_steps = self.steps_per_epoch * config.train.epochs
         self.learning_rate = run.learning_rate(self.steps_per_epoch)
@@ -130,6 +132,32 @@ class _Run:
             self.writer = Writer(workdir, resume_step=self.step, active=processes.first())
             exits.callback(self.writer.close)
             self.exits = exits.pop_all()  # closed in reverse order, each even if another fails to
+
+    def _scorable(self) -> dict[str, Criterion]:
+        """Returns {main task: deciding metric} of the tasks that the validation split can score, and logs the labels.
+
+        Raises:
+            ValueError: No training image has a label of one of the tasks.
+        """
+        run, builder = self.experiment, self.experiment.prepare_data()
+        counts = {split: datasets.count_labelled(builder, split, run.all_tasks) for split in ("train", "val")}
+        for split, labelled in counts.items():
+            listed = ", ".join(f"{task} {count}" for task, count in labelled.items())
+            logger.info("%s images with a label: %s", split, listed)
+        if lost := [task for task, count in counts["train"].items() if not count]:
+            raise ValueError(
+                f"no training image of {run.builder_name} has a label of {', '.join(lost)}; leave the task out of "
+                "data.tasks and data.aux_tasks, or correct where its labels are and build the data set again"
+            )
+        criteria = {task: each for task, each in run.streaming_criteria.items() if counts["val"][task]}
+        if lost := [task for task in run.main_tasks if task not in criteria]:
+            ranked = f"{', '.join(criteria)} alone" if criteria else "nothing, and the latest one is the best"
+            logger.warning(
+                "no validation image has a label of %s, which cannot be scored; checkpoints are ranked by %s",
+                ", ".join(lost),
+                ranked,
+            )
+        return criteria
 
     def _initial_state(self) -> tuple[train_state.TrainState, dict[str, Any]]:
         """Returns the state of the newest checkpoint, or of a fresh start."""
@@ -183,7 +211,7 @@ class _Run:
                 score = None
                 if epoch_ends and self._evaluates(self.step // self.steps_per_epoch):
                     results = self._evaluate(arrays)
-                    score = scoring.score(results, self.reference, self.experiment.streaming_criteria)
+                    score = scoring.score(results, self.reference, self.criteria)
                     started = time.perf_counter()
                 if saves:
                     self._save(arrays, score)
@@ -272,12 +300,16 @@ class _Run:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        criteria = self.experiment.streaming_criteria
         results = scoring.streaming(self.eval_step, arrays, batches, self.experiment.streaming_metrics, self.mesh)
-        if self.reference is None and len(criteria) > 1 and scoring.can_serve_as_reference(results, criteria):
+        if self.reference is None and len(self.criteria) > 1 and scoring.can_serve_as_reference(results, self.criteria):
             self.reference = results
             logger.info("no single-task results: checkpoints are ranked by their gain over this first evaluation")
-        scalars = {f"{t}/{k}": v for t, result in results.items() for k, v in result.items() if isinstance(v, float)}
+        scalars = {
+            f"{task}/{name}": value
+            for task, result in results.items()
+            for name, value in result.items()
+            if isinstance(value, float) and math.isfinite(value)  # a task without labels has none
+        }
         self.writer.write(self.step, "eval", scalars)
         logger.info("step %d\n%s", self.step, scoring.table(results))
         return results
