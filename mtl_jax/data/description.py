@@ -22,6 +22,7 @@
 Only `image_size` is required, and `classes` for semseg and human_parts; `orientation` where an image has one.
 """
 
+import dataclasses
 import re
 import tomllib
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ SPLITS = ("train", "val")
 SUFFIXES = (".png", ".npy")
 ORIENTATIONS = ("upright", "stored")
 _MOST_CLASSES = 255
+_LATER = {"orientation": ""}  # {field that was added later: its default}
 _FOLDER = "the name of a folder below this one"
 
 
@@ -67,12 +69,21 @@ class Description:
 
 
 def from_dict(stored: Mapping[str, Any]) -> Description:
-    """Restores a description from the result of `dataclasses.asdict` that was stored as JSON."""
+    """Restores a description from the result of `to_dict` that was stored as JSON."""
     labels = {
         task: LabelFiles(**{**row, "classes": tuple(row["classes"]), "ignore": tuple(row["ignore"])})
         for task, row in stored["labels"].items()
     }
     return Description(**{**stored, "image_size": tuple(stored["image_size"]), "labels": labels})
+
+
+def to_dict(description: Description) -> dict[str, Any]:
+    """Returns the description ready for JSON.
+
+    What version 1 did not know is left out where it has its default: data sets that it built stay as they are.
+    """
+    content = dataclasses.asdict(description)
+    return {name: value for name, value in content.items() if name not in _LATER or value != _LATER[name]}
 
 
 def read(folder: str | Path) -> Description:

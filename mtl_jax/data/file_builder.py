@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -78,6 +78,10 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
         """Returns a function from an id to the paths of all files that `read_record` tries to read."""
         raise NotImplementedError
 
+    def unlisted(self, root: Path, ids: Collection[str]) -> dict[str, list[str]]:
+        """Returns {task: files of its labels that belong to none of the ids}, and logs a warning about them."""
+        return {}
+
     def identity(self) -> list[str]:
         """Returns the names and versions on which the records depend, besides the files."""
         return [self.name, self.builder_config.name, str(self.version)]
@@ -145,7 +149,7 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
         )
         problems += staging.fill(list(ids.values()), num_workers=self._num_workers)
         if not problems:
-            problems += self._note_labelled(staging, ids)
+            problems += self._note_labelled(staging, ids, self.unlisted(root, everything))
         if problems:
             self._raise(problems, root)
         return {split: self._generate_examples(split, staging, names) for split, names in ids.items()}
@@ -159,10 +163,17 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
     def _subset(self) -> str:
         return f"{self.builder_config.name}_subset"
 
-    def _note_labelled(self, staging: Staging, ids: Mapping[str, Sequence[str]]) -> list[str]:
+    def _note_labelled(
+        self, staging: Staging, ids: Mapping[str, Sequence[str]], unlisted: Mapping[str, Sequence[str]]
+    ) -> list[str]:
         """Writes the metadata `labelled`: {task: {split: positions of the images with a label of the task}}.
 
         It contains the tasks for which some images have no label.
+
+        Args:
+            staging: The records.
+            ids: Ids of each split.
+            unlisted: Result of `unlisted`.
 
         Returns:
             The problems, one for each task of which no image has a label.
@@ -182,6 +193,7 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
         }
         return [
             f"no image has a label of {task}; leave the task out, or correct where its files are"
+            + (f" (what is there belongs to no image, for example {unlisted[task][0]})" if unlisted.get(task) else "")
             for task, splits in positions.items()
             if not any(splits.values())
         ]

@@ -4,10 +4,12 @@ The user's folder holds `dataset.toml` (`mtl_jax.data.description`), the images,
 ids. An image without a label file of a task is unlabelled for that task: no loss and no metric counts it.
 """
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import logging
+import os
+import stat
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -21,7 +23,10 @@ from mtl_jax.data import description, file_builder, staging
 from mtl_jax.data.description import Description
 from mtl_jax.labels import LabelFiles, readers
 
-IMAGES = (".jpg", ".jpeg", ".png")
+logger = logging.getLogger(__name__)
+
+IMAGES = (".jpg", ".jpeg", ".png")  # in any of the spellings .png, .PNG and .Png
+_EXAMPLES = 3  # files named in a message
 
 
 @dataclass(kw_only=True)
@@ -87,8 +92,10 @@ class FolderMt(file_builder.FilesBuilder):
         config = self.builder_config
         ids = [name for path in self.lists().values() for name in file_builder.read_list(config.root, path, [])]
         paths = self.candidates(config.root)
-        described = dataclasses.asdict(config.content)
-        stats = [staging.file_state(path, config.root) for path in chain.from_iterable(map(paths, ids))]
+        described = description.to_dict(config.content)
+        states = [(path, staging.file_state(path, config.root)) for path in chain.from_iterable(map(paths, ids))]
+        # A missing file counts in one spelling only, so that the hash is that of data sets built by version 1.
+        stats = [state for path, state in states if state or path.suffix == path.suffix.lower()]
         return hashlib.sha256(json.dumps([described, ids, stats]).encode()).hexdigest()
 
     def __init__(self, *, config: Any = None, **kwargs: Any):
@@ -100,7 +107,7 @@ class FolderMt(file_builder.FilesBuilder):
         super().__init__(config=config, **kwargs)
 
     def identity(self) -> list[str]:
-        return [*super().identity(), json.dumps(dataclasses.asdict(self.builder_config.content))]
+        return [*super().identity(), json.dumps(description.to_dict(self.builder_config.content))]
 
     def lists(self) -> Mapping[str, str]:
         return self.builder_config.content.splits
@@ -114,8 +121,10 @@ class FolderMt(file_builder.FilesBuilder):
 
     def candidates(self, root: Path) -> Callable[[str], Sequence[Path]]:
         content = self.builder_config.content
-        labels = [(root / label.folder, label.suffix) for label in content.labels.values()]
-        images = [(root / content.images, suffix) for suffix in IMAGES]
+        labels = [
+            (root / label.folder, suffix) for label in content.labels.values() for suffix in _spelled([label.suffix])
+        ]
+        images = [(root / content.images, suffix) for suffix in _spelled(IMAGES)]
         return lambda key: [folder / f"{key}{suffix}" for folder, suffix in (*images, *labels)]
 
     def find(self, dl_manager: tfds.download.DownloadManager) -> Path:
@@ -127,39 +136,81 @@ class FolderMt(file_builder.FilesBuilder):
             )
         return config.root
 
+    def unlisted(self, root: Path, ids: Collection[str]) -> dict[str, list[str]]:
+        found = {}
+        for task, label in self.builder_config.content.labels.items():
+            folder, asked = root / label.folder, set(ids)
+            files = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() == label.suffix)
+            found[task] = sorted(str(path) for path in files if path.with_suffix("").as_posix() not in asked)
+            if found[task]:
+                logger.warning(
+                    "%d files in %s belong to no image of the lists, for example %s",
+                    len(found[task]),
+                    folder,
+                    ", ".join(found[task][:_EXAMPLES]),
+                )
+        return found
+
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         self.info.metadata["source"] = self.source()
-        self.info.metadata["description"] = dataclasses.asdict(self.builder_config.content)
+        self.info.metadata["description"] = description.to_dict(self.builder_config.content)
         return super()._split_generators(dl_manager)
 
 
 def _read_record(root: Path, content: Description, key: str) -> readers.Reading:
     problems: list[str] = []
     record: dict[str, Any] = {"id": key}
-    paths = [f"{content.images}/{key}{suffix}" for suffix in IMAGES]
-    present = [name for name in paths if (root / name).is_file()]
+    name = f"{content.images}/{key}"
+    present = _find(root, name, IMAGES, problems)
     image = None
-    if len(present) == 1:
-        image = readers.read(root, present[0], readers.photograph(content.orientation), problems)
-    else:
-        found = f"{' and '.join(present)} are both there" if present else f"{paths[0]} (or {', '.join(IMAGES[1:])})"
-        problems.append(found if present else f"{found} is missing")
+    if present:
+        image = readers.read(root, present, readers.photograph(content.orientation), problems)
+    elif not problems:
+        problems.append(f"{name}{IMAGES[0]} (or {', '.join(IMAGES[1:])}) is missing")
     size = image[1] if image else (1, 1)
     record["image"] = image[0] if image else b""
     labelled = []
     for task, label in content.labels.items():
-        name = f"{label.folder}/{key}{label.suffix}"
+        name = _find(root, f"{label.folder}/{key}", [label.suffix], problems)
         kind = task_table.get(task).kind
         record[task] = kind.unlabelled(label, size)
-        if (root / name).is_file() and (read := readers.read(root, name, kind.reader(label), problems)):
+        if name and (read := readers.read(root, name, kind.reader(label), problems)):
             record[task] = read[0]
             labelled.append(task)
             if image:
-                readers.check_size(name, read[1], size, f"the image {present[0]} is", problems)
+                readers.check_size(name, read[1], size, f"the image {present} is", problems)
     if not labelled and not problems:
         problems.append(f"id {key!r} has no label of any task; take it from the lists or add one")
     record[file_builder.LABELLED] = " ".join(labelled)
     return record, problems
+
+
+def _spelled(suffixes: Iterable[str]) -> list[str]:
+    """Returns the suffixes in small letters, in capitals and with one capital."""
+    return [
+        spelled for suffix in suffixes for spelled in (suffix, suffix.upper(), f".{suffix.removeprefix('.').title()}")
+    ]
+
+
+def _find(root: Path, stem: str, suffixes: Iterable[str], problems: list[str]) -> str:
+    """Returns the name of the file below `root` that has the stem and one of the suffixes, "" if there is none.
+
+    Several such files, and a link that leads nowhere, are problems.
+    """
+    found: dict[tuple[int, int], str] = {}  # by the file itself: where case does not count, spellings name one file
+    for suffix in _spelled(suffixes):
+        name = f"{stem}{suffix}"
+        try:
+            status = (root / name).stat()
+        except OSError:
+            if (root / name).is_symlink():
+                problems.append(f"{name} is a link to {os.readlink(root / name)}, which does not exist")
+            continue
+        if stat.S_ISREG(status.st_mode):
+            found.setdefault((status.st_dev, status.st_ino), name)
+    if len(found) > 1:
+        problems.append(f"{' and '.join(found.values())} are all there; leave one")
+    return next(iter(found.values())) if len(found) == 1 else ""
 
 
 def _feature(task: str, label: LabelFiles) -> tfds.features.FeatureConnector:

@@ -1,5 +1,7 @@
 """Data sets made from a user's own folder."""
 
+import dataclasses
+import hashlib
 import json
 import shutil
 
@@ -12,7 +14,7 @@ from PIL import Image
 from mtl_jax import experiment
 from mtl_jax.codecs import pictures
 from mtl_jax.config import Config, Data, from_json, num_channels, to_json, validate
-from mtl_jax.data import datasets
+from mtl_jax.data import datasets, description
 from mtl_jax.data.loader import train_batches, val_batches
 from mtl_jax.metrics import Accumulator
 from mtl_jax.tasks import IGNORE
@@ -145,7 +147,7 @@ def no_label(root):
 
 FAULTS = {
     "no image": (replace("images/a.png", None), r"images/a.jpg \(or .jpeg, .png\) is missing"),
-    "two images": (both_images, "images/a.jpg and images/a.png are both there"),
+    "two images": (both_images, "images/a.jpg and images/a.png are all there; leave one"),
     "truncated": (replace("images/a.png", b"\x89PNG\r\n\x1a\n123"), "images/a.png: the PNG ends early"),
     "no label": (no_label, "id 'c' has no label of any task"),
     "class": (
@@ -369,3 +371,68 @@ def test_images_with_an_orientation(tmp_path, declared):
         return
     source = datasets.open_split(build(root, tmp_path / "tfds"), "train")
     np.testing.assert_array_equal(source.sample(0, (), "folder")["image"], seen)
+
+
+@pytest.mark.parametrize("spelled", ["PNG", "Png"])
+def test_suffixes_in_any_case(tmp_path, spelled):
+    root = write(tmp_path / "raw")
+    for folder in ("images", *TASKS):
+        (root / folder / "a.png").rename(root / folder / f"a.{spelled}")
+    source = datasets.open_split(build(root, tmp_path / "tfds"), "train")
+    assert set(source.sample(0, TASKS, "folder")) == {"id", "image", *TASKS}
+    np.testing.assert_array_equal(source.sample(0, (), "folder")["image"], maps("a")["image"])
+
+
+def test_two_spellings_of_a_file(tmp_path):
+    root = write(tmp_path / "raw")
+    for name in ("images/a", "depth/b"):
+        shutil.copy(root / f"{name}.png", root / f"{name}.PNG")
+    if len(list((root / "depth").glob("b.*"))) == 1:
+        pytest.skip("names of files do not differ by case here")
+    with pytest.raises(ValueError, match=r"2 problem") as error:
+        build(root, tmp_path / "tfds")
+    assert "images/a.png and images/a.PNG are all there; leave one" in str(error.value)
+    assert "depth/b.png and depth/b.PNG are all there; leave one" in str(error.value)
+
+
+def test_links_that_lead_nowhere(tmp_path):
+    root = write(tmp_path / "raw")
+    for name in ("images/a.png", "depth/b.png"):
+        (root / name).unlink()
+        (root / name).symlink_to("gone.png")
+    (root / "sal" / "c.png").rename(tmp_path / "elsewhere.png")
+    (root / "sal" / "c.png").symlink_to(tmp_path / "elsewhere.png")  # a link that leads somewhere is a file
+    with pytest.raises(ValueError, match=r"2 problem") as error:
+        build(root, tmp_path / "tfds")
+    for name in ("images/a.png", "depth/b.png"):
+        assert f"{name} is a link to gone.png, which does not exist" in str(error.value)
+
+
+def test_label_files_of_no_image(tmp_path, caplog):
+    """Misnamed files are named, whether or not the task has other labels."""
+    root = write(tmp_path / "raw")
+    (root / "depth" / "b.png").rename(root / "depth" / "b_depth.png")
+    (root / "depth" / "notes.txt").touch()
+    assert datasets.labelled(build(root, tmp_path / "tfds"))["depth"]["train"] == [0, 2]
+    assert "1 files in" in caplog.text
+    assert "belong to no image of the lists, for example b_depth.png" in caplog.text
+    for path in sorted((root / "depth").glob("?.png")):
+        path.rename(path.with_stem(f"{path.stem}_depth"))
+    with pytest.raises(ValueError, match=r"no image has a label of depth; .* for example a_depth\.png\)"):
+        build(root, tmp_path / "other")
+
+
+def test_data_sets_of_version_1_stay_valid(tmp_path):
+    """What the description and the spelling of suffixes have learned does not change the hash of an older folder."""
+    root = write(tmp_path / "raw")
+    (root / "depth" / "b.png").unlink()
+    builder = datasets.make_builder("folder_mt/own", tmp_path / "tfds", root)
+    described = dataclasses.asdict(description.read(root))
+    del described["orientation"]
+    ids, stats = [*IDS["train"], *IDS["val"]], []
+    for key in ids:
+        files = [f"images/{key}{suffix}" for suffix in (".jpg", ".jpeg", ".png")]
+        for path in (root / name for name in (*files, *(f"{task}/{key}.png" for task in TASKS))):
+            status = path.stat() if path.exists() else None
+            stats.append(status and (str(path.relative_to(root)), status.st_size, status.st_mtime_ns))
+    assert builder.source() == hashlib.sha256(json.dumps([described, ids, stats]).encode()).hexdigest()
