@@ -72,7 +72,7 @@ def prepared(monkeypatch, tmp_path):
     """A process of the study, on the smallest pictures."""
     monkeypatch.setattr(study, "BUILDER", "rendered_scenes/pascal_tiny")
     monkeypatch.setitem(resnet.VARIANTS, study.BACKBONE, resnet.VARIANTS["resnet18"])
-    monkeypatch.setitem(backbones.BACKBONES, study.BACKBONE, backbones.ResNet)
+    monkeypatch.setitem(backbones.BACKBONES, study.BACKBONE, resnet.build_resnet)
     return tmp_path
 
 

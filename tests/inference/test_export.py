@@ -86,7 +86,7 @@ def test_the_readme_reads_it_without_this_package(script, workdir, tmp_path, mon
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
     )
     assert process.returncode == 0, process.stderr
-    assert "depth (2, 64, 64, 1) value in the unit of the labels, metres for depth" in process.stdout
+    assert "depth (2, 64, 64, 1) value in m" in process.stdout
     assert_close(dict(np.load(tmp_path / "black.npz")), expected(workdir, np.zeros((2, 64, 64, 3), np.uint8)))
     assert_close(dict(np.load(tmp_path / "maps.npz")), expected(workdir, images(3)))
 
