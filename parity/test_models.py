@@ -1,6 +1,7 @@
 """The recorded networks in Flax against the recorded numbers, and element by element against the twin.
 
-In float64, where a computation that differs in meaning cannot hide behind rounding; in float32 as shipped.
+In float64, where a computation that differs in meaning cannot hide behind rounding; and in float32, compiled as shipped
+where a method has no smaller network, since XLA needs minutes for one of MTI-Net.
 """
 
 import jax
@@ -17,6 +18,15 @@ NETWORKS = [name for name in golden.manifest()["models"] if not name.startswith(
 # `test_methods` compares every method with the twin, and `test_reference` the twin with these recordings: together they
 # show the same as these do directly. As shipped, compiled and in float32, one network is compared every time.
 QUICK = "single_resnet18_semseg21"
+COMPILED = (
+    QUICK,
+    "baseline_nyud_hrnet18",
+    "cross_stitch_pascal_resnet18",
+    "nddr_cnn_pascal_resnet18",
+    "mtan_pascal_resnet18",
+    "pad_net_nyud_hrnet18",
+    "mti_net_nyud_hrnet18",
+)
 
 
 def each_network(quick=()):
@@ -38,7 +48,7 @@ def make_room(backbone):
 def network(name, dtype):
     make_room(golden.info(name)["backbone"])
     if dtype == "float32":
-        return recorded_network(name, np.float32, jax.jit)
+        return recorded_network(name, np.float32, jax.jit if name in COMPILED else interpret)
     return recorded_network(name, np.float64, interpret)
 
 
@@ -78,7 +88,7 @@ def test_float64(torch, name):
 
 @each_network(quick=[QUICK])
 def test_float32(name):
-    """As shipped: compiled, no flags, no casts. Elementwise, where the float64 recording has sums only."""
+    """As shipped: no flags, no casts. Elementwise, where the float64 recording has sums only."""
     run, recorded, bounds = flax_run(name, "float32"), Recorded(name, ""), float32_bounds(name)
     deviations = {quantity: measure(recorded, run) for quantity, measure in QUANTITIES.items()}
     for quantity, deviation in deviations.items():
