@@ -8,6 +8,14 @@ import pytest
 from parity import interpreter
 from parity.interpreter import interpret
 
+
+@pytest.fixture(autouse=True)
+def _broadcasting():
+    """The functions add arrays of different ranks, which other tests forbid."""
+    with jax.numpy_rank_promotion("allow"):
+        yield
+
+
 X = np.random.default_rng(0).standard_normal((3, 4, 5))
 Y = np.random.default_rng(1).standard_normal((4, 5))
 
