@@ -59,7 +59,8 @@ class Experiment:
     @cached_property
     def family(self) -> str:
         """The label conventions of the data, a key of `catalogue.FAMILIES`."""
-        return catalogue.family(self.config.data.dataset, self.builder_name)
+        data = self.config.data
+        return catalogue.family(data.dataset, data.builder or self.dataset.builders.get(data.release, ""))
 
     @cached_property
     def conventions(self) -> Conventions:

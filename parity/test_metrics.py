@@ -98,7 +98,11 @@ def test_human_parts(arrays, recorded):
     got = {
         "meter/human_parts": streaming(arrays, "human_parts", build(metrics.Options(7))),
         "disk/human_parts": final(
-            arrays, recorded, "human_parts", "human_parts", build(metrics.Options(7, final=True))
+            arrays,
+            recorded,
+            "human_parts",
+            "human_parts",
+            build(metrics.Options(7, final=True, empty_is_unlabelled=True)),
         ),
     }
     for case, result in got.items():
