@@ -57,7 +57,7 @@ CASES = (
     Case("mti_net", "hrnet_w18", "nyud", _NYUD, ("semseg", "normals", "depth")),
     Case("single_task", "resnet18_dilated", "pascal", ("semseg",), optimizer="sgd"),
     Case("baseline", "resnet50_dilated", "nyud", ("normals", "depth"), optimizer="sgd"),
-    Case("cross_stitch", "resnet18_dilated", "pascal", ("human_parts", "edge"), optimizer="sgd"),
-    Case("nddr_cnn", "resnet18_dilated", "nyud", _NYUD, optimizer="sgd"),
+    Case("cross_stitch", "resnet18_dilated", "pascal", ("human_parts", "edge"), optimizer="sgd", images=2),
+    Case("nddr_cnn", "resnet18_dilated", "nyud", _NYUD, optimizer="sgd", images=2),
     Case("mtan", "resnet18_dilated", "pascal", ("semseg", "sal"), optimizer="sgd"),
 )
