@@ -81,12 +81,23 @@ class Learned:
     """The curves of all networks.
 
     Attributes:
-        curves: {name: curve}. Distances are those from the second, PyTorch's.
+        curves: {name: curve}.
         criteria: {task: name of the deciding score}.
     """
 
     curves: Mapping[str, Curve]
     criteria: Mapping[str, str]
+
+    @property
+    def reference(self) -> str:
+        """The name of the second curve, PyTorch's, from which distances are measured."""
+        _, name, *_ = self.curves
+        return name
+
+    def distances(self, name: str) -> list[float]:
+        """Returns the relative distances of a curve's losses from the reference's, one for each step."""
+        losses = zip(self.curves[name].losses, self.curves[self.reference].losses, strict=True)
+        return [abs(own / other - 1) for own, other in losses]
 
     def numbers(self) -> dict[str, Any]:
         """Returns all curves, ready for JSON."""
@@ -94,18 +105,17 @@ class Learned:
 
     def table(self) -> str:
         """Returns a Markdown table of the steps between two evaluations: mean losses, distances and scores."""
-        _, reference, *_ = self.curves
+        reference = self.reference
         titles = [f"{task} {name}" for task, name in self.criteria.items()]
         lines = [["steps", "network", "mean loss", f"mean distance from {reference}", *titles]]
         lines.append(["---", "---", *["---:"] * (2 + len(titles))])
         first = 0
         for last in self.curves[reference].scores:
             for name, curve in self.curves.items():
-                losses, others = (self.curves[each].losses[first:last] for each in (name, reference))
-                distance = statistics.fmean(abs(a / b - 1) for a, b in zip(losses, others, strict=True))
+                loss, distance = (statistics.fmean(x[first:last]) for x in (curve.losses, self.distances(name)))
                 scores = [f"{curve.scores[last][task]:.4f}" for task in self.criteria]
                 shown = "" if name == reference else f"{distance:.1e}"
-                lines.append([f"{first + 1} to {last}", name, f"{statistics.fmean(losses):.4f}", shown, *scores])
+                lines.append([f"{first + 1} to {last}", name, f"{loss:.4f}", shown, *scores])
             first = last
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

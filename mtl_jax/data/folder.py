@@ -137,9 +137,9 @@ class FolderMt(file_builder.FilesBuilder):
         return config.root
 
     def unlisted(self, root: Path, ids: Collection[str]) -> dict[str, list[str]]:
-        found = {}
+        found, asked = {}, set(ids)
         for task, label in self.builder_config.content.labels.items():
-            folder, asked = root / label.folder, set(ids)
+            folder = root / label.folder
             files = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() == label.suffix)
             found[task] = sorted(str(path) for path in files if path.with_suffix("").as_posix() not in asked)
             if found[task]:
