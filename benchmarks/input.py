@@ -209,7 +209,7 @@ class _Prepared:
     def _batches(self, num_workers: int) -> contextlib.closing[loader.TrainBatches]:
         batches = loader.train_batches(
             self.source,
-            family=self.case.family,
+            conventions=catalogue.FAMILIES[self.case.family],
             tasks=self.tasks,
             recipe=self.case.recipe,
             size=self.size,

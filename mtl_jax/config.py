@@ -110,6 +110,8 @@ class Data:
         skip_corrupt: Training replaces an image that cannot be read by another one and logs a warning. Evaluation needs
             every image.
         class_names: {task: names of its classes} of a folder of your own; filled in from the folder's description.
+        axes: Axes of the normals, see `mtl_jax.labels.axes`; empty = those that the data set declares. For a folder of
+            your own it is filled in from the folder's description.
         protocol: Older name of `release`. A value given here is moved to `release`, with a note in the log.
     """
 
@@ -126,6 +128,7 @@ class Data:
     num_workers: int = option(4, least=0, may_change=True, same_experiment=True)
     skip_corrupt: bool = option(False, may_change=True)
     class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    axes: str = ""
     protocol: str = ""
 
 

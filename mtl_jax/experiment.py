@@ -57,15 +57,11 @@ class Experiment:
         return self.config.data.builder or self.dataset.builder(self.config.data.release)
 
     @cached_property
-    def family(self) -> str:
-        """The label conventions of the data, a key of `catalogue.FAMILIES`."""
-        data = self.config.data
-        return catalogue.family(data.dataset, data.builder or self.dataset.builders.get(data.release, ""))
-
-    @cached_property
     def conventions(self) -> Conventions:
         """The label conventions of the data."""
-        return catalogue.FAMILIES[self.family]
+        data = self.config.data
+        conventions = catalogue.conventions(data.dataset, data.builder or self.dataset.builders.get(data.release, ""))
+        return dataclasses.replace(conventions, axes=data.axes or conventions.axes)
 
     @cached_property
     def data_dir(self) -> Path:
@@ -264,6 +260,7 @@ def resolve(config: Config) -> Config:
         builder=f"folder_mt/{described.name}",
         class_names={task: listed for task, listed in described.class_names.items() if task in names},
         tasks=main,
+        axes=data.axes or described.axes,
         image_size=described.image_size if tuple(data.image_size) == (0, 0) else data.image_size,
     )
     return dataclasses.replace(config, data=filled)

@@ -145,7 +145,7 @@ register(
             low=0.0,
             high=254.0,
             step=0.001,
-            legend="from near (dark) to far (bright), every map over its own range",
+            colors_mean="from near (dark) to far (bright), every map over its own range",
         ),
         loss="depth_l1",
         loss_weight=1.0,

@@ -46,7 +46,8 @@ def test_samples(case, size, decoded, tmp_path):
     recipe = "survey" if case == "survey" else "astmt"
     tasks = catalogue.get(family).tasks
     for i, draw in enumerate(draws):
-        sample, conventions = source.sample(i, tasks, family), catalogue.get(family).conventions
+        conventions = catalogue.get(family).conventions
+        sample = source.sample(i, tasks, conventions)
         got = transforms.train_transform(sample, transforms.Draw(*draw), recipe, size, conventions=conventions)
         want = theirs[reference.Item(i, *draw)]
         for key, value in want.items():

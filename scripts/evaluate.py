@@ -7,7 +7,7 @@
 Evaluates a checkpoint, or the files of any tool: DIR/TASK/ID.png (class ids; 0..255 for sal and edge; RGB =
 255 (n + 1) / 2 for normals), DIR/depth/ID.mat (metres, key depth). Both ways give the same numbers. Writes results.json
 into the work directory or DIR, results_STEP.json for other checkpoints than the best, results_PROTOCOL.json for another
-protocol than the run's own, and prints a table.
+protocol than the run's own, results.SPLIT.json for another split than val, and prints a table.
 
 An interrupted evaluation goes on where it was: with the same arguments no image is predicted, scored or matched again.
 """
@@ -32,6 +32,7 @@ _MANUAL_DIR = flags.DEFINE_string(
 _PROTOCOL = flags.DEFINE_enum(
     "protocol", None, list(PROTOCOLS), "evaluation protocol; by default the run's own, and survey for --predictions"
 )
+_SPLIT = flags.DEFINE_string("split", result_files.SPLIT, "split of the images, for example test")
 _SINGLE_TASK = flags.DEFINE_multi_string("single_task", [], "directory with results of single-task runs (repeatable)")
 _SAVE = flags.DEFINE_string("save_predictions", None, "folder that receives every prediction as a file")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 0, "images in a batch; 0 = the run's own number", lower_bound=0)
@@ -59,6 +60,7 @@ def main() -> None:
         num_workers=_NUM_WORKERS.value,
         bootstrap=_BOOTSTRAP.value,
         constant_baseline=_CONSTANT.value,
+        split=_SPLIT.value,
     )
     if _WORKDIR.value:
         report = evaluate.evaluate_run(

@@ -20,7 +20,7 @@ from mtl_jax.runtime import messages
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of a training run", required=True)
 _STEP = flags.DEFINE_string("step", "best", "checkpoint: best, latest or a step number")
 _IMAGES = flags.DEFINE_multi_string("images", None, "image file, folder, or glob in quotes (repeatable)")
-_SPLIT = flags.DEFINE_string("split", None, "instead of --images: a split of the run's data set, train or val")
+_SPLIT = flags.DEFINE_string("split", None, "instead of --images: a split of the run's data set, for example val")
 _LIMIT = flags.DEFINE_integer("limit", 0, "greatest number of images; 0 = all", lower_bound=0)
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "with --split: folder of the built data sets; by default the run's own"
@@ -42,7 +42,7 @@ def main() -> None:
         samples = predict.file_samples(paths, unreadable)
     else:
         source = run.experiment.open_split(str(_SPLIT.value), run.tasks)
-        samples = predict.split_samples(source, run.experiment.family, run.tasks, _LIMIT.value)
+        samples = predict.split_samples(source, run.experiment.conventions, run.tasks, _LIMIT.value)
     written = predict.predict(run, samples, Path(_OUT.value))
     print(f"{written} images: maps and panels are in {_OUT.value}")
     if unreadable:

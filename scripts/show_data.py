@@ -23,7 +23,7 @@ from mtl_jax.drawing import contact_sheet
 from mtl_jax.experiment import Experiment
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configuration, FILE.py or FILE.py:key=value,...")
-_SPLIT = flags.DEFINE_string("split", "train", "train or val")
+_SPLIT = flags.DEFINE_string("split", "train", "train, val or another split of the data set")
 _TASKS = flags.DEFINE_list("tasks", [], "tasks whose labels are drawn, or all; by default those of the configuration")
 _COUNT = flags.DEFINE_integer("count", 12, "greatest number of images, evenly spread over the split", lower_bound=1)
 _START = flags.DEFINE_integer(
@@ -43,7 +43,10 @@ def main() -> None:
     source = _open(shown)
     positions = _positions(source)
     names = {**shown.dataset.class_names, **shown.config.data.class_names}
-    picture = contact_sheet.sheet(_samples(shown, source, positions), source.tasks, height=_HEIGHT.value, names=names)
+    samples = _samples(shown, source, positions)
+    picture = contact_sheet.sheet(
+        samples, source.tasks, height=_HEIGHT.value, names=names, conventions=shown.conventions
+    )
     _, encoded = cv2.imencode(out.suffix, picture[..., ::-1])
     out.write_bytes(encoded.tobytes())
     print(f"{len(positions)} of {len(source)} images of {source.name}, split {source.split}: {out}")
@@ -83,7 +86,7 @@ def _positions(source: Split) -> list[int]:
 def _samples(shown: Experiment, source: Split, positions: list[int]) -> Iterator[dict[str, Any]]:
     data = shown.config.data
     for position in positions:
-        sample = source.sample(position, source.tasks, shown.family)
+        sample = source.sample(position, source.tasks, shown.conventions)
         if _AUGMENT.value:
             rng = np.random.default_rng([_SEED.value, position])
             sample = contact_sheet.augmented(

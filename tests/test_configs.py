@@ -239,7 +239,7 @@ def batches(data_dir):
         found[dataset.name] = next(
             loader.train_batches(
                 source,
-                family=dataset.name,
+                conventions=dataset.conventions,
                 tasks=dataset.tasks,
                 recipe=run.recipe,
                 size=(64, 64),
@@ -319,7 +319,7 @@ def test_every_experiment_trains(row, data_dir, tmp_path):
         "--config.data.image_size=(64, 64)",
         "--config.data.num_workers=0",
         "--config.model.pretrained=",
-        "--config.model.options.init_single_task=False",
+        *["--config.model.options.init_single_task=False"] * bool(row.fusion),
         "--config.train.batch_size=2",  # the least with which the DeepLab head can train
         "--config.train.eval_batch_size=2",
         "--config.train.epochs=1",

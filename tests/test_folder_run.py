@@ -9,6 +9,7 @@ import pytest
 
 from mtl_jax import experiment
 from mtl_jax.config import Config, Data, Model, Optim, Train, num_channels, validate
+from mtl_jax.data import catalogue
 from mtl_jax.evaluation import result_files, scoring
 from mtl_jax.evaluation.edge_scores import EdgeScores
 from mtl_jax.inference.predict import predict, split_samples
@@ -18,6 +19,8 @@ from mtl_jax.train.loop import fit
 from tests import tiny
 from tests.data import test_folder
 from tests.train import runs
+
+OWN = catalogue.FAMILIES["folder"]
 
 IDS = {"train": ["a", "b", "c", "f"], "val": ["d", "e"]}
 
@@ -73,8 +76,8 @@ def test_run(workdir, tmp_path, caplog):
     source = run.experiment.open_split("val", run.tasks)
     rules = run.experiment.final_metrics
     edges = EdgeScores(source, run.experiment.dataset.edge_rule("survey"), num_workers=0)
-    results = scoring.final(scoring.at_size(run.predict_split(source)), source, rules, "folder", edges).results
-    scoring.save_predictions(run.predict_split(source), source, "folder", tmp_path / "saved")
+    results = scoring.final(scoring.at_size(run.predict_split(source)), source, rules, OWN, edges).results
+    scoring.save_predictions(run.predict_split(source), source, OWN, tmp_path / "saved")
     assert math.isnan(results["sal"]["mIoU"])  # no image of the split has this label
     assert all(math.isfinite(results[task][name]) for task, name in (("semseg", "mIoU"), ("edge", "odsF")))
     assert all(math.isfinite(results[task][name]) for task, name in (("depth", "rmse"), ("normals", "mean")))
@@ -87,12 +90,12 @@ def test_run(workdir, tmp_path, caplog):
     assert "sal" in result_files.readable(content)
 
     # The unlabelled image changes nothing: the same numbers from the labelled one alone.
-    (index,) = (i for i in range(2) if source.sample(i, (), "folder")["id"] == "e")
+    (index,) = (i for i in range(2) if source.sample(i, (), OWN)["id"] == "e")
     images = scoring.at_size((i, maps) for i, maps in run.predict_split(source) if i == index)
     edges = EdgeScores(source, run.experiment.dataset.edge_rule("survey"), num_workers=0)
-    alone = scoring.final(images, source, rules, "folder", edges).results
+    alone = scoring.final(images, source, rules, OWN, edges).results
     for task in ("edge", "depth"):
         np.testing.assert_equal(alone[task], results[task])
 
-    assert predict(run, split_samples(source, "folder", run.tasks), tmp_path / "out") == 2
+    assert predict(run, split_samples(source, OWN, run.tasks), tmp_path / "out") == 2
     assert len(list((tmp_path / "out" / "panels").iterdir())) == 2

@@ -147,15 +147,15 @@ def register_builder(name: str, module: str, conventions: Conventions | None = N
         FAMILIES[name] = conventions
 
 
-def family(dataset: str, builder: str) -> str:
-    """Returns the key in `FAMILIES` of a data set that a builder serves.
+def conventions(dataset: str, builder: str) -> Conventions:
+    """Returns the label conventions of a data set that a builder serves.
 
     Args:
         dataset: Name of the data set.
         builder: TFDS name of the builder, for example "nyud_mt/astmt".
     """
     own = builder.partition("/")[0]
-    return own if own in FAMILIES else dataset
+    return FAMILIES[own if own in FAMILIES else dataset]
 
 
 def get(name: str) -> Dataset:
@@ -231,4 +231,4 @@ register(
 register_builder("nyud_mt", "mtl_jax.data.nyud")
 register_builder("pascal_mt", "mtl_jax.data.pascal")
 register_builder("folder_mt", "mtl_jax.data.folder")
-register_builder("rendered_scenes", "mtl_jax.data.rendered.builder", Conventions())
+register_builder("rendered_scenes", "mtl_jax.data.rendered.builder", Conventions(axes="z-up"))

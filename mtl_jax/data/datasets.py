@@ -30,14 +30,19 @@ def make_builder(
         num_workers: Number of processes that read original files, see `workers.map_ordered`.
 
     Raises:
-        ValueError: The builder or the config is unknown (the message lists the known ones), or `dataset.toml` is
-            faulty.
+        ValueError: The builder or the config is unknown (the message lists the known ones), `dataset.toml` is faulty,
+            or the name of the data folder does not work.
         FileNotFoundError: For a data set with `dataset.toml`, neither the folder nor the built data exists.
     """
     name, _, config = builder_name.partition("/")
     importlib.import_module(catalogue.BUILDERS[name])
     builder_cls = tfds.builder_cls(name)
     data_dir = Path(data_dir).expanduser()
+    if wrong := sorted(set("[]*?") & set(str(data_dir.absolute()))):
+        raise ValueError(
+            f"the path of the data folder {data_dir} has {' and '.join(wrong)} in it, which TensorFlow Datasets takes "
+            "for a pattern of names; give another data_dir"
+        )
     if (described := getattr(builder_cls, "described", None)) is not None:
         return described(config, data_dir, manual_dir, num_workers)
     configs = tuple(builder_cls.builder_configs)

@@ -62,6 +62,10 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
         """Returns {split: path of a file with one id in each line}, relative to the data set's folder."""
         raise NotImplementedError
 
+    def ids(self, root: Path, problems: list[str]) -> dict[str, list[str]]:
+        """Returns {split: ids of its images}, and appends problems with the lists to `problems`."""
+        return {split: read_list(root, name, problems) for split, name in self.lists().items()}
+
     def labels(self) -> Mapping[str, tfds.features.FeatureConnector]:
         """Returns {task: feature}, and a text feature `labelled` if not every image has all labels."""
         raise NotImplementedError
@@ -129,9 +133,9 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
         config = self.builder_config
         root = self.find(dl_manager)
         problems: list[str] = []
-        ids = {split: read_list(root, name, problems) for split, name in self.lists().items()}
+        ids = self.ids(root, problems)
         everything = list(chain.from_iterable(ids.values()))
-        lists = " and ".join(self.lists().values())
+        lists = " and ".join(dict.fromkeys(self.lists().values()))
         repeated = sorted(key for key, count in Counter(everything).items() if count > 1)
         problems += [f"id {key!r} is listed more than once in {lists}" for key in repeated]
         for split, expected in (config.counts or {}).items():

@@ -19,13 +19,14 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from mtl_jax import tasks as task_table
+from mtl_jax.codecs import pictures
 from mtl_jax.data import description, file_builder, staging
 from mtl_jax.data.description import Description
+from mtl_jax.data.file_patterns import FilePattern
 from mtl_jax.labels import LabelFiles, readers
 
 logger = logging.getLogger(__name__)
 
-IMAGES = (".jpg", ".jpeg", ".png")  # in any of the spellings .png, .PNG and .Png
 _EXAMPLES = 3  # files named in a message
 
 
@@ -90,7 +91,7 @@ class FolderMt(file_builder.FilesBuilder):
     def source(self) -> str:
         """Returns a hash of the description, and of the names, sizes and times of all files of the ids."""
         config = self.builder_config
-        ids = [name for path in self.lists().values() for name in file_builder.read_list(config.root, path, [])]
+        ids = list(chain.from_iterable(self.ids(config.root, []).values()))
         paths = self.candidates(config.root)
         described = description.to_dict(config.content)
         states = [(path, staging.file_state(path, config.root)) for path in chain.from_iterable(map(paths, ids))]
@@ -110,7 +111,19 @@ class FolderMt(file_builder.FilesBuilder):
         return [*super().identity(), json.dumps(description.to_dict(self.builder_config.content))]
 
     def lists(self) -> Mapping[str, str]:
-        return self.builder_config.content.splits
+        content = self.builder_config.content
+        return {split: path or content.images for split, path in content.splits.items()}
+
+    def ids(self, root: Path, problems: list[str]) -> dict[str, list[str]]:
+        content = self.builder_config.content
+        ids = {}
+        for split, path in content.splits.items():
+            name = content.split_name(split)
+            new: list[str] = []
+            listed = file_builder.read_list(root, path, new) if path else _images_there(root, content, name, new)
+            ids[split] = [f"{name}/{key}" if content.by_split else key for key in listed]
+            problems += new
+        return ids
 
     def labels(self) -> Mapping[str, tfds.features.FeatureConnector]:
         found = {task: _feature(task, label) for task, label in self.builder_config.content.labels.items()}
@@ -121,15 +134,19 @@ class FolderMt(file_builder.FilesBuilder):
 
     def candidates(self, root: Path) -> Callable[[str], Sequence[Path]]:
         content = self.builder_config.content
-        labels = [
-            (root / label.folder, suffix) for label in content.labels.values() for suffix in _spelled([label.suffix])
-        ]
-        images = [(root / content.images, suffix) for suffix in _spelled(IMAGES)]
-        return lambda key: [folder / f"{key}{suffix}" for folder, suffix in (*images, *labels)]
+        files = [(each, _spelled(each.suffixes)) for each in (content.image_files, *content.label_files.values())]
+
+        def paths(key: str) -> list[Path]:
+            stems = [(each.stem_of(key, content.by_split), suffixes) for each, suffixes in files]
+            return [root / f"{stem}{suffix}" for stem, suffixes in stems for suffix in suffixes]
+
+        return paths
 
     def find(self, dl_manager: tfds.download.DownloadManager) -> Path:
         config = self.builder_config
-        wanted = [config.content.images, *(label.folder for label in config.content.labels.values())]
+        content = config.content
+        files, names = (content.image_files, *content.label_files.values()), map(content.split_name, content.splits)
+        wanted = dict.fromkeys(each.folder(name) for name in names for each in files)
         if lost := [name for name in wanted if not (config.root / name).is_dir()]:
             raise FileNotFoundError(
                 f"{config.root} has no folder {', '.join(lost)}; make it, or correct {description.FILE} there"
@@ -137,19 +154,22 @@ class FolderMt(file_builder.FilesBuilder):
         return config.root
 
     def unlisted(self, root: Path, ids: Collection[str]) -> dict[str, list[str]]:
-        found, asked = {}, set(ids)
-        for task, label in self.builder_config.content.labels.items():
-            folder = root / label.folder
-            files = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() == label.suffix)
-            found[task] = sorted(str(path) for path in files if path.with_suffix("").as_posix() not in asked)
-            if found[task]:
+        content, asked = self.builder_config.content, set(ids)
+        unlisted: dict[str, list[str]] = {}
+        for task, files in content.label_files.items():
+            names: set[str] = set()
+            for split in map(content.split_name, content.splits):
+                there = files.files(root, split)
+                names |= {path for key, path in there if (f"{split}/{key}" if content.by_split else key) not in asked}
+            unlisted[task] = sorted(names)
+            if names:
                 logger.warning(
-                    "%d files in %s belong to no image of the lists, for example %s",
-                    len(found[task]),
-                    folder,
-                    ", ".join(found[task][:_EXAMPLES]),
+                    "%d label files of %s belong to no image of the lists, for example %s",
+                    len(names),
+                    task,
+                    ", ".join(unlisted[task][:_EXAMPLES]),
                 )
-        return found
+        return unlisted
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         self.info.metadata["source"] = self.source()
@@ -160,25 +180,33 @@ class FolderMt(file_builder.FilesBuilder):
 def _read_record(root: Path, content: Description, key: str) -> readers.Reading:
     problems: list[str] = []
     record: dict[str, Any] = {"id": key}
-    name = f"{content.images}/{key}"
-    present = _find(root, name, IMAGES, problems)
+    present = _find(root, content.image_files, key, content.by_split, problems)
     image = None
     if present:
         image = readers.read(root, present, readers.photograph(content.orientation), problems)
     elif not problems:
-        problems.append(f"{name}{IMAGES[0]} (or {', '.join(IMAGES[1:])}) is missing")
+        files = content.image_files
+        others = f" (or {', '.join(files.suffixes[1:])})" if files.suffixes[1:] else ""
+        problems.append(f"{files.stem_of(key, content.by_split)}{files.suffixes[0]}{others} is missing")
     size = image[1] if image else (1, 1)
     record["image"] = image[0] if image else b""
     labelled = []
     for task, label in content.labels.items():
-        name = _find(root, f"{label.folder}/{key}", [label.suffix], problems)
         kind = task_table.get(task).kind
         record[task] = kind.unlabelled(label, size)
+        if label.derived_from:
+            continue
+        name = _find(root, content.label_files[task], key, content.by_split, problems)
         if name and (read := readers.read(root, name, kind.reader(label), problems)):
             record[task] = read[0]
             labelled.append(task)
             if image:
                 readers.check_size(name, read[1], size, f"the image {present} is", problems)
+    for task, label in content.labels.items():
+        if label.derived_from in labelled and not problems:
+            kind = task_table.get(task).kind
+            record[task] = kind.derived(pictures.decode(record[label.derived_from], 1))
+            labelled.append(task)
     if not labelled and not problems:
         problems.append(f"id {key!r} has no label of any task; take it from the lists or add one")
     record[file_builder.LABELLED] = " ".join(labelled)
@@ -192,14 +220,26 @@ def _spelled(suffixes: Iterable[str]) -> list[str]:
     ]
 
 
-def _find(root: Path, stem: str, suffixes: Iterable[str], problems: list[str]) -> str:
-    """Returns the name of the file below `root` that has the stem and one of the suffixes, "" if there is none.
+def _images_there(root: Path, content: Description, split: str, problems: list[str]) -> list[str]:
+    """Returns the ids of all images of a split that are there, in order; label files beside them are no images."""
+    images = {path: key for key, path in content.image_files.files(root, split)}
+    # With images = "{id}.png" and labels = "{id}_mask.png" a mask looks like an image, but it is the label of another.
+    keys = set(images.values())
+    beside = {path for files in content.label_files.values() for key, path in files.files(root, split) if key in keys}
+    if not images.keys() - beside:
+        stem = content.image_files.stem.replace("{split}", split)
+        problems.append(f"no file {stem} with the suffix {' or '.join(content.image_files.suffixes)} is there")
+    return sorted(key for path, key in images.items() if path not in beside)
+
+
+def _find(root: Path, files: FilePattern, key: str, by_split: bool, problems: list[str]) -> str:
+    """Returns the path below `root` of the file of an image, "" if there is none.
 
     Several such files, and a link that leads nowhere, are problems.
     """
     found: dict[tuple[int, int], str] = {}  # by the file itself: where case does not count, spellings name one file
-    for suffix in _spelled(suffixes):
-        name = f"{stem}{suffix}"
+    for suffix in _spelled(files.suffixes):
+        name = f"{files.stem_of(key, by_split)}{suffix}"
         try:
             status = (root / name).stat()
         except OSError:

@@ -16,6 +16,7 @@ from mtl_jax.data import transforms
 from mtl_jax.data.delivery import Batches, Delivery
 from mtl_jax.data.samples import Augment, Evaluate, Load, RecordSource, describe
 from mtl_jax.data.shared_memory import Batch
+from mtl_jax.labels import Conventions
 
 
 def steps_per_epoch(length: int, batch_size: int) -> int:
@@ -40,7 +41,7 @@ def steps_per_epoch(length: int, batch_size: int) -> int:
 def train_batches(
     source: RecordSource,
     *,
-    family: str,
+    conventions: Conventions,
     tasks: Sequence[str],
     recipe: str | transforms.Recipe,
     size: tuple[int, int],
@@ -62,13 +63,13 @@ def train_batches(
 
     Args:
         source: Stored records, for example from `datasets.open_split`. It must pickle if `num_workers` > 0.
-        family: Label conventions of the data set, a key of `catalogue.FAMILIES`.
+        conventions: Label conventions of the data set.
         tasks: Tasks whose labels are delivered.
         recipe: Augmentation, as the name of a recipe or as a `transforms.Recipe`.
         size: Height and width of the delivered images.
         batch_size: Number of images in the global batch, which all processes share.
         seed: Seed of order and augmentation, 0 <= seed < 2^32.
-        border: Labels outside of the image: "zero", "ignore", or "" for those of the family, see
+        border: Labels outside of the image: "zero", "ignore", or "" for that of the conventions, see
             `transforms.scale_and_rotate`.
         num_workers: Number of worker processes; 0 means threads of this process.
         prefetch: Number of batches that each worker process makes in advance. Without worker processes, the number of
@@ -96,7 +97,7 @@ def train_batches(
         raise ValueError(f"seed is {seed}, expected 0 <= seed < 2^32")
     if border not in ("", *transforms.BORDERS):
         raise ValueError(f"unknown border {border!r}; the borders are {', '.join(transforms.BORDERS)}")
-    load = Load(source, family, task_table.ordered(tasks), transforms.get_recipe(recipe), size)
+    load = Load(source, conventions, task_table.ordered(tasks), transforms.get_recipe(recipe), size)
     part = _Part(process_index, process_count, batch_size)
     return TrainBatches(Augment(load, border, skip_corrupt), part, seed, num_workers, prefetch, start)
 
@@ -194,7 +195,7 @@ class TrainBatches(Iterator[Batch]):
 def val_batches(
     source: RecordSource,
     *,
-    family: str,
+    conventions: Conventions,
     tasks: Sequence[str],
     size: tuple[int, int],
     batch_size: int,
@@ -222,7 +223,7 @@ def val_batches(
     length = len(source)
     if length < 1:
         raise ValueError(f"{describe(source)} has no images; build the data set again")
-    load = Load(source, family, task_table.ordered(tasks), transforms.get_recipe(recipe), size)
+    load = Load(source, conventions, task_table.ordered(tasks), transforms.get_recipe(recipe), size)
     part = _Part(process_index, process_count, batch_size)
     positions = grain.MapDataset.range(-(-length // batch_size) * batch_size)
     delivery = Delivery(Evaluate(load), part.size, num_workers, prefetch)

@@ -23,10 +23,10 @@ import numpy as np
 
 from mtl_jax import tasks as task_table
 from mtl_jax.codecs import pictures
-from mtl_jax.data import catalogue
-from mtl_jax.labels import INTERPOLATIONS
+from mtl_jax.labels import INTERPOLATIONS, Conventions
 
 BOUNDARY = "boundary"  # field of a record with the boundaries that edges are scored against, if they are not the label
+_OWN = Conventions()  # of data of one's own
 REBUILD = "Delete the prepared data set and build it again from intact files"
 
 
@@ -39,22 +39,21 @@ class CorruptRecordError(ValueError):
 
 
 def decode(
-    record: Mapping[str, Any], tasks: Iterable[str], *, family: str = "nyud", where: str = "record"
+    record: Mapping[str, Any], tasks: Iterable[str], *, conventions: Conventions = _OWN, where: str = "record"
 ) -> dict[str, Any]:
     """Decodes a record into a canonical sample. Labels of `tasks` that the image lacks are left out.
 
     Args:
         record: Record with images as encoded bytes or arrays, see the module's docstring.
         tasks: Names of the labels to decode. Other labels are left out.
-        family: Label conventions of the data set, a key of `catalogue.FAMILIES`.
+        conventions: Label conventions of the data set.
         where: Data set, split and position of the record, for error messages.
 
     Raises:
         CorruptRecordError: The image, a label or a text cannot be decoded or has the wrong shape. The message starts
             with `where`.
-        ValueError: The family is unknown, or the data set does not have a label.
+        ValueError: The data set does not have a label.
     """
-    conventions = catalogue.FAMILIES[family]
     sample_id = text(record, "id", where)
     where = f"{where} (id {sample_id!r})"
     image = array(record, "image", 3, where)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mtl_jax import tasks as task_table
-from mtl_jax.data import catalogue, records, shared_memory, transforms
+from mtl_jax.data import records, shared_memory, transforms
 from mtl_jax.data.shared_memory import Batch
 from mtl_jax.labels import Conventions
 
@@ -34,26 +34,21 @@ class Load:
 
     Attributes:
         source: Stored records.
-        family: Label conventions of the data set, a key of `catalogue.FAMILIES`.
+        conventions: Label conventions of the data set.
         tasks: Tasks whose labels are decoded.
         recipe: Augmentation.
         size: Height and width of the samples.
     """
 
     source: RecordSource
-    family: str
+    conventions: Conventions
     tasks: tuple[str, ...]
     recipe: transforms.Recipe
     size: tuple[int, int]
 
     def __call__(self, index: int) -> dict[str, Any]:
         record = self.source[index]
-        return records.decode(record, self.tasks, family=self.family, where=_record(self.source, index))
-
-    @property
-    def conventions(self) -> Conventions:
-        """The label conventions of the data set."""
-        return catalogue.FAMILIES[self.family]
+        return records.decode(record, self.tasks, conventions=self.conventions, where=_record(self.source, index))
 
     @property
     def form(self) -> shared_memory.Form:

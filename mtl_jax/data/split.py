@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from mtl_jax.data import records
 from mtl_jax.data.file_builder import LABELLED
+from mtl_jax.labels import IGNORE, Conventions
 
 # Exceptions raised for a record with damaged bytes. array_record raises RuntimeError for a wrong checksum or a
 # truncated shard. tfds raises the others, depending on the damage.
@@ -105,20 +106,20 @@ class Split:
             LABELLED in self._keys,
         )
 
-    def sample(self, index: int, tasks: Iterable[str], family: str) -> dict[str, Any]:
+    def sample(self, index: int, tasks: Iterable[str], conventions: Conventions) -> dict[str, Any]:
         """Returns a decoded record, see `records.decode`.
 
         Args:
             index: Index of the record.
             tasks: Tasks whose labels are decoded.
-            family: Label conventions of the data set, a key of `catalogue.FAMILIES`.
+            conventions: Label conventions of the data set.
 
         Raises:
             IndexError: there is no record of this index.
             CorruptRecordError: the record cannot be read or decoded; the message describes it like `where`.
             ValueError: see `records.decode`.
         """
-        return records.decode(self[index], tasks, family=family, where=self.where(index))
+        return records.decode(self[index], tasks, conventions=conventions, where=self.where(index))
 
     def boundary(self, index: int, edge: np.ndarray) -> np.ndarray:
         """Returns the thin boundary against which predicted edges are scored, bool `[H, W]`.
@@ -142,7 +143,7 @@ class Split:
             return records.array(record, records.BOUNDARY, 1, where)[..., 0] > 0
         from mtl_jax.boundaries.labels import label_boundary  # imports Numba, which training does not need
 
-        return label_boundary(edge[..., 0] >= 0.5)
+        return label_boundary((edge[..., 0] >= 0.5) & (edge[..., 0] != IGNORE))
 
     def _read(self, index: int) -> Mapping[str, Any]:
         if not 0 <= index < len(self):

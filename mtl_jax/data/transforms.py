@@ -101,10 +101,15 @@ def draw(recipe: str | Recipe, rng: np.random.Generator) -> Draw:
     return Draw(flipped, angle, scale)
 
 
-def flip(sample: Mapping[str, np.ndarray]) -> Sample:
-    """Mirrors every map left to right, and mirrors the values of labels that have a direction."""
+def flip(sample: Mapping[str, np.ndarray], conventions: Conventions = _OWN) -> Sample:
+    """Mirrors every map left to right, and mirrors the values of labels that have a direction.
+
+    Args:
+        sample: Maps to mirror.
+        conventions: Conventions of the data set.
+    """
     out = {name: cv2.flip(x, 1).reshape(x.shape) for name, x in sample.items()}
-    return {name: _kind(name).flip(x) if name in tasks.TASKS else x for name, x in out.items()}
+    return {name: _kind(name).flip(x, conventions) if name in tasks.TASKS else x for name, x in out.items()}
 
 
 def scale_and_rotate(
@@ -141,7 +146,7 @@ def scale_and_rotate(
         height, width = x.shape[:2]
         matrix, outside = cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale), 0.0
         if name in tasks.TASKS:
-            x, outside = _kind(name).rotate(x, angle), _kind(name).void if border == "ignore" else 0
+            x, outside = _kind(name).rotate(x, angle, conventions), _kind(name).void if border == "ignore" else 0
 
         def warp(array: np.ndarray, mode: int, fill: float, matrix: np.ndarray = matrix) -> np.ndarray:
             size = array.shape[1::-1]
@@ -235,7 +240,7 @@ def train_transform(
     recipe = get_recipe(recipe)
 
     def move(one: Sample) -> Sample:
-        one = flip(one) if drawn.flip else one
+        one = flip(one, conventions) if drawn.flip else one
         warps = recipe.warps or drawn.angle != 0 or drawn.scale != 1
         return scale_and_rotate(one, drawn.angle, drawn.scale, recipe, border, conventions) if warps else one
 

@@ -18,6 +18,7 @@ from mtl_jax.labels import Conventions
 from mtl_jax.labels.kind import percent, resize
 from mtl_jax.tasks import IGNORE
 
+_OWN = Conventions()  # of data of one's own
 NARROWEST = 230  # least width of a column in pixels; captions of narrower columns are illegible
 WIDEST = 1.5  # greatest width of a picture, relative to the height of a row; wider pictures are scaled down
 STRIPES = (105, 165)  # grey levels of the hatching of pixels without a label
@@ -148,6 +149,7 @@ def sheet(
     *,
     height: int = 240,
     names: Mapping[str, Sequence[str]] | None = None,
+    conventions: Conventions = _OWN,
 ) -> np.ndarray:
     """Draws a contact sheet with a row for each sample and a legend of the colours below.
 
@@ -158,6 +160,7 @@ def sheet(
         tasks: Names of the tasks, one for each column. The columns are in task order.
         height: Height of the pictures in pixels. Wide pictures are lower.
         names: {task: names of its classes}, for the legend.
+        conventions: Label conventions of the data set, for the legend.
 
     Returns:
         RGB uint8 `[H', W', 3]`.
@@ -178,7 +181,7 @@ def sheet(
     if not rows:
         raise ValueError("a contact sheet needs at least one sample")
     picture = grid(rows, narrowest=NARROWEST)
-    return np.concatenate([picture, legend(tasks, present, picture.shape[1], names or {})])
+    return np.concatenate([picture, legend(tasks, present, picture.shape[1], names or {}, conventions)])
 
 
 def _row(sample: Mapping[str, Any], tasks: Sequence[str], height: int) -> list[Cell]:
@@ -201,7 +204,11 @@ Entry = tuple[np.ndarray | None, str]  # (coloured square or None, text)
 
 
 def legend(
-    tasks: Sequence[str], present: Mapping[str, np.ndarray], width: int, names: Mapping[str, Sequence[str]]
+    tasks: Sequence[str],
+    present: Mapping[str, np.ndarray],
+    width: int,
+    names: Mapping[str, Sequence[str]],
+    conventions: Conventions = _OWN,
 ) -> np.ndarray:
     """Draws the legend of the colours, RGB uint8 `[H', width, 3]`.
 
@@ -210,6 +217,7 @@ def legend(
         present: {task: class ids that occur}, which may include 255.
         width: Width of the sheet in pixels.
         names: {task: names of its classes}.
+        conventions: Label conventions of the data set.
     """
     lines: list[list[Entry]] = [[(hatching(SWATCH, SWATCH), "ignored or unlabelled")]]
     for task, ids in present.items():
@@ -219,7 +227,7 @@ def legend(
             color = panels.colorize(task, np.full((SWATCH, SWATCH, 1), value), label=True)
             entries.append((color, f"{value} {listed[value]}" if value < len(listed) else str(value)))
         lines.append(entries)
-    meanings = {task: task_table.get(task).kind.legend for task in tasks}
+    meanings = {task: task_table.get(task).kind.legend(conventions) for task in tasks}
     lines += [[(None, f"{task}: {meaning}")] for task, meaning in meanings.items() if meaning]
     strips = [np.full((MARGIN, width, 3), 255, np.uint8)]
     for line in lines:

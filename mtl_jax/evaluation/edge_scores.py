@@ -11,6 +11,7 @@ import numpy as np
 from mtl_jax import boundaries
 from mtl_jax.codecs import pictures
 from mtl_jax.data.split import Split
+from mtl_jax.labels import IGNORE
 from mtl_jax.metrics import Result, Stats
 from mtl_jax.metrics.core import intervals
 from mtl_jax.protocol import EdgeRule
@@ -39,6 +40,8 @@ class EdgeScores:
     def encode(self, index: int, record: Mapping[str, Any], prediction: np.ndarray) -> Stats:
         """Returns the input of `add` for an image: two PNGs, or nothing where the image is not scored.
 
+        Predictions in pixels without a label do not count.
+
         Args:
             index: Position of the image in the split.
             record: Decoded record with the label of its edges.
@@ -47,7 +50,8 @@ class EdgeScores:
         if not self._rule.scored(record["id"]):
             return {}
         boundary = self._source.boundary(index, record["edge"])
-        pngs = {"prediction": prediction, "truth": boundary[..., None].astype(np.uint8)}
+        counted = np.where(record["edge"] == IGNORE, 0, prediction).astype(np.uint8)
+        pngs = {"prediction": counted, "truth": boundary[..., None].astype(np.uint8)}
         return {"id": np.array(record["id"])} | {
             name: np.frombuffer(pictures.encode_png(value), np.uint8) for name, value in pngs.items()
         }

@@ -15,6 +15,7 @@ from mtl_jax.tasks import Criterion
 
 RESULTS = "results.json"
 BEST = "best"
+SPLIT = "val"
 
 Report = dict[str, Any]  # see `make`
 
@@ -45,20 +46,25 @@ def make(
     return {**how, "results": results, "delta_m": gain, "single_task": reference}
 
 
-def file_name(checkpoint: str = BEST, protocol: str = "") -> str:
-    """Returns the name of the file with the report on a checkpoint: results[_CHECKPOINT][_PROTOCOL].json.
+def file_name(checkpoint: str = BEST, protocol: str = "", split: str = SPLIT) -> str:
+    """Returns the name of the file with the report on a checkpoint: results[_CHECKPOINT][_PROTOCOL][.SPLIT].json.
 
     Args:
         checkpoint: "best", which the name leaves out, "latest" or a number.
         protocol: Key of `PROTOCOLS`; empty for the run's own protocol, which the name leaves out.
+        split: Split of the images, "val", which the name leaves out, or another one.
     """
-    return "_".join(("results", *(part for part in (checkpoint, protocol) if part not in ("", BEST)))) + ".json"
+    return f"{'_'.join(('results', *(part for part in (checkpoint, protocol) if part not in ('', BEST))))}{_end(split)}"
 
 
-def find(directories: Iterable[str | Path]) -> list[Path]:
-    """Returns the paths of the reports below the directories, each once."""
+def _end(split: str) -> str:
+    return ".json" if split == SPLIT else f".{split}.json"
+
+
+def find(directories: Iterable[str | Path], split: str = SPLIT) -> list[Path]:
+    """Returns the paths of the reports on a split below the directories, each once."""
     protocols = "|".join(map(re.escape, PROTOCOLS))
-    names = re.compile(rf"results(_latest|_\d+)?(_({protocols}))?\.json")
+    names = re.compile(rf"results(_latest|_\d+)?(_({protocols}))?{re.escape(_end(split))}")
     paths = {path.resolve() for directory in directories for path in Path(directory).rglob("results*.json")}
     return sorted(path for path in paths if names.fullmatch(path.name))
 
@@ -94,7 +100,10 @@ def _defined(value: Any) -> Any:
 
 
 def read_single_task(
-    directories: Sequence[str | Path], criteria: Mapping[str, Criterion], protocol: Mapping[str, str]
+    directories: Sequence[str | Path],
+    criteria: Mapping[str, Criterion],
+    protocol: Mapping[str, str],
+    split: str = SPLIT,
 ) -> Results:
     """Returns the results of single-task runs at their best checkpoints, which are looked for below the directories.
 
@@ -105,6 +114,7 @@ def read_single_task(
         directories: Work directories, or folders of work directories.
         criteria: {task: metric that decides} for the tasks to look for.
         protocol: Description of the protocol that the results must have been obtained by.
+        split: Split of the images.
 
     Raises:
         FileNotFoundError: A task has no results; the message names the command that makes them.
@@ -115,7 +125,7 @@ def read_single_task(
     chosen: dict[str, Path] = {}
     foreign: dict[str, str] = {}
     results: Results = {}
-    for path in find(directories):
+    for path in find(directories, split):
         content = read(path)
         scores, obtained, checkpoint = content["results"], content["protocol"], content["checkpoint"]
         names = tuple(scores)

@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from mtl_jax.data import prefetch
 from mtl_jax.data.split import Split
 from mtl_jax.evaluation import predictions
+from mtl_jax.labels import Conventions
 from mtl_jax.metrics import Accumulator, Metric, Result, Stats, deciding, delta_m
 from mtl_jax.runtime import sharding
 from mtl_jax.tasks import Criterion
@@ -127,7 +128,7 @@ def final(
     images: Iterable[tuple[int, Predicted]],
     source: Split,
     metrics: Mapping[str, Metric],
-    family: str,
+    conventions: Conventions,
     edges: "EdgeScores | None" = None,
     progress: "ResumeLog | None" = None,
 ) -> "DatasetScores":
@@ -139,7 +140,7 @@ def final(
         images: (index in the source, function that returns its predictions), see `at_size` and `read_predictions`.
         source: The records with their labels.
         metrics: {task: metric of the final protocol}.
-        family: Label conventions of the records, a key of `catalogue.FAMILIES`.
+        conventions: Label conventions of the records.
         edges: Scores of the predicted boundaries; None = boundaries are not scored.
         progress: Log with the keys of `keys` that receives the statistics of each image. Images that it has already
             count as scored, and may be missing in `images`.
@@ -150,7 +151,7 @@ def final(
     for index, predicted in images:
         if progress is not None and index in progress:
             continue
-        record = source.sample(index, tuple(metrics), family)
+        record = source.sample(index, tuple(metrics), conventions)
         entry: Entry = {}
         for task, metric in metrics.items():
             if task in record:
@@ -201,18 +202,18 @@ class DatasetScores:
 
 
 def save_predictions(
-    images: Iterable[tuple[int, Mapping[str, np.ndarray]]], source: Split, family: str, save_to: Path
+    images: Iterable[tuple[int, Mapping[str, np.ndarray]]], source: Split, conventions: Conventions, save_to: Path
 ) -> None:
     """Writes predictions at each image's original size, with a sub-folder for each task, see `predictions.file_path`.
 
     Args:
         images: (index in the source, {task: prediction at network resolution}), from `predict_images`.
         source: The records.
-        family: Label conventions of the records, a key of `catalogue.FAMILIES`.
+        conventions: Label conventions of the records.
         save_to: Folder that receives the predictions.
     """
     for index, maps in images:
-        record = source.sample(index, (), family)
+        record = source.sample(index, (), conventions)
         predictions.save_all(save_to, record["id"], maps, record["image"].shape[:2])
 
 

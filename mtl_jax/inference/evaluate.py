@@ -37,6 +37,7 @@ class Options:
             one for each core for edges.
         bootstrap: Number of resamples of the images for confidence intervals; 0 = no intervals.
         constant_baseline: True to score the best constant prediction as well.
+        split: Split of the images, "val" or another one that the data set has.
     """
 
     protocol: str = ""
@@ -45,6 +46,7 @@ class Options:
     num_workers: int | None = None
     bootstrap: int = 0
     constant_baseline: bool = False
+    split: str = result_files.SPLIT
 
 
 def evaluate_run(
@@ -57,8 +59,8 @@ def evaluate_run(
 ) -> result_files.Report:
     """Evaluates a run at one of its checkpoints, and returns the report.
 
-    Writes the report into the work directory: results.json for the best checkpoint by the run's own protocol, otherwise
-    results[_STEP][_PROTOCOL].json.
+    Writes the report into the work directory: results.json for the best checkpoint by the run's own protocol on the
+    validation split, otherwise results[_STEP][_PROTOCOL][.SPLIT].json.
 
     Args:
         workdir: The work directory of the run.
@@ -93,7 +95,7 @@ def evaluate_run(
 
         return _Predictions(fingerprints, read, step, run.step)
 
-    return _evaluate(asked, workdir / result_files.file_name(step, other), restore, options)
+    return _evaluate(asked, workdir / result_files.file_name(step, other, options.split), restore, options)
 
 
 def evaluate_files(
@@ -109,7 +111,7 @@ def evaluate_files(
 
     The predictions of an image lie in FOLDER/TASK/ID.png (class ids; 0 to 255 for saliency and edges; RGB =
     255 (n + 1) / 2 for normals) and FOLDER/depth/ID.mat (metres, key "depth"). Writes the report into the folder:
-    results.json by the survey's protocol, otherwise results_PROTOCOL.json.
+    results.json by the survey's protocol on the validation split, otherwise results[_PROTOCOL][.SPLIT].json.
 
     Args:
         folder: Folder with a sub-folder for each task.
@@ -150,7 +152,7 @@ def evaluate_files(
             stamps, lambda progress: scoring.read_predictions(folder, source, asked.channels, skip=progress), None, None
         )
 
-    return _evaluate(asked, folder / result_files.file_name(protocol=other), find, options)
+    return _evaluate(asked, folder / result_files.file_name(protocol=other, split=options.split), find, options)
 
 
 @dataclass(frozen=True)
@@ -187,28 +189,32 @@ def _experiment(config: Config, options: Options) -> tuple[Experiment, str]:
 def _evaluate(
     run: Experiment, path: Path, find: Callable[[Split], _Predictions], options: Options
 ) -> result_files.Report:
-    """Scores predictions on the validation split, and writes and returns the report.
+    """Scores predictions on a split, and writes and returns the report.
 
     Args:
         run: The experiment.
         path: File that receives the report.
-        find: Function from the validation split to the predictions on it.
+        find: Function from the split to the predictions on it.
         options: Options of the evaluation.
     """
     names, criteria, rules, metrics = run.main_tasks, run.final_criteria, run.protocol_description, run.final_metrics
-    reference = result_files.read_single_task(options.single_task, criteria, rules) if options.single_task else None
-    source = run.open_split("val", names)
+    reference = None
+    if options.single_task:
+        reference = result_files.read_single_task(options.single_task, criteria, rules, options.split)
+    source = run.open_split(options.split, names)
     predicted = find(source)
     edges = None
     if "edge" in names:
-        store = path.with_name("edge_counts.jsonl")
+        store = path.with_name(
+            "edge_counts.jsonl" if options.split == result_files.SPLIT else f"edge_counts.{options.split}.jsonl"
+        )
         edges = EdgeScores(
             source, run.dataset.edge_rule(run.protocol.name), store=store, num_workers=options.num_workers
         )
     keys = scoring.keys(source, metrics, rules, predicted.origins)
     with ResumeLog(path.with_suffix(".partial"), keys) as progress:
         bar = tqdm(predicted.read(progress), "scoring", len(source), unit="image", initial=len(progress))
-        scored = scoring.final(bar, source, metrics, run.family, edges, progress)
+        scored = scoring.final(bar, source, metrics, run.conventions, edges, progress)
         report = result_files.make(
             scored.results, reference, criteria, checkpoint=predicted.checkpoint, step=predicted.step, protocol=rules
         )
@@ -216,7 +222,9 @@ def _evaluate(
         if options.bootstrap:
             report["intervals"] = scored.bootstrap(options.bootstrap)
         if options.constant_baseline:
-            report["constant"] = constant_baseline.score(run.open_split("train", names), source, metrics, run.family)
+            report["constant"] = constant_baseline.score(
+                run.open_split("train", names), source, metrics, run.conventions
+            )
         result_files.write(report, path)
         progress.delete()
     return report
@@ -233,4 +241,4 @@ def _save(run: Restored, source: Split, folder: Path, batch_size: int) -> None:
     saved = {i for i, name in enumerate(source.ids()) if predictions.saved(folder, run.tasks, name)}
     images = run.predict_split(source, batch_size, skip=saved)
     bar = tqdm(images, "predicting", len(source), unit="image", initial=len(saved))
-    scoring.save_predictions(bar, source, run.experiment.family, folder)
+    scoring.save_predictions(bar, source, run.experiment.conventions, folder)

@@ -119,7 +119,7 @@ def describe(run: Experiment, step: int, program: jax_export.Exported) -> dict[s
     described = {task: _form(outputs[task]) for task in run.main_tasks}
     for task, classes in run.channels.items():
         names = config.data.class_names.get(task)
-        described[task] |= task_table.get(task).kind.describe_prediction(classes, names)
+        described[task] |= task_table.get(task).kind.describe_prediction(classes, names, run.conventions)
     return {
         "input": _form(images) | {"meaning": "RGB images, resized to this height and width"},
         "outputs": described,

@@ -16,6 +16,7 @@ from mtl_jax.data.split import Split
 from mtl_jax.drawing import panels
 from mtl_jax.evaluation import predictions
 from mtl_jax.inference.restored import Restored
+from mtl_jax.labels import Conventions
 from mtl_jax.runtime import messages
 
 Sample = dict[str, Any]  # "id", "image" uint8 [H, W, 3], and a label [H, W, C] for each task with a known label
@@ -85,17 +86,17 @@ def file_samples(paths: Sequence[Path], unreadable: list[str]) -> Iterator[Sampl
         yield {"id": path.stem, "image": image}
 
 
-def split_samples(source: Split, family: str, tasks: Sequence[str], limit: int = 0) -> Iterator[Sample]:
+def split_samples(source: Split, conventions: Conventions, tasks: Sequence[str], limit: int = 0) -> Iterator[Sample]:
     """Yields the images of a split with their labels.
 
     Args:
         source: The records of the split.
-        family: Label conventions of the records, a key of `catalogue.FAMILIES`.
+        conventions: Label conventions of the records.
         tasks: Tasks whose labels are read.
         limit: Greatest number of images; 0 = all.
     """
     for index in range(min(limit or len(source), len(source))):
-        yield source.sample(index, tasks, family)
+        yield source.sample(index, tasks, conventions)
 
 
 def predict(run: Restored, samples: Iterable[Sample], out: Path) -> int:

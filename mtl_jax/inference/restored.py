@@ -76,7 +76,7 @@ class Restored:
         sharding.check_batch_size(size, self.mesh, "batch_size")
         batches = loader.val_batches(
             source.subset(left),
-            family=self.experiment.family,
+            conventions=self.experiment.conventions,
             tasks=(),
             size=self.experiment.image_size,
             batch_size=size,

@@ -7,7 +7,7 @@ kind, so a task with another kind of label needs a subclass of `LabelKind` and n
 from mtl_jax.labels.class_ids import ClassIds
 from mtl_jax.labels.foreground import Foreground
 from mtl_jax.labels.kind import IGNORE, INTERPOLATIONS, Conventions, LabelKind
-from mtl_jax.labels.readers import LabelFiles
+from mtl_jax.labels.label_files import LabelFiles
 from mtl_jax.labels.real_values import RealValues
 from mtl_jax.labels.unit_vectors import UnitVectors
 

@@ -1,6 +1,6 @@
 """Class ids: semantic segmentation, human parts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.codecs import pictures
+from mtl_jax.codecs import label_pictures, pictures
 from mtl_jax.labels import colors, readers
 from mtl_jax.labels.kind import IGNORE, Conventions, LabelKind, check_png, plane
-from mtl_jax.labels.readers import LabelFiles, Reader
+from mtl_jax.labels.label_files import LabelFiles
+from mtl_jax.labels.readers import Reader
 
 _LISTED = 9  # class ids spelled out in a caption
 _PALETTES = {"voc": colors.voc_palette, "parts": colors.parts_palette}
@@ -32,10 +33,10 @@ class ClassIds(LabelKind):
     dtype = "uint8"
     has_classes = True
     prediction_interpolation = "nearest"
-    folder_options = ("classes", "first_id", "ignore")
+    folder_options = ("classes", "first_id", "ignore", "colors")
     constant_from = "val"
 
-    def meaning(self) -> str:
+    def meaning(self, conventions: Conventions) -> str:
         return "id of the class, from 0"
 
     def num_logits(self, num_classes: int) -> int:
@@ -71,8 +72,10 @@ class ClassIds(LabelKind):
         if num_classes is not None and prediction.max(initial=0) >= num_classes:
             raise ValueError(f"class id {prediction.max()}, expected 0 to {num_classes - 1}")
 
-    def describe_prediction(self, num_classes: int, class_names: Sequence[str] | None) -> dict[str, Any]:
-        return {"meaning": self.meaning(), "classes": num_classes, "class_names": class_names}
+    def describe_prediction(
+        self, num_classes: int, class_names: Sequence[str] | None, conventions: Conventions
+    ) -> dict[str, Any]:
+        return {"meaning": self.meaning(conventions), "classes": num_classes, "class_names": class_names}
 
     def paint(
         self, array: np.ndarray, *, is_label: bool, low: float | None = None, high: float | None = None
@@ -91,8 +94,35 @@ class ClassIds(LabelKind):
         return ("classes " if len(ids) > 1 else "class ") + " ".join(map(str, ids[:_LISTED])) + more
 
     def reader(self, files: LabelFiles) -> Reader:
+        if files.colors:
+            ids = dict.fromkeys(map(_packed, files.ignore_colors), IGNORE)
+            ids |= {_packed(color): i for i, color in enumerate(files.colors)}
+            ignored = "".join(f", {list(color)} (ignored)" for color in files.ignore_colors)
+            expected = f"the colours of {len(files.classes)} classes{ignored}"
+            return readers.class_ids(_packed_colors(files), ids, expected, _color_text)
         ids = dict.fromkeys(files.ignore, IGNORE)
         ids |= {files.first_id + i: i for i in range(len(files.classes))}
         classes = f"{files.first_id} to {files.first_id + len(files.classes) - 1}"
         ignored = "".join(f", {raw} (ignored)" for raw in files.ignore)
-        return readers.class_ids(files.load(), ids, f"{classes} ({len(files.classes)} classes){ignored}")
+        return readers.class_ids(files.load(palette=True), ids, f"{classes} ({len(files.classes)} classes){ignored}")
+
+
+def _packed(color: Sequence[int]) -> int:
+    """Returns a colour (red, green, blue) as one whole number."""
+    red, green, blue = color
+    return red << 16 | green << 8 | blue
+
+
+def _packed_colors(files: LabelFiles) -> Callable[[bytes], np.ndarray]:
+    """Returns the function that reads a file with colours as packed colours, int32 `[H, W]`."""
+    load = readers.npy if files.suffix == ".npy" else label_pictures.colors
+
+    def packed(data: bytes) -> np.ndarray:
+        return readers.as_map(load(data), 3).astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+
+    return packed
+
+
+def _color_text(packed: float) -> str:
+    value = int(packed)
+    return str([value >> 16, value >> 8 & 255, value & 255])

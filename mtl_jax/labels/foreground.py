@@ -3,20 +3,23 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.codecs import pictures
+from mtl_jax.codecs import label_pictures, pictures
 from mtl_jax.labels import colors, readers
-from mtl_jax.labels.kind import IGNORE, Conventions, LabelKind, mean_value, percent, plane, resize
-from mtl_jax.labels.readers import LabelFiles, Reader, Size
+from mtl_jax.labels.kind import IGNORE, Conventions, LabelKind, StoredForm, mean_value, percent, plane, resize
+from mtl_jax.labels.label_files import LEVELS, LabelFiles
+from mtl_jax.labels.readers import Reader, Size
 
 UNLABELLED = 128  # grey level of pixels without a label in drawings of binary labels
 TINT = (255, 170, 0)  # colour of a foreground region
 LINE = (255, 0, 80)  # colour of a foreground line
+_FEWEST_LEVELS = 16  # a mask with fewer values may hold ids as well as grey levels
 _EPS = float(np.finfo(np.float32).eps)
 
 
@@ -34,7 +37,7 @@ class Foreground(LabelKind):
     binary: bool = True
     lines: bool = False
 
-    def meaning(self) -> str:
+    def meaning(self, conventions: Conventions) -> str:
         return "probability p as 255 p"
 
     def num_logits(self, num_classes: int) -> int:
@@ -46,7 +49,9 @@ class Foreground(LabelKind):
         return self._canonical(stored.astype(np.float32))
 
     def _canonical(self, values: np.ndarray) -> np.ndarray:
-        return (values > 0.5).astype(np.float32) if self.binary else values
+        if not self.binary:
+            return values
+        return np.where(values == IGNORE, IGNORE, values > 0.5).astype(np.float32)
 
     def draw_random(self, rng: np.random.Generator, shape: tuple[int, ...], num_classes: int) -> np.ndarray:
         return (rng.random((*shape, 1), np.float32) < 0.1).astype(np.float32)
@@ -91,16 +96,104 @@ class Foreground(LabelKind):
     def summarise(self, values: np.ndarray) -> str:
         return f"{percent((values >= 0.5).mean())} positive"
 
+    @property
+    def folder_options(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("foreground", "background", "ignore", *(("from",) if self.lines else ()))
+
     def reader(self, files: LabelFiles) -> Reader:
-        return readers.probabilities(readers.npy) if files.suffix == ".npy" else _grey
+        if files.foreground == LEVELS:
+            return self._storing(files, _shares(files))
+        if files.foreground:
+            return self._storing(files, _declared(files))
+        return readers.probabilities(readers.npy) if files.suffix == ".npy" else _clear_mask
+
+    def stored_form(self, files: LabelFiles) -> StoredForm:
+        return "float32" if _may_ignore(files) else "png"
+
+    def unlabelled(self, files: LabelFiles, size: Size) -> Any:
+        return np.full((*size, 1), IGNORE, np.float32) if _may_ignore(files) else super().unlabelled(files, size)
+
+    def derived(self, source: np.ndarray) -> Any:
+        """Returns the lines between regions of different classes.
+
+        A pixel belongs to a line if the pixel to its right or below has another class. Pixels without a class have no
+        label, and no line runs between a class and such pixels.
+
+        Args:
+            source: Class ids `[H, W, 1]`, 255 where there is none.
+        """
+        classes = plane(source)
+        lines = np.zeros(classes.shape, np.float32)
+        for here, neighbour in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
+            differs = classes[here] != classes[neighbour]
+            lines[here][differs & (classes[neighbour] != IGNORE)] = 1
+        lines[classes == IGNORE] = IGNORE
+        return lines[..., None]
+
+    def _storing(self, files: LabelFiles, load: readers.Load) -> Reader:
+        """Returns a reader of shares of foreground, float32 `[H, W, 1]` with 255 where a pixel has no label."""
+
+        def reader(data: bytes) -> tuple[Any, Size]:
+            shares = load(data)
+            stored = shares if _may_ignore(files) else pictures.encode_png(np.rint(shares * 255).astype(np.uint8))
+            return stored, (shares.shape[0], shares.shape[1])
+
+        return reader
 
 
-def _grey(data: bytes) -> tuple[bytes, Size]:
-    if pictures.has_palette(data):
-        raise ValueError("its values are indices into a palette, expected grey levels, 255 for the foreground")
-    if pictures.grey_step(data) == 1 and pictures.decode(data, 1).max() == 1:
-        raise ValueError("its values are 0 and 1, expected grey levels, 255 for the foreground")
-    return readers.grey(data)
+def _may_ignore(files: LabelFiles) -> bool:
+    """Returns True if single pixels of such labels may have none, for which a PNG has no value."""
+    return bool(files.derived_from or (files.foreground and files.ignore))
+
+
+def _declared(files: LabelFiles) -> readers.Load:
+    """Returns the function that reads a file in which the folder says what each value means."""
+    meanings = dict.fromkeys(files.ignore, IGNORE) | dict.fromkeys(files.background, 0)
+    meanings |= dict.fromkeys([value for value in files.foreground if isinstance(value, int)], 1)
+    expected = f"{_listed(files.foreground)} (foreground), {_listed(files.background)} (background)"
+    expected += f", {_listed(files.ignore)} (ignored)" if files.ignore else ""
+
+    def load(data: bytes) -> np.ndarray:
+        raw = readers.as_map(files.load()(data), 1)
+        values, inverse = np.unique(raw, return_inverse=True)
+        stored = readers.translated(values.tolist(), meanings, "values", expected, "{:g}".format)
+        return stored[inverse].reshape(raw.shape).astype(np.float32)
+
+    return load
+
+
+def _shares(files: LabelFiles) -> readers.Load:
+    """Returns the function that reads a file whose values from 0 to 255 are shares of foreground."""
+
+    def load(data: bytes) -> np.ndarray:
+        raw = readers.as_map(files.load()(data), 1)
+        ignored = np.isin(raw, files.ignore)
+        if not ((raw >= 0) & (raw <= 255) | ignored).all():
+            raise ValueError(f"values from {raw.min():g} to {raw.max():g}, expected 0 to 255")
+        return np.where(ignored, IGNORE, raw.astype(np.float32) / 255)
+
+    return load
+
+
+def _listed(values: Iterable[object]) -> str:
+    return " and ".join(map(str, values))
+
+
+def _clear_mask(data: bytes) -> tuple[bytes, Size]:
+    """Reads a mask of a folder that does not say what its values mean; they must be clear without that."""
+    value = label_pictures.levels(data)
+    if value.dtype != np.uint8:
+        raise ValueError(f"values of type {value.dtype}, expected grey levels in 8 bits")
+    values = np.unique(value).tolist()
+    if pictures.grey_step(data) == 255:  # a PNG of one bit has nothing but black and white
+        value, values = value * 255, [255 * each for each in values]
+    if not set(values) <= {0, 255} and len(values) < _FEWEST_LEVELS:
+        raise ValueError(
+            f"its values are {', '.join(map(str, values))}, and it is not clear which are foreground. Say it: "
+            'foreground = [255], background = [0], ignore = [128] for single values, or foreground = "levels" for '
+            "grey levels from 0 (background) to 255 (foreground)"
+        )
+    return pictures.encode_png(value), (value.shape[0], value.shape[1])
 
 
 @cache

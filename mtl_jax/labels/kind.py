@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from mtl_jax.codecs import pictures
-from mtl_jax.labels.readers import LabelFiles, Reader, Size
+from mtl_jax.labels.label_files import LabelFiles
+from mtl_jax.labels.readers import Reader, Size
 
 IGNORE = 255  # label value that no loss and no metric counts
 Interpolation = Literal["nearest", "linear", "cubic"]
@@ -40,6 +41,8 @@ class Conventions:
             Otherwise only labelled pixels take part, and a pixel with too few of them has no label.
         border: Labels outside of a rotated image where the configuration does not say: "zero" or "ignore", see
             `mtl_jax.data.transforms.scale_and_rotate`.
+        axes: Axes of vectors, a name or letters of `mtl_jax.labels.axes`. "" means that nobody says it; flips and
+            rotations then assume those of OpenCV, as the published code does.
     """
 
     resize_labels: bool = False
@@ -48,6 +51,7 @@ class Conventions:
     empty_is_unlabelled: tuple[str, ...] = ()
     interpolates_holes: bool = False
     border: Literal["zero", "ignore"] = "ignore"
+    axes: str = ""
 
 
 class LabelKind(ABC):
@@ -69,7 +73,6 @@ class LabelKind(ABC):
         has_classes: The values are ids of classes, whose number the data set says.
         distance: The values are distances from the camera, which a recipe may divide by the scale of the image.
         suffix: Suffix of the files that hold predictions.
-        legend: What the colours of a drawing mean, for the legend of a contact sheet; empty where classes say it.
         folder_options: Names of the options that describe such labels in a folder of one's own.
         constant_from: Split from which the best constant prediction is taken.
     """
@@ -83,12 +86,11 @@ class LabelKind(ABC):
     distance: bool = False
     has_classes: bool = False
     suffix: str = ".png"
-    legend: str = ""
     folder_options: tuple[str, ...] = ()
     constant_from: Literal["train", "val"] = "train"
 
     @abstractmethod
-    def meaning(self) -> str:
+    def meaning(self, conventions: Conventions) -> str:
         """Returns what the numbers of a prediction are, for the description of an exported model."""
 
     @abstractmethod
@@ -109,11 +111,11 @@ class LabelKind(ABC):
             ValueError: The stored type cannot hold such values.
         """
 
-    def flip(self, label: np.ndarray) -> np.ndarray:
+    def flip(self, label: np.ndarray, conventions: Conventions) -> np.ndarray:
         """Returns the values of a label that has just been mirrored left to right, `[H, W, channels]`."""
         return label
 
-    def rotate(self, label: np.ndarray, angle: float) -> np.ndarray:
+    def rotate(self, label: np.ndarray, angle: float, conventions: Conventions) -> np.ndarray:
         """Returns the values of a label whose image is about to be rotated by `angle` degrees, counter-clockwise."""
         return label
 
@@ -195,11 +197,17 @@ class LabelKind(ABC):
         if bad := int((~np.isfinite(prediction)).sum()):
             raise ValueError(f"{bad} values are NaN or infinite")
 
-    def describe_prediction(self, num_classes: int, class_names: Sequence[str] | None) -> dict[str, Any]:
+    def describe_prediction(
+        self, num_classes: int, class_names: Sequence[str] | None, conventions: Conventions
+    ) -> dict[str, Any]:
         """Returns what a user of an exported model has to know of this output, ready for JSON."""
-        return {"meaning": self.meaning()}
+        return {"meaning": self.meaning(conventions)}
 
     # Drawing
+
+    def legend(self, conventions: Conventions) -> str:
+        """Returns what the colours of a drawing mean, for the legend of a contact sheet; "" where classes say it."""
+        return ""
 
     @abstractmethod
     def paint(
@@ -246,6 +254,17 @@ class LabelKind(ABC):
     def unlabelled(self, files: LabelFiles, size: Size) -> Any:
         """Returns what is stored for an image of this size (height, width) that has no label."""
         return pictures.encode_png(np.full((*size, 1), IGNORE, np.uint8))
+
+    def derived(self, source: np.ndarray) -> Any:
+        """Returns the stored label that follows from the label of another task, for the folder option `from`.
+
+        Args:
+            source: Canonical label of the other task, class ids `[H, W, 1]`.
+
+        Raises:
+            NotImplementedError: Such labels cannot be derived; the kind does not list the option `from`.
+        """
+        raise NotImplementedError(f"labels of {type(self).__name__} cannot be derived from those of another task")
 
     def default_step(self) -> float:
         """Returns the value of one step in files with whole numbers, where a folder does not say it."""

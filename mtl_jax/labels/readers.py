@@ -5,8 +5,7 @@ faulty file. `read` runs a reader and adds its error to a list of problems inste
 """
 
 import io
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +19,7 @@ Size = tuple[int, int]
 Reader = Callable[[bytes], tuple[Any, Size]]
 Load = Callable[[bytes], np.ndarray]
 Reading = tuple[dict[str, Any], list[str]]  # (record, problems with its files)
-
-
-@dataclass(frozen=True)
-class LabelFiles:
-    """The files of a task's labels in a folder of one's own, and how their values are coded.
-
-    Attributes:
-        folder: Folder of the files, below the data set's folder.
-        suffix: ".png" or ".npy".
-        classes: Names of the classes in order, of labels that are class ids.
-        first_id: Pixel value of the first class.
-        ignore: Pixel values that are no class.
-        unit: Value of one step in files with whole numbers, in metres for depth; files with fractions hold values.
-    """
-
-    folder: str
-    suffix: str = ".png"
-    classes: tuple[str, ...] = ()
-    first_id: int = 0
-    ignore: tuple[int, ...] = (255,)
-    unit: float = 0.001
-
-    def load(self) -> Load:
-        """Returns the function that turns the content of such a file into an array."""
-        return npy if self.suffix == ".npy" else pictures.decode_values
+_SHOWN = 5  # values listed in an error
 
 
 def read(root: Path, name: str, reader: Reader, problems: list[str]) -> tuple[Any, Size] | None:
@@ -121,29 +96,49 @@ def grey(data: bytes) -> tuple[bytes, Size]:
     return pictures.encode_png(value), (value.shape[0], value.shape[1])
 
 
-def class_ids(load: Load, ids: Mapping[int, int], expected: str) -> Reader:
+def class_ids(
+    load: Load, ids: Mapping[int, int], expected: str, show: Callable[[float], str] = "{:g}".format
+) -> Reader:
     """Returns a reader of maps of raw class ids, which are stored as PNG.
 
     Args:
         load: Function that turns the bytes of a file into an array.
         ids: {raw id: stored id}. Other raw ids are errors.
         expected: Description of the allowed raw ids, for the error message.
+        show: Function that formats a raw id for the error message.
     """
 
     def reader(data: bytes) -> tuple[bytes, Size]:
         raw = as_map(load(data), 1)
-        found, inverse = np.unique(raw, return_inverse=True)
-        if wrong := [f"{value:g}" for value in found.tolist() if value not in ids]:
-            raise ValueError(
-                f"class ids {', '.join(wrong[:5])}{', ...' if len(wrong) > 5 else ''}, expected {expected}"
-            )
-        stored = np.array([ids[int(value)] for value in found], np.uint8)[inverse].reshape(raw.shape)
+        raw_ids, inverse = np.unique(raw, return_inverse=True)
+        stored = translated(raw_ids.tolist(), ids, "class ids", expected, show)[inverse].reshape(raw.shape)
         return pictures.encode_png(stored), (raw.shape[0], raw.shape[1])
 
     return reader
 
 
-def floats(load: Load, channels: int, low: float, high: float) -> Reader:
+def translated(
+    raw: Sequence[float], meanings: Mapping[int, int], name: str, expected: str, show: Callable[[float], str]
+) -> np.ndarray:
+    """Returns what the values of a file mean, uint8 `[len(raw)]`.
+
+    Args:
+        raw: Values that occur in the file.
+        meanings: {value: stored value}.
+        name: Description of such values, for the error message.
+        expected: Description of the allowed values, for the error message.
+        show: Function that formats a value for the error message.
+
+    Raises:
+        ValueError: A value has no meaning.
+    """
+    if wrong := [show(value) for value in raw if value not in meanings]:
+        listed = f"{', '.join(wrong[:_SHOWN])}{', ...' if len(wrong) > _SHOWN else ''}"
+        raise ValueError(f"{name} {listed}, expected {expected}")
+    return np.array([meanings[int(value)] for value in raw], np.uint8)
+
+
+def floats(load: Load, channels: int, low: float, high: float, void: float | None = None) -> Reader:
     """Returns a reader of maps of finite numbers from `low` to `high`, which are stored as float32.
 
     Args:
@@ -151,14 +146,19 @@ def floats(load: Load, channels: int, low: float, high: float) -> Reader:
         channels: Last dimension of the map.
         low: Least value.
         high: Greatest value.
+        void: Stored value of pixels that hold NaN. None means that NaN is an error.
     """
 
     def reader(data: bytes) -> tuple[np.ndarray, Size]:
         value = as_map(load(data), channels).astype(np.float32)
-        if bad := int(np.sum(~np.isfinite(value))):
-            raise ValueError(f"{bad} values are NaN or infinite")
-        if value.min() < low or value.max() > high:
-            raise ValueError(f"values from {value.min():g} to {value.max():g}, expected {low:g} to {high:g}")
+        unlabelled = np.isnan(value).any(axis=2) if void is not None else np.zeros(value.shape[:2], bool)
+        labels = value[~unlabelled]
+        if bad := int(np.sum(~np.isfinite(labels))):
+            raise ValueError(f"{bad} values are infinite" if void is not None else f"{bad} values are NaN or infinite")
+        if labels.size and (labels.min() < low or labels.max() > high):
+            raise ValueError(f"values from {labels.min():g} to {labels.max():g}, expected {low:g} to {high:g}")
+        if void is not None:
+            value[unlabelled] = void
         return value, (value.shape[0], value.shape[1])
 
     return reader

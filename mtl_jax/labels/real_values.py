@@ -22,7 +22,10 @@ from mtl_jax.labels.kind import (
     mean_value,
     plane,
 )
-from mtl_jax.labels.readers import LabelFiles, Reader, Size
+from mtl_jax.labels.label_files import LabelFiles
+from mtl_jax.labels.readers import Reader, Size
+
+_SATURATED = 65535
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class RealValues(LabelKind):
         high: Greatest value that the files of a label may hold, below 255, the ignored value.
         step: Value of one step in files with whole numbers, where a folder does not say it.
         label_interpolation: How the training transforms resample a label.
-        legend: What the colours of a drawing mean.
+        colors_mean: Text for the legend of a drawing.
     """
 
     unit: str = ""
@@ -47,17 +50,20 @@ class RealValues(LabelKind):
     high: float = math.nextafter(IGNORE, 0)
     step: float = 1.0
     label_interpolation: Interpolation = "linear"
-    legend: str = ""
+    colors_mean: str = ""
 
     suffix = ".mat"
-    folder_options = ("unit",)
+    folder_options = ("unit", "invalid", "max")
 
     @property
     def void(self) -> float:  # type: ignore[override]
         return 0 if self.zero_is_unlabelled else IGNORE
 
-    def meaning(self) -> str:
+    def meaning(self, conventions: Conventions) -> str:
         return f"value in {self.unit}" if self.unit else "value in the unit of the labels"
+
+    def legend(self, conventions: Conventions) -> str:
+        return self.colors_mean
 
     def num_logits(self, num_classes: int) -> int:
         return 1
@@ -125,16 +131,23 @@ class RealValues(LabelKind):
 
     def reader(self, files: LabelFiles) -> Reader:
         def load(data: bytes) -> np.ndarray:
-            value = files.load()(data)
-            return value * files.unit if value.dtype.kind in "iu" else value
+            raw = readers.as_map(files.load()(data), 1)
+            if files.invalid is None and raw.dtype == np.uint16 and raw.max() == _SATURATED:
+                raise ValueError(
+                    f"{int((raw == _SATURATED).sum())} pixels hold {_SATURATED}, the greatest value of 16 bits, which "
+                    f"often means that nothing was measured. Say it: invalid = [{_SATURATED}], or invalid = [] if "
+                    "this is a value"
+                )
+            value = raw * files.unit if raw.dtype.kind in "iu" else raw.astype(np.float64)
+            return np.where(np.isin(raw, files.invalid or ()) | (value > files.max), np.nan, value)
 
-        return readers.floats(load, 1, self.low, self.high)
+        return readers.floats(load, 1, self.low, self.high, self.void)
 
     def stored_form(self, files: LabelFiles) -> StoredForm:
         return "float32"
 
     def unlabelled(self, files: LabelFiles, size: Size) -> Any:
-        return np.zeros((*size, 1), np.float32)
+        return np.full((*size, 1), self.void, np.float32)
 
     def default_step(self) -> float:
         return self.step

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import cv2
@@ -10,18 +10,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.codecs import pictures
-from mtl_jax.labels import readers
+from mtl_jax.codecs import label_pictures, pictures
+from mtl_jax.labels import axes, readers
 from mtl_jax.labels.kind import IGNORE, Conventions, LabelKind, StoredForm, ignore_zeros, mean_value
-from mtl_jax.labels.readers import LabelFiles, Reader, Size
+from mtl_jax.labels.label_files import LabelFiles
+from mtl_jax.labels.readers import Reader, Size
 
 _NORM_EPS = np.finfo(np.float32).eps  # shortens the faint vectors that cubic resampling leaves around invalid regions
+_PUBLISHED = "opencv"  # axes that flips and rotations of the published code assume
+_FEWEST_FACING = 1 / 3  # share of vectors that point to the camera; nearly all do, as the camera sees the surfaces
 _NO_VECTOR = (0.5, 1.5)  # coded vectors of a length outside are no unit vectors: pixels without a label
 
 
 @dataclass(frozen=True)
 class UnitVectors(LabelKind):
-    """A direction for every pixel, x right and y down: labels are float32 `[H, W, 3]`, zero or 255 without a label.
+    """A direction for every pixel: labels are float32 `[H, W, 3]`, zero or 255 without a label.
+
+    The conventions of the data set say which way x, y and z point, see `mtl_jax.labels.axes`.
 
     Predictions are unit vectors v as 255 (v + 1) / 2, `[B, H, W, 3]`.
     """
@@ -30,10 +35,15 @@ class UnitVectors(LabelKind):
     void = 0
     label_interpolation = "cubic"
     fit_interpolation = "cubic"
-    legend = "x red, y green, z blue, from dark (-1) to bright (+1)"
+    folder_options = ("axes",)
 
-    def meaning(self) -> str:
-        return "unit vector v as 255 (v + 1) / 2"
+    def meaning(self, conventions: Conventions) -> str:
+        pointing = f"; {axes.describe(conventions.axes)}" if conventions.axes else ""
+        return f"unit vector v as 255 (v + 1) / 2{pointing}"
+
+    def legend(self, conventions: Conventions) -> str:
+        names = axes.describe(conventions.axes) if conventions.axes else "x, y, z"
+        return f"{names} as red, green, blue, from dark (-1) to bright (+1)"
 
     def num_logits(self, num_classes: int) -> int:
         return 3
@@ -46,14 +56,13 @@ class UnitVectors(LabelKind):
             vectors = cv2.copyTo(vectors, cv2.bitwise_not(cv2.inRange(stored, (0, 0, 0), (0, 0, 0))))
         return vectors.reshape(stored.shape)
 
-    def flip(self, label: np.ndarray) -> np.ndarray:
-        label[..., 0] *= -1
+    def flip(self, label: np.ndarray, conventions: Conventions) -> np.ndarray:
+        label[..., axes.horizontal(conventions.axes or _PUBLISHED)] *= -1
         return label
 
-    def rotate(self, label: np.ndarray, angle: float) -> np.ndarray:
-        """Turns (x, y) as the image turns, which is right for vectors whose x points right and y down."""
-        cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
-        return cv2.transform(label, np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]]))
+    def rotate(self, label: np.ndarray, angle: float, conventions: Conventions) -> np.ndarray:
+        """Turns the vectors as the image turns."""
+        return cv2.transform(label, axes.rotation(conventions.axes or _PUBLISHED, angle))
 
     def resampled(self, label: np.ndarray) -> np.ndarray:
         """Brings vectors to unit length, in float32; zero vectors stay zero."""
@@ -95,7 +104,7 @@ class UnitVectors(LabelKind):
         return "mean " + ", ".join(f"{axis} {v:+.2f}" for axis, v in zip("xyz", values.mean(axis=0), strict=True))
 
     def reader(self, files: LabelFiles) -> Reader:
-        return _float_vectors if files.suffix == ".npy" else _coded_vectors
+        return partial(_float_vectors if files.suffix == ".npy" else _coded_vectors, files.axes)
 
     def stored_form(self, files: LabelFiles) -> StoredForm:
         return "float32" if files.suffix == ".npy" else "colours"
@@ -112,16 +121,35 @@ def _code_values(dtype: str) -> np.ndarray:
     return np.arange(256, dtype=np.uint8).astype(dtype) * number(2) / number(255) - 1
 
 
-def _float_vectors(data: bytes) -> tuple[np.ndarray, Size]:
-    vectors, size = readers.floats(readers.npy, 3, -1.01, 1.01)(data)
+def _float_vectors(declared: str, data: bytes) -> tuple[np.ndarray, Size]:
+    vectors, size = readers.floats(readers.npy, 3, -1.01, 1.01, void=0)(data)
     readers.check_unit_length(vectors)
+    _check_axes(vectors[(vectors != 0).any(axis=2)], declared)
     return vectors, size
 
 
-def _coded_vectors(data: bytes) -> tuple[bytes, Size]:
-    coded = pictures.decode(data, 3)
+def _coded_vectors(declared: str, data: bytes) -> tuple[bytes, Size]:
+    coded = label_pictures.colors(data)
     vectors = coded * np.float32(2 / 255) - 1
     readers.check_unit_length(vectors)
     length = np.linalg.norm(vectors, axis=2)
-    coded[(length < _NO_VECTOR[0]) | (length > _NO_VECTOR[1])] = 0
+    unlabelled = (length < _NO_VECTOR[0]) | (length > _NO_VECTOR[1])
+    _check_axes(vectors[~unlabelled], declared)
+    coded[unlabelled] = 0
     return pictures.encode_png(coded), (coded.shape[0], coded.shape[1])
+
+
+def _check_axes(vectors: np.ndarray, declared: str) -> None:
+    """Checks that vectors `[N, 3]` point to the camera in the declared axes.
+
+    Raises:
+        ValueError: Most of the vectors point away from the camera, which no visible surface does.
+    """
+    assumed = declared or _PUBLISHED
+    forward = vectors @ axes.to_opencv(assumed).T[:, 2]
+    if forward.size and (share := float(np.mean(forward < 0))) < _FEWEST_FACING:
+        raise ValueError(
+            f"only {share:.0%} of the normals point to the camera if their axes are {assumed!r} "
+            f"({axes.describe(assumed)}). Say which way the axes point: axes = {' or '.join(map(repr, axes.NAMES))}, "
+            "or three letters"
+        )

@@ -226,7 +226,7 @@ class _Run:
         data = self.config.data
         batches = loader.train_batches(
             self.source,
-            family=self.experiment.family,
+            conventions=self.experiment.conventions,
             tasks=self.experiment.all_tasks,
             recipe=self.experiment.recipe,
             size=self.experiment.image_size,
@@ -291,7 +291,7 @@ class _Run:
     def _evaluate(self, arrays: Any) -> scoring.Results:
         batches = loader.val_batches(
             self.val_source,
-            family=self.experiment.family,
+            conventions=self.experiment.conventions,
             tasks=self.experiment.main_tasks,
             recipe=self.experiment.recipe,
             size=self.experiment.image_size,

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from mtl_jax.data import datasets, nyud
+from mtl_jax.data import catalogue, datasets, nyud
 from tests.nyud_release import H, W, build, write
+
+NYUD = catalogue.FAMILIES["nyud"]
 
 
 def test_no_tensorflow(tmp_path):
@@ -63,7 +65,7 @@ def test_killed_build_is_continued(tmp_path, monkeypatch):
     builder = datasets.prepare("nyud_mt/survey_subset", tmp_path / "tfds", tmp_path / "raw", num_workers=0)
     assert read == ids["train"][:16] + ids["train"][32:] + ids["val"]
     source = datasets.open_split(builder, "train", ("depth",))
-    assert [source.sample(i, (), "nyud")["id"] for i in range(40)] == ids["train"]
+    assert [source.sample(i, (), NYUD)["id"] for i in range(40)] == ids["train"]
     assert np.all(source[3]["depth"] == 1)
 
 

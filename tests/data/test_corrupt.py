@@ -11,8 +11,10 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from mtl_jax import data
-from mtl_jax.data import datasets, loader, records
+from mtl_jax.data import catalogue, datasets, loader, records
 from tests.data.test_loader import Frames, assert_same, take, train, val
+
+NYUD = catalogue.FAMILIES["nyud"]
 
 TASKS = ("semseg", "depth")
 
@@ -151,7 +153,7 @@ def unreadable(split):
     errors = {}
     for index in range(len(split)):
         try:
-            split.sample(index, split.tasks, "nyud")
+            split.sample(index, split.tasks, NYUD)
         except records.CorruptRecordError as error:
             errors[index] = str(error)
     return errors
@@ -187,7 +189,7 @@ def test_damaged_shard(embedded, tmp_path):
     with pytest.raises(records.CorruptRecordError, match=f"record {index}, index {index} in shard"):
         split.ids()
 
-    options = {"family": "nyud", "tasks": TASKS, "size": (64, 64), "batch_size": 4}
+    options = {"conventions": NYUD, "tasks": TASKS, "size": (64, 64), "batch_size": 4}
     with pytest.raises(records.CorruptRecordError, match=f"record {index}, index {index} in shard"):
         list(loader.val_batches(split, **options))
     training = options | {"recipe": "astmt", "seed": 0}
@@ -210,7 +212,14 @@ def test_truncated_shard(embedded, tmp_path):
     errors = unreadable(split)
     assert list(errors) == list(range(12))
     assert f"record 3, index 3 in shard {file.name}: it cannot be read (RuntimeError: Corrupted" in errors[3]
-    options = {"family": "nyud", "tasks": TASKS, "size": (64, 64), "batch_size": 4, "recipe": "astmt", "seed": 0}
+    options = {
+        "conventions": NYUD,
+        "tasks": TASKS,
+        "size": (64, 64),
+        "batch_size": 4,
+        "recipe": "astmt",
+        "seed": 0,
+    }
     with pytest.raises(records.CorruptRecordError, match=f"^10 records in a row .* in shard {file.name}"):
         take(loader.train_batches(split, **options, skip_corrupt=True), 1)
 
@@ -278,7 +287,7 @@ def test_broken_id(embedded, tmp_path):
     with pytest.raises(records.CorruptRecordError, match=message):
         split.ids()
     with pytest.raises(records.CorruptRecordError, match=message):
-        list(loader.val_batches(split, family="nyud", tasks=TASKS, size=(64, 64), batch_size=4))
+        list(loader.val_batches(split, conventions=NYUD, tasks=TASKS, size=(64, 64), batch_size=4))
 
 
 def test_record_cut_short(embedded, tmp_path):

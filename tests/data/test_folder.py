@@ -1,6 +1,5 @@
 """Data sets made from a user's own folder."""
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -14,10 +13,12 @@ from PIL import Image
 from mtl_jax import experiment
 from mtl_jax.codecs import pictures
 from mtl_jax.config import Config, Data, from_json, num_channels, to_json, validate
-from mtl_jax.data import datasets, description
+from mtl_jax.data import catalogue, datasets
 from mtl_jax.data.loader import train_batches, val_batches
 from mtl_jax.metrics import Accumulator
 from mtl_jax.tasks import IGNORE
+
+OWN = catalogue.FAMILIES["folder"]
 
 H, W = 40, 56
 IDS = {"train": ["a", "b", "c"], "val": ["d", "e"]}
@@ -84,7 +85,7 @@ def test_values(tmp_path, normals):
         source = datasets.open_split(builder, split)
         assert source.tasks == TASKS
         for i, key in enumerate(keys):
-            got, want = source.sample(i, TASKS, "folder"), maps(key)
+            got, want = source.sample(i, TASKS, OWN), maps(key)
             assert got["id"] == key
             np.testing.assert_array_equal(got["image"], want["image"])
             semseg = want["semseg"].astype(int)
@@ -109,8 +110,8 @@ def test_unlabelled_images_are_kept(tmp_path):
         "depth": {"train": [0, 2], "val": [1]},
     }
     train = datasets.open_split(builder, "train")
-    assert set(train.sample(0, TASKS, "folder")) == {"id", "image", "depth"}
-    options = {"family": "folder", "tasks": TASKS, "size": (32, 48), "batch_size": 3}
+    assert set(train.sample(0, TASKS, OWN)) == {"id", "image", "depth"}
+    options = {"conventions": OWN, "tasks": TASKS, "size": (32, 48), "batch_size": 3}
     batch = next(train_batches(train, recipe="astmt", seed=0, **options))
     first = int(np.flatnonzero(batch["index"] == 0)[0])
     for task in TASKS:
@@ -123,7 +124,7 @@ def test_unlabelled_images_are_kept(tmp_path):
     assert (plain[0]["semseg"] == IGNORE).all()
 
     alone = datasets.open_split(builder, "train", ("depth",), only_labelled=True)
-    assert [alone.sample(i, ("depth",), "folder")["id"] for i in range(len(alone))] == ["a", "c"]
+    assert [alone.sample(i, ("depth",), OWN)["id"] for i in range(len(alone))] == ["a", "c"]
     both = datasets.open_split(builder, "train", ("depth", "edge"), only_labelled=True)
     assert len(both) == 3
 
@@ -168,9 +169,9 @@ FAULTS = {
     ),
     "foreground": (
         replace("sal/b.png", pictures.encode_png(np.eye(H, W, dtype=np.uint8))),
-        "sal/b.png: its values are 0 and 1",
+        "sal/b.png: its values are 0, 1, and it is not clear",
     ),
-    "archive": (replace("normals/b.png", b"PK\x03\x04"), "normals/b.png: it is no image"),
+    "archive": (replace("normals/b.png", b"PK\x03\x04"), "normals/b.png: it is no PNG"),
 }
 
 
@@ -199,7 +200,7 @@ def test_changed_folder_is_noticed(tmp_path):
         build(root, tmp_path / "tfds")
     shutil.rmtree(builder.data_path)
     source = datasets.open_split(build(root, tmp_path / "tfds"), "train")
-    np.testing.assert_allclose(source.sample(0, ("depth",), "folder")["depth"], 0.01)
+    np.testing.assert_allclose(source.sample(0, ("depth",), OWN)["depth"], 0.01)
 
 
 def test_built_data_needs_no_folder(tmp_path):
@@ -249,9 +250,7 @@ def test_corrected_description_is_used(tmp_path):
     source = datasets.open_split(build(root, tmp_path / "tfds"), "train")
     for i, key in enumerate(ids["train"]):
         raw = np.minimum(maps(key)["semseg"], 2).astype(int)
-        np.testing.assert_array_equal(
-            source.sample(i, ("semseg",), "folder")["semseg"], np.where(raw == 0, IGNORE, raw - 1)
-        )
+        np.testing.assert_array_equal(source.sample(i, ("semseg",), OWN)["semseg"], np.where(raw == 0, IGNORE, raw - 1))
 
 
 def test_task_without_any_label(tmp_path):
@@ -282,7 +281,7 @@ def test_ids_in_folders(tmp_path):
         (root / folder / "a.png").rename(root / folder / "s1" / "a.png")
     (root / "splits" / "train.txt").write_text("s1/a\nb\n")
     source = datasets.open_split(build(root, tmp_path / "tfds"), "train")
-    assert source.sample(0, (), "folder")["id"] == "s1/a"
+    assert source.sample(0, (), OWN)["id"] == "s1/a"
 
 
 def test_built_data_is_enough_to_train_on(tmp_path):
@@ -323,7 +322,7 @@ def test_class_0_is_a_class(tmp_path):
     config.data.data_dir = str(tmp_path / "tfds")
     run = experiment.make(config)
     source = run.open_split("val", ("human_parts",))
-    options = {"family": run.family, "tasks": run.main_tasks, "size": (H, W), "recipe": run.recipe}
+    options = {"conventions": run.conventions, "tasks": run.main_tasks, "size": (H, W), "recipe": run.recipe}
     (batch,) = val_batches(source, batch_size=1, **options)
     want = np.where(raw == 1, 0, IGNORE)
     np.testing.assert_array_equal(batch["human_parts"][0], want)
@@ -346,7 +345,7 @@ def test_nothing_outside_of_a_rotated_image_has_a_label(tmp_path):
             path.write_bytes(pictures.encode_png(np.full((H, W, 1), value, np.uint8)))
     source = datasets.open_split(build(root, tmp_path / "tfds"), "train")
     options = {"tasks": TASKS, "recipe": "astmt", "size": (32, 48), "batch_size": 3, "seed": 0}
-    batches = train_batches(source, family="folder", **options)
+    batches = train_batches(source, conventions=OWN, **options)
     found = [next(batches) for _ in range(8)]
     for task in ("semseg", "sal", "edge"):
         labels = np.concatenate([batch[task] for batch in found])
@@ -370,7 +369,7 @@ def test_images_with_an_orientation(tmp_path, declared):
             build(root, tmp_path / "tfds")
         return
     source = datasets.open_split(build(root, tmp_path / "tfds"), "train")
-    np.testing.assert_array_equal(source.sample(0, (), "folder")["image"], seen)
+    np.testing.assert_array_equal(source.sample(0, (), OWN)["image"], seen)
 
 
 @pytest.mark.parametrize("spelled", ["PNG", "Png"])
@@ -379,8 +378,8 @@ def test_suffixes_in_any_case(tmp_path, spelled):
     for folder in ("images", *TASKS):
         (root / folder / "a.png").rename(root / folder / f"a.{spelled}")
     source = datasets.open_split(build(root, tmp_path / "tfds"), "train")
-    assert set(source.sample(0, TASKS, "folder")) == {"id", "image", *TASKS}
-    np.testing.assert_array_equal(source.sample(0, (), "folder")["image"], maps("a")["image"])
+    assert set(source.sample(0, TASKS, OWN)) == {"id", "image", *TASKS}
+    np.testing.assert_array_equal(source.sample(0, (), OWN)["image"], maps("a")["image"])
 
 
 def test_two_spellings_of_a_file(tmp_path):
@@ -414,11 +413,11 @@ def test_label_files_of_no_image(tmp_path, caplog):
     (root / "depth" / "b.png").rename(root / "depth" / "b_depth.png")
     (root / "depth" / "notes.txt").touch()
     assert datasets.labelled(build(root, tmp_path / "tfds"))["depth"]["train"] == [0, 2]
-    assert "1 files in" in caplog.text
-    assert "belong to no image of the lists, for example b_depth.png" in caplog.text
+    assert "1 label files of depth" in caplog.text
+    assert "belong to no image of the lists, for example depth/b_depth.png" in caplog.text
     for path in sorted((root / "depth").glob("?.png")):
         path.rename(path.with_stem(f"{path.stem}_depth"))
-    with pytest.raises(ValueError, match=r"no image has a label of depth; .* for example a_depth\.png\)"):
+    with pytest.raises(ValueError, match=r"no image has a label of depth; .* for example depth/a_depth\.png\)"):
         build(root, tmp_path / "other")
 
 
@@ -427,8 +426,19 @@ def test_data_sets_of_version_1_stay_valid(tmp_path):
     root = write(tmp_path / "raw")
     (root / "depth" / "b.png").unlink()
     builder = datasets.make_builder("folder_mt/own", tmp_path / "tfds", root)
-    described = dataclasses.asdict(description.read(root))
-    del described["orientation"]
+    labels = {
+        task: {"folder": task, "suffix": ".png", "classes": [], "first_id": 0, "ignore": [IGNORE], "unit": 0.001}
+        for task in TASKS
+    }
+    labels["semseg"] |= {"classes": ["floor", "wall", "cup"], "first_id": 1, "ignore": [0]}
+    labels["depth"]["unit"] = 0.01
+    described = {
+        "name": "own",
+        "image_size": [32, 48],
+        "images": "images",
+        "splits": {split: f"splits/{split}.txt" for split in IDS},
+        "labels": labels,
+    }
     ids, stats = [*IDS["train"], *IDS["val"]], []
     for key in ids:
         files = [f"images/{key}{suffix}" for suffix in (".jpg", ".jpeg", ".png")]

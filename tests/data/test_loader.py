@@ -19,9 +19,12 @@ import numpy as np
 import pytest
 
 from mtl_jax import tasks
-from mtl_jax.data import loader, records, samples, transforms
+from mtl_jax.data import catalogue, loader, records, samples, transforms
 from mtl_jax.data import shared_memory as slots
 from tests.processes import ROOT, alive, needs_proc, shared_memory
+
+NYUD = catalogue.FAMILIES["nyud"]
+PASCAL_LABELS = catalogue.FAMILIES["pascal"]
 
 H, W = 24, 32
 TASKS = ("semseg", "depth")
@@ -51,13 +54,20 @@ class Frames:
 
 
 def train(length=11, **kwargs):
-    defaults = {"family": "nyud", "tasks": TASKS, "recipe": "astmt", "size": (H, W), "batch_size": 4, "seed": 3}
+    defaults = {
+        "conventions": NYUD,
+        "tasks": TASKS,
+        "recipe": "astmt",
+        "size": (H, W),
+        "batch_size": 4,
+        "seed": 3,
+    }
     source = kwargs.pop("source", None) or Frames(length)
     return loader.train_batches(source, **(defaults | kwargs))
 
 
 def val(length=11, **kwargs):
-    defaults = {"family": "nyud", "tasks": TASKS, "size": (H, W), "batch_size": 4}
+    defaults = {"conventions": NYUD, "tasks": TASKS, "size": (H, W), "batch_size": 4}
     source = kwargs.pop("source", None) or Frames(length)
     return list(loader.val_batches(source, **(defaults | kwargs)))
 
@@ -110,7 +120,7 @@ class Partly:
 
 def test_missing_labels_are_ignored():
     """Batches have one form: a map of 255 stands for a label that an image lacks."""
-    kwargs = {"source": Partly(5), "family": "pascal", "tasks": PASCAL, "batch_size": 5}
+    kwargs = {"source": Partly(5), "conventions": PASCAL_LABELS, "tasks": PASCAL, "batch_size": 5}
     (batch,) = take(train(**kwargs), 1)
     (same,) = take(train(**kwargs, num_workers=1), 1)
     assert_same([same], [batch])
@@ -359,7 +369,13 @@ def test_nothing_waits_after_the_last_batch():
     gc.collect()
     before = shared_memory(os.getpid())
     batches = loader.val_batches(
-        Frames(5), family="nyud", tasks=TASKS, size=(H, W), batch_size=4, num_workers=1, prefetch=1
+        Frames(5),
+        conventions=NYUD,
+        tasks=TASKS,
+        size=(H, W),
+        batch_size=4,
+        num_workers=1,
+        prefetch=1,
     )
     assert len(list(batches)) == 2
     assert shared_memory(os.getpid()) == before
@@ -382,7 +398,7 @@ def test_empty_val():
 
 
 def test_pickles():
-    augment = samples.Augment(samples.Load(Frames(4), "nyud", TASKS, transforms.RECIPES["astmt"], (H, W)), "zero")
+    augment = samples.Augment(samples.Load(Frames(4), NYUD, TASKS, transforms.RECIPES["astmt"], (H, W)), "zero")
     again = pickle.loads(pickle.dumps(augment))
     want, got = (f(f.drawn(2, np.random.default_rng(0))) for f in (augment, again))
     assert_same([got], [want])

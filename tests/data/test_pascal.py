@@ -17,6 +17,8 @@ from mtl_jax.data import catalogue, datasets, pascal, pascal_labels, records
 from mtl_jax.data.rendered import people, release_files
 from mtl_jax.runtime import messages
 
+PASCAL_LABELS = catalogue.FAMILIES["pascal"]
+
 H, W = 60, 80
 IDS = {"train": ["2008_3", "2008_5", "2008_9", "2008_11"], "val": ["2010_0", "2010_1"]}
 KEY = "2008_5"
@@ -56,7 +58,7 @@ def samples(builder, ids):
         source = datasets.open_split(builder, split)
         assert len(source) == len(names)
         for i, name in enumerate(names):
-            got = source.sample(i, TASKS, "pascal")
+            got = source.sample(i, TASKS, PASCAL_LABELS)
             assert got["id"] == name
             yield name, source[i], got
 
@@ -94,9 +96,9 @@ def test_boundaries_to_score_edges_against(built):
     for split, names in IDS.items():
         source = datasets.open_split(built, split, ("edge",))
         for i, key in enumerate(names):
-            boundary = source.boundary(i, source.sample(i, ("edge",), "pascal")["edge"])
+            boundary = source.boundary(i, source.sample(i, ("edge",), PASCAL_LABELS)["edge"])
             np.testing.assert_array_equal(boundary, label_boundary(release_files.label_map(truth(key))))
-            assert (boundary != source.sample(i, ("edge",), "pascal")["edge"][..., 0]).any()
+            assert (boundary != source.sample(i, ("edge",), PASCAL_LABELS)["edge"][..., 0]).any()
 
 
 def test_images_with_people(built):
@@ -144,7 +146,7 @@ def test_labels_of_another_size(root):
     labels = cv2.resize(release_files.label_map(truth(KEY)), (2 * width, 2 * height), interpolation=cv2.INTER_NEAREST)
     stored = pictures.decode(record["normals"], 3)
     np.testing.assert_array_equal(stored.any(axis=2), pascal_labels.normals_mask(labels))
-    got = records.decode(record, TASKS, family="pascal")
+    got = records.decode(record, TASKS, conventions=PASCAL_LABELS)
     assert {got[task].shape[:2] for task in TASKS} == {(height, width)}
     (root / f"sal_distill/{KEY}.png").write_bytes(pictures.encode_png(np.zeros((height, width + 2, 1), np.uint8)))
     assert pascal._read_record(root, KEY)[1] == []  # the rounding of some resize

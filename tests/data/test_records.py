@@ -13,6 +13,9 @@ from mtl_jax.codecs import pictures
 from mtl_jax.data import catalogue, loader, records, transforms
 from tests import nyud_release as files
 
+NYUD = catalogue.FAMILIES["nyud"]
+PASCAL_LABELS = catalogue.FAMILIES["pascal"]
+
 H, W = 20, 30
 ALL = ("semseg", "human_parts", "sal", "normals", "edge", "depth")
 
@@ -69,12 +72,12 @@ def test_arrays_pass():
 def test_label_sizes():
     """PASCAL's labels are fitted to the image; NYUD's must fit."""
     record = stored((H // 2, W // 2))
-    got = records.decode(record, ALL, family="pascal")
+    got = records.decode(record, ALL, conventions=PASCAL_LABELS)
     assert all(got[name].shape[:2] == (H, W) for name in ALL)
     assert got["normals"].dtype == np.float64
     assert set(np.unique(got["semseg"])) == {0, 7, 255}
     with pytest.raises(ValueError, match="label 'semseg' is 10x15, the image 20x30"):
-        records.decode(record, ALL, family="nyud")
+        records.decode(record, ALL, conventions=NYUD)
 
 
 def test_camera_orientation_is_not_applied():
@@ -153,7 +156,7 @@ def test_void_normals(family):
     code = np.full((H, W, 3), 200, np.uint8)
     code[3, 4], code[5, 6] = 0, (0, 0, 1)
     record = stored() | {"normals": png(code)}
-    normals = records.decode(record, ("normals",), family=family)["normals"]
+    normals = records.decode(record, ("normals",), conventions=conventions)["normals"]
     assert normals.dtype == conventions.normals_dtype
     assert normals[3, 4].tolist() == ([0, 0, 0] if conventions.normals_void else [-1, -1, -1])
     want = code[..., ::-1] * 2.0 / 255 - 1
@@ -166,12 +169,12 @@ def test_missing_label():
     del record["edge"]
     with pytest.raises(ValueError, match="no 'edge' in this data set; it has image, semseg, human_parts") as missing:
         records.decode(record, ALL)
-    with pytest.raises(
-        ValueError, match=r"unknown family of data sets 'x'; the families are .*nyud, pascal"
-    ) as unknown:
-        records.decode(record, ALL, family="x")
     assert not issubclass(missing.type, records.CorruptRecordError)  # no fault of this record
-    assert not issubclass(unknown.type, records.CorruptRecordError)
+
+
+def test_unknown_family():
+    with pytest.raises(ValueError, match=r"unknown family of data sets 'x'; the families are .*nyud, pascal"):
+        catalogue.FAMILIES["x"]
 
 
 def test_registry():
@@ -243,7 +246,12 @@ def test_split_pickles_and_is_read_by_threads(builder):
 
 def test_batches_of_a_prepared_data_set(builder):
     """Builder to batch, in this process and in a worker process."""
-    kwargs = {"family": "nyud", "tasks": ("depth", "semseg"), "size": (48, 64), "batch_size": 2}
+    kwargs = {
+        "conventions": NYUD,
+        "tasks": ("depth", "semseg"),
+        "size": (48, 64),
+        "batch_size": 2,
+    }
     got = []
     for num_workers in (0, 1):
         batches = data.train_batches(

@@ -13,7 +13,7 @@ import scipy.io
 from PIL import Image
 
 from mtl_jax import data
-from mtl_jax.data import datasets
+from mtl_jax.data import catalogue, datasets
 from mtl_jax.data.records import as_text
 from mtl_jax.evaluation import predictions, scoring
 from mtl_jax.evaluation.edge_scores import EdgeScores
@@ -24,6 +24,8 @@ from mtl_jax.tasks import TASKS as TABLE
 from tests import scripts
 from tests.marks import slow
 from tests.processes import ROOT
+
+PASCAL_LABELS = catalogue.FAMILIES["pascal"]
 
 TASKS = ("semseg", "human_parts", "sal", "normals", "edge")
 CHANNELS = {"semseg": 21, "human_parts": 7, "sal": 1, "normals": 3, "edge": 1}
@@ -39,7 +41,7 @@ def source(data_dir):
 def folder(source, tmp_path):
     """Perfect predictions of the rendered people, as another tool would write them."""
     for index in range(len(source)):
-        sample = source.sample(index, TASKS, "pascal")
+        sample = source.sample(index, TASKS, PASCAL_LABELS)
         for task in TASKS:
             path = tmp_path / "tool" / task / f"{sample['id']}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +127,7 @@ def test_wrong_arguments(tmp_path, args, message):
 
 def read(folder, source, tasks=TASKS):
     images = scoring.read_predictions(folder, source, {task: CHANNELS[task] for task in tasks})
-    return [{task: load(task, source.sample(i, (), "pascal")) for task in tasks} for i, load in images]
+    return [{task: load(task, source.sample(i, (), PASCAL_LABELS)) for task in tasks} for i, load in images]
 
 
 def test_missing_and_extra_files(folder, source, caplog):
@@ -202,7 +204,7 @@ def test_an_interrupted_evaluation_goes_on(folder, source, tmp_path):
 
     def final(images, progress=None):
         edges = EdgeScores(source, rule, num_workers=0)
-        return scoring.final(images, source, metrics, "pascal", edges, progress)
+        return scoring.final(images, source, metrics, PASCAL_LABELS, edges, progress)
 
     def images(last=None, skip=()):
         for index, load in scoring.read_predictions(folder, source, CHANNELS, skip):

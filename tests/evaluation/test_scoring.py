@@ -8,12 +8,15 @@ import pytest
 
 from mtl_jax import backbones, experiment, metrics, protocol
 from mtl_jax.config import num_channels
+from mtl_jax.data import catalogue
 from mtl_jax.evaluation import constant_baseline, predictions, result_files, scoring
 from mtl_jax.inference import predict
 from mtl_jax.inference.restored import Restored
 from mtl_jax.runtime import sharding
 from mtl_jax.train.loop import fit
 from tests import tiny
+
+NYUD = catalogue.FAMILIES["nyud"]
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +34,10 @@ def run(tmp_path_factory, data_dir):
 def test_scores_are_the_same_from_memory_and_from_files(run, tmp_path):
     source = run.experiment.open_split("val", run.tasks)
     metrics = run.experiment.final_metrics
-    results = scoring.final(scoring.at_size(run.predict_split(source, 2)), source, metrics, "nyud").results
-    scoring.save_predictions(run.predict_split(source, 2), source, "nyud", tmp_path)
+    results = scoring.final(scoring.at_size(run.predict_split(source, 2)), source, metrics, NYUD).results
+    scoring.save_predictions(run.predict_split(source, 2), source, NYUD, tmp_path)
     from_files = scoring.read_predictions(tmp_path, source, num_channels(run.config, run.tasks))
-    again = scoring.final(from_files, source, metrics, "nyud").results
+    again = scoring.final(from_files, source, metrics, NYUD).results
     assert json.dumps(again) == json.dumps(results)
 
 
@@ -60,7 +63,7 @@ def test_fingerprints_tell_models_apart(run):
 
 def test_constant_predictions_are_scored_alike(run):
     train, val = (run.experiment.open_split(split, run.tasks) for split in ("train", "val"))
-    results = constant_baseline.score(train, val, run.experiment.final_metrics, "nyud")
+    results = constant_baseline.score(train, val, run.experiment.final_metrics, NYUD)
     iou = results["semseg"]["per_class_IoU"]
     assert sum(value > 0 for value in iou) == 1  # one class is predicted, all others are missed
     depth = np.concatenate([train[i]["depth"].reshape(-1) for i in range(len(train))])
@@ -79,7 +82,7 @@ class Samples:
     def __len__(self):
         return len(self.samples)
 
-    def sample(self, index, tasks, family):
+    def sample(self, index, tasks, conventions):
         return {key: value for key, value in self.samples[index].items() if key in ("id", "image", *tasks)}
 
 
@@ -115,14 +118,14 @@ def test_a_missing_label_is_left_out_of_its_score_and_its_prediction_is_saved(tm
     samples, maps = _samples(4)
     for index, task in enumerate(FINAL):
         del samples[index][task]  # each image lacks another label
-    results = scoring.final(scoring.at_size(enumerate(maps)), Samples(samples), FINAL, "nyud").results
-    scoring.save_predictions(enumerate(maps), Samples(samples), "nyud", tmp_path)
+    results = scoring.final(scoring.at_size(enumerate(maps)), Samples(samples), FINAL, NYUD).results
+    scoring.save_predictions(enumerate(maps), Samples(samples), NYUD, tmp_path)
     for index, task in enumerate(FINAL):
         rest = [i for i in range(4) if i != index]
         alone = {task: FINAL[task]}
         chosen = Samples([samples[i] for i in rest])
         images = scoring.at_size(enumerate(maps[i] for i in rest))
-        expected = scoring.final(images, chosen, alone, "nyud").results
+        expected = scoring.final(images, chosen, alone, NYUD).results
         assert results[task] == expected[task]
         assert len(list((tmp_path / task).iterdir())) == 4
 
@@ -131,7 +134,7 @@ def test_without_any_label_the_score_is_undefined():
     samples, maps = _samples(2)
     for sample in samples:
         del sample["depth"], sample["sal"]
-    results = scoring.final(scoring.at_size(enumerate(maps)), Samples(samples), FINAL, "nyud").results
+    results = scoring.final(scoring.at_size(enumerate(maps)), Samples(samples), FINAL, NYUD).results
     assert np.isnan(results["depth"]["rmse"])
     assert np.isnan(results["sal"]["mIoU"])
     assert np.isfinite(results["semseg"]["mIoU"])
@@ -148,14 +151,14 @@ def test_without_any_label_the_score_is_undefined():
 
 def test_constants_come_from_the_images_with_a_label():
     samples, _ = _samples(4)
-    expected = constant_baseline.score(Samples(samples[:3]), Samples(samples[:3]), FINAL, "nyud")
+    expected = constant_baseline.score(Samples(samples[:3]), Samples(samples[:3]), FINAL, NYUD)
     for task in FINAL:
         del samples[3][task]
-    assert constant_baseline.score(Samples(samples), Samples(samples), FINAL, "nyud") == expected
+    assert constant_baseline.score(Samples(samples), Samples(samples), FINAL, NYUD) == expected
     nothing = [{key: sample[key] for key in ("id", "image")} for sample in samples]
-    undefined = constant_baseline.score(Samples(nothing), Samples(nothing), FINAL, "nyud")
+    undefined = constant_baseline.score(Samples(nothing), Samples(nothing), FINAL, NYUD)
     assert np.isnan([undefined["semseg"]["mIoU"], undefined["edge"]["loss"], undefined["depth"]["rmse"]]).all()
-    assert np.isfinite(constant_baseline.score(Samples(nothing), Samples(samples), FINAL, "nyud")["edge"]["loss"])
+    assert np.isfinite(constant_baseline.score(Samples(nothing), Samples(samples), FINAL, NYUD)["edge"]["loss"])
 
 
 def test_checkpoints_rank_by_gain_or_by_the_deciding_metric():
@@ -190,7 +193,7 @@ def test_prediction_into_the_folder_of_an_evaluation(run, tmp_path):
 
 def test_prediction_on_an_image_that_lacks_a_label(run, tmp_path):
     source = run.experiment.open_split("val", run.tasks)
-    first, second = predict.split_samples(source, "nyud", run.tasks, limit=2)
+    first, second = predict.split_samples(source, NYUD, run.tasks, limit=2)
     del second["depth"]
     assert predict.predict(run, [first, second], tmp_path) == 2
     assert predictions.load("depth", tmp_path / "depth" / second["id"]).shape == (96, 128, 1)

@@ -26,7 +26,7 @@ COLD, HOT = (0, 0, 128), (255, 128, 0)  # colours of 0 and 1
 class HeatMap(RealValues):
     low: float = 0.0
     high: float = 1.0
-    legend: str = "from cold (blue) to hot (orange)"
+    colors_mean: str = "from cold (blue) to hot (orange)"
 
     def activate(self, logits: jax.Array) -> jax.Array:
         return jax.nn.sigmoid(logits)

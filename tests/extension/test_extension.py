@@ -84,7 +84,7 @@ def test_it_predicts_and_draws(workdir, tmp_path):
 
     stored = experiment.make(experiment.load_config(workdir))
     run, source = Restored(stored, workdir, "latest"), stored.open_split("val", stored.main_tasks)
-    samples = list(predict.split_samples(source, "shapes", stored.main_tasks))
+    samples = list(predict.split_samples(source, stored.conventions, stored.main_tasks))
     np.testing.assert_array_equal(samples[0]["heat"], shapes.draw(100)["heat"])  # 0.7 stays 0.7
     assert predict.predict(run, samples, tmp_path) == 3
     assert (tmp_path / "heat" / "shape_100.mat").exists()

@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from mtl_jax import backbones, experiment
-from mtl_jax.data import loader
+from mtl_jax.data import catalogue, loader
 from mtl_jax.inference.restored import Restored
 from mtl_jax.train import integrity, loop
 from mtl_jax.train.checkpoint import Checkpoints, DamagedError
@@ -23,6 +23,8 @@ from mtl_jax.train.stop import EXIT_STATUS
 from tests import tiny
 from tests.marks import slow
 from tests.train import runs
+
+NYUD = catalogue.FAMILIES["nyud"]
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +166,14 @@ def test_a_loss_that_is_not_finite_is_written_down(tmp_path, data_dir):
     assert {"nan", "inf"} & set(content["values"].values())
     source = experiment.make(config).open_split("train", ("depth",))
     batches = loader.train_batches(
-        source, family="nyud", tasks=("depth",), recipe="astmt", size=(64, 64), batch_size=4, seed=0, start=step - 1
+        source,
+        conventions=NYUD,
+        tasks=("depth",),
+        recipe="astmt",
+        size=(64, 64),
+        batch_size=4,
+        seed=0,
+        start=step - 1,
     )
     indices = sorted(next(batches)["index"])
     assert sorted(record["index"] for record in content["records"]) == indices

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import experiment
-from mtl_jax.data import loader
+from mtl_jax.data import catalogue, loader
 from mtl_jax.evaluation import scoring
 from mtl_jax.inference.restored import Restored
 from mtl_jax.metrics import Accumulator
@@ -17,6 +17,8 @@ from mtl_jax.weights import pretrained
 from tests import tiny
 from tests.marks import slow
 from tests.train import runs
+
+RENDERED = catalogue.FAMILIES["rendered_scenes"]
 
 # 12 training images in batches of 4: three steps an epoch.
 
@@ -62,7 +64,13 @@ def test_log_names_every_loss_and_results_can_be_evaluated(tmp_path, data_dir, c
     assert sorted(maps) == list(range(len(source)))
     accumulator = Accumulator(run.experiment.streaming_metrics["depth"])
     for batch in loader.val_batches(
-        source, family="rendered_scenes", tasks=("depth",), recipe="astmt", size=(64, 64), batch_size=4, num_workers=0
+        source,
+        conventions=RENDERED,
+        tasks=("depth",),
+        recipe="astmt",
+        size=(64, 64),
+        batch_size=4,
+        num_workers=0,
     ):
         for row in np.flatnonzero(batch["valid"]):
             prediction = maps[int(batch["index"][row])][None]

@@ -31,11 +31,15 @@ config = experiment.load_config(sys.argv[2])
 run = Restored(config, sys.argv[2], "latest")
 source = run.experiment.open_split("val", run.tasks)
 images = scoring.at_size(run.predict_split(source, int(sys.argv[3])))
-final = scoring.final(images, source, run.experiment.final_metrics, run.experiment.family).results
+final = scoring.final(images, source, run.experiment.final_metrics, run.experiment.conventions).results
 metrics = run.experiment.streaming_metrics
 step = make_eval_step(run.state.graphdef, metrics, run.mesh)
 batches = loader.val_batches(
-    source, family=run.experiment.family, tasks=run.tasks, size=run.experiment.image_size, batch_size=int(sys.argv[3])
+    source,
+    conventions=run.experiment.conventions,
+    tasks=run.tasks,
+    size=run.experiment.image_size,
+    batch_size=int(sys.argv[3]),
 )
 streaming = scoring.streaming(step, run.state.arrays, batches, metrics, run.mesh)
 print(json.dumps({"devices": jax.device_count(), "final": final, "streaming": streaming}))
