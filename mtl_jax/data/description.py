@@ -43,27 +43,34 @@ without lists of ids.
 """
 
 import dataclasses
-import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from mtl_jax import tasks as task_table
-from mtl_jax.data import file_patterns
+from mtl_jax.data import file_patterns, label_options
 from mtl_jax.data.file_patterns import FilePattern
-from mtl_jax.labels import LabelFiles, LabelKind, axes
-from mtl_jax.labels.label_files import LEVELS
+from mtl_jax.data.toml_table import (
+    Table,
+    is_list,
+    is_path,
+    is_split_name,
+    is_tables,
+    is_text,
+    is_whole,
+    shortened,
+    with_tuples,
+)
+from mtl_jax.labels import LabelFiles
 
 FILE = "dataset.toml"
 REQUIRED_SPLITS = ("train", "val")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-SUFFIXES = (".png", ".npy")
 ORIENTATIONS = ("upright", "stored")
-_MOST_CLASSES = 255
 _SIDE = (32, 16384)  # least and greatest height and width, in pixels
 _FIRST_FIELDS = {  # those of version 1, which are always stored
     "name",
@@ -78,10 +85,7 @@ _FIRST_FIELDS = {  # those of version 1, which are always stored
     "ignore",
     "unit",
 }
-_FOLDER = "the name of a folder below this one"
-_IMAGES = f"{_FOLDER}, or a pattern with {{id}} such as '{{split}}/{{id}}.png'"
-_VALUES = "a list of whole numbers"
-_COLORS = "a list of [red, green, blue], each from 0 to 255, without repetition"
+_IMAGES = f"{label_options.FOLDER}, or a pattern with {{id}} such as '{{split}}/{{id}}.png'"
 
 
 @dataclass(frozen=True)
@@ -142,9 +146,9 @@ class Description:
 
 def from_dict(stored: Mapping[str, Any]) -> Description:
     """Restores a description from the result of `to_dict` that was stored as JSON."""
-    content = {name: _with_tuples(value) for name, value in stored.items()}
+    content = {name: with_tuples(value) for name, value in stored.items()}
     labels = {
-        task: LabelFiles(**{name: _with_tuples(value) for name, value in row.items()})
+        task: LabelFiles(**{name: with_tuples(value) for name, value in row.items()})
         for task, row in stored["labels"].items()
     }
     return Description(**{**content, "labels": labels})
@@ -168,10 +172,6 @@ def _told(row: Description | LabelFiles) -> dict[str, Any]:
     }
     values = {name: getattr(row, name) for name in defaults}
     return {name: value for name, value in values.items() if name in _FIRST_FIELDS or value != defaults[name]}
-
-
-def _with_tuples(value: Any) -> Any:
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def read(folder: str | Path) -> Description:
@@ -200,58 +200,21 @@ def read(folder: str | Path) -> Description:
     return description
 
 
-class _Table:
-    """A reader of the entries of a TOML table that collects the faults of all entries."""
-
-    def __init__(self, content: Any, where: str, problems: list[str]):
-        self._content = dict(content) if isinstance(content, dict) else {}
-        self._where, self._problems = where, problems
-        if not isinstance(content, dict):
-            self.wrong(where.removesuffix("."), content, "a table")
-
-    def wrong(self, name: str, value: Any, expected: str) -> None:
-        state = "is missing" if value in (None, (), {}) else f"is {_shortened(value)}"
-        self._problems.append(f"{name} {state}, expected {expected}")
-
-    def has(self, name: str) -> bool:
-        return name in self._content
-
-    def take(self, name: str, default: Any, expected: str, fits: Callable[[Any], bool]) -> Any:
-        """Returns an entry, or the default if the entry is missing or does not fit."""
-        value = self._content.pop(name, default)
-        if not fits(value):
-            self.wrong(f"{self._where}{name}", value, expected)
-            return default
-        return value
-
-    def conflict(self, message: str) -> None:
-        self._problems.append(f"{self._where}{message}")
-
-    def finish(self, known: str) -> None:
-        for name in self._content:
-            self._problems.append(f"{self._where}{name} is not known; there are {known}")
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
-
-
 def _description(content: dict[str, Any], folder: str, problems: list[str]) -> Description:
-    table = _Table(content, "", problems)
+    table = Table(content, "", problems)
     name = table.take(
         "name",
         folder,
         "letters, digits, '_', '-' and '.', a letter or digit first",
-        lambda x: _text(x) and bool(re.fullmatch(r"\w[\w.-]*", x)),
+        lambda x: is_text(x) and bool(re.fullmatch(r"\w[\w.-]*", x)),
     )
     size = table.take(
         "image_size",
         None,
         f"[height, width], each at least {_SIDE[0]} and at most {_SIDE[1]}",
-        lambda x: _list(x, _whole, 2) and all(_SIDE[0] <= side <= _SIDE[1] for side in x),
+        lambda x: is_list(x, is_whole, 2) and all(_SIDE[0] <= side <= _SIDE[1] for side in x),
     )
-    images = table.take("images", "images", _IMAGES, lambda x: _path(x) and ("{" not in x or "{id}" in x))
+    images = table.take("images", "images", _IMAGES, lambda x: is_path(x) and ("{" not in x or "{id}" in x))
     orientation = table.take(
         "orientation", "", " or ".join(map(repr, ORIENTATIONS)), lambda x: x in ("", *ORIENTATIONS)
     )
@@ -259,10 +222,10 @@ def _description(content: dict[str, Any], folder: str, problems: list[str]) -> D
         table.take("splits", {}, "a table or a list", lambda x: isinstance(x, dict | list)), problems
     )
     labels = {}
-    named = table.take("tasks", {}, "a table for each task, for example [tasks.depth]", _tables)
+    named = table.take("tasks", {}, "a table for each task, for example [tasks.depth]", is_tables)
     for task, options in named.items():
         if task in task_table.TASKS:
-            labels[task] = _label(task, options, problems)
+            labels[task] = label_options.take(task, options, problems)
         else:
             problems.append(f"tasks.{task} is no task; the tasks are {', '.join(task_table.TASKS)}")
     table.finish("name, image_size, images, orientation, splits and tasks")
@@ -285,183 +248,26 @@ def _description(content: dict[str, Any], folder: str, problems: list[str]) -> D
 def _splits(content: Any, problems: list[str]) -> tuple[dict[str, str], dict[str, str]]:
     """Returns {split: file with its ids, or ""} and {split: text for {split}} where the text is not the split."""
     if isinstance(content, list):
-        if _list(content, _split_name) and set(REQUIRED_SPLITS) <= set(content):
+        if is_list(content, is_split_name) and set(REQUIRED_SPLITS) <= set(content):
             return dict.fromkeys(content, ""), {}
         problems.append(
-            f"splits is {_shortened(content)}, expected a list of names with {' and '.join(REQUIRED_SPLITS)}"
+            f"splits is {shortened(content)}, expected a list of names with {' and '.join(REQUIRED_SPLITS)}"
         )
         return {}, {}
-    table = _Table(content, "splits.", problems)
+    table = Table(content, "splits.", problems)
     lists, names = {}, {}
     for split in (*REQUIRED_SPLITS, *(name for name in content if name not in REQUIRED_SPLITS)):
         expected = 'the name of a file below this folder, or {name = "NAME", ids = "FILE"}'
-        row = table.take(split, f"splits/{split}.txt", expected, lambda x: _path(x) or isinstance(x, dict))
+        row = table.take(split, f"splits/{split}.txt", expected, lambda x: is_path(x) or isinstance(x, dict))
         if not re.fullmatch(r"\w+", split):
             problems.append(f"splits.{split} is no name of a split, expected letters, digits and '_'")
         if isinstance(row, str):
             lists[split] = row
             continue
-        options = _Table(row, f"splits.{split}.", problems)
-        lists[split] = options.take("ids", "", "the name of a file below this folder", lambda x: x == "" or _path(x))
-        name = options.take("name", split, "the name of the split in patterns, without '/'", _split_name)
+        options = Table(row, f"splits.{split}.", problems)
+        lists[split] = options.take("ids", "", "the name of a file below this folder", lambda x: x == "" or is_path(x))
+        name = options.take("name", split, "the name of the split in patterns, without '/'", is_split_name)
         options.finish("ids and name")
         if name != split:
             names[split] = name
     return lists, names
-
-
-def _label(task: str, options: Any, problems: list[str]) -> LabelFiles:
-    table = _Table(options, f"tasks.{task}.", problems)
-    kind = task_table.get(task).kind
-    taken: dict[str, Any] = {}
-    if "from" in kind.folder_options and table.has("from"):
-        taken["derived_from"] = table.take("from", "", "the name of a task with classes", _text)
-        table.finish("from, which stands in place of files")
-        return LabelFiles(**taken)
-    if table.has("labels"):
-        expected = f"a pattern with {{id}} that ends in {' or '.join(map(repr, SUFFIXES))}"
-        pattern = table.take("labels", "", expected, _label_pattern)
-        taken |= {"pattern": pattern, "suffix": PurePosixPath(pattern).suffix.lower() or SUFFIXES[0]}
-        if also := [name for name in ("folder", "suffix") if table.has(name)]:
-            table.conflict(f"labels stands in place of {' and '.join(also)}; leave one")
-    else:
-        taken["folder"] = table.take("folder", task, _FOLDER, _path)
-        taken["suffix"] = table.take("suffix", ".png", " or ".join(map(repr, SUFFIXES)), lambda x: x in SUFFIXES)
-    for option in kind.folder_options:
-        if option in _OPTIONS:
-            taken |= _OPTIONS[option](table, kind)
-    table.finish(", ".join(("folder", "suffix", "labels", *kind.folder_options)))
-    return LabelFiles(**taken)
-
-
-def _take_classes(table: _Table, kind: LabelKind) -> dict[str, Any]:
-    """Takes all options of class ids, which depend on each other."""
-    expected = f"a list of names without repetition, or how many there are, from 2 to {_MOST_CLASSES}"
-    classes = table.take("classes", (), expected, _fits_classes)
-    names = tuple(classes) if isinstance(classes, list | tuple) else tuple(map(str, range(classes)))
-    if table.has("colors"):
-        colors = table.take("colors", [], _COLORS, _colors)
-        ignored = table.take("ignore", [], _COLORS, _colors)
-        if table.has("first_id"):
-            table.conflict("first_id says nothing where `colors` gives the colour of each class; leave one")
-        if len(colors) != len(names):
-            table.conflict(f"colors has {len(colors)} colours, expected one for each of the {len(names)} classes")
-        if both := [color for color in ignored if color in colors]:
-            table.conflict(f"ignore names {both}, which are colours of classes")
-        return {"classes": names, "colors": _with_tuples(colors), "ignore_colors": _with_tuples(ignored)}
-    first = table.take("first_id", 0, "a whole number of at least 0", lambda x: _whole(x) and x >= 0)
-    ids = range(first, first + len(names))
-    default = [raw for raw in (task_table.IGNORE,) if raw not in ids]
-    ignored = table.take("ignore", default, _VALUES, lambda x: _list(x, _whole))
-    if both := [raw for raw in ignored if raw in ids]:
-        table.conflict(f"ignore names {both}, which are pixel values of classes")
-    return {"classes": names, "first_id": first, "ignore": tuple(ignored)}
-
-
-def _take_foreground(table: _Table, kind: LabelKind) -> dict[str, Any]:
-    """Takes all options of foreground and background, which depend on each other."""
-    if not table.has("foreground"):
-        for option in ("background", "ignore"):
-            if table.has(option):
-                table.take(option, [], _VALUES, lambda x: True)
-                table.conflict(f"{option} needs foreground, which says what the other values mean")
-        return {}
-    expected = f"{_VALUES}, or {LEVELS!r}"
-    foreground = table.take("foreground", (), expected, lambda x: x == LEVELS or (_list(x, _whole) and len(x) > 0))
-    taken = {"foreground": _with_tuples(foreground)}
-    taken["ignore"] = _with_tuples(table.take("ignore", [], _VALUES, lambda x: _list(x, _whole)))
-    if foreground == LEVELS:
-        return taken
-    taken["background"] = _with_tuples(table.take("background", [0], _VALUES, lambda x: _list(x, _whole)))
-    every = [value for values in taken.values() for value in values]
-    if both := sorted({value for value in every if every.count(value) > 1}):
-        table.conflict(f"foreground, background and ignore share {both}; a value has one meaning")
-    return taken
-
-
-def _take_unit(table: _Table, kind: LabelKind) -> dict[str, Any]:
-    expected = "metres, above 0" if kind.distance else "a number above 0"
-    return {"unit": table.take("unit", kind.default_step(), expected, _positive)}
-
-
-def _take_invalid(table: _Table, kind: LabelKind) -> dict[str, Any]:
-    if not table.has("invalid"):
-        return {}
-    return {"invalid": _with_tuples(table.take("invalid", [], "a list of numbers", lambda x: _list(x, _number)))}
-
-
-def _take_max(table: _Table, kind: LabelKind) -> dict[str, Any]:
-    if not table.has("max"):
-        return {}
-    expected = "metres, above 0" if kind.distance else "a number"
-    return {"max": float(table.take("max", math.inf, expected, _positive if kind.distance else _number))}
-
-
-def _take_axes(table: _Table, kind: LabelKind) -> dict[str, Any]:
-    declared = table.take(
-        "axes", "", f"{', '.join(map(repr, axes.NAMES))} or three letters", lambda x: isinstance(x, str)
-    )
-    if declared:
-        try:
-            axes.code(declared)
-        except ValueError as error:
-            table.conflict(str(error))
-    return {"axes": declared}
-
-
-# {option of a kind: function that takes it, and the options that it depends on, from the table of a task}
-_OPTIONS: Mapping[str, Callable[[_Table, LabelKind], dict[str, Any]]] = {
-    "classes": _take_classes,
-    "foreground": _take_foreground,
-    "unit": _take_unit,
-    "invalid": _take_invalid,
-    "max": _take_max,
-    "axes": _take_axes,
-}
-
-
-def _number(x: Any) -> bool:
-    return isinstance(x, int | float) and not isinstance(x, bool)
-
-
-def _positive(x: Any) -> bool:
-    return _number(x) and 0 < x < math.inf
-
-
-def _tables(x: Any) -> bool:
-    return isinstance(x, dict) and len(x) > 0
-
-
-def _text(x: Any) -> bool:
-    return isinstance(x, str) and bool(x)
-
-
-def _path(x: Any) -> bool:
-    return _text(x) and "\0" not in x and not PurePosixPath(x).is_absolute() and ".." not in PurePosixPath(x).parts
-
-
-def _label_pattern(x: Any) -> bool:
-    return _path(x) and "{id}" in x and PurePosixPath(x).suffix.lower() in SUFFIXES
-
-
-def _split_name(x: Any) -> bool:
-    return _path(x) and "/" not in x
-
-
-def _whole(x: Any) -> bool:
-    return isinstance(x, int) and not isinstance(x, bool)
-
-
-def _list(x: Any, fits: Callable[[Any], bool], length: int | None = None) -> bool:
-    return isinstance(x, list) and all(map(fits, x)) and length in (None, len(x))
-
-
-def _colors(x: Any) -> bool:
-    of_bytes = _list(x, lambda color: _list(color, lambda value: _whole(value) and 0 <= value <= 255, 3))
-    return of_bytes and all(x.count(color) == 1 for color in x)
-
-
-def _fits_classes(x: Any) -> bool:
-    if _list(x, _text):
-        return 2 <= len(x) <= _MOST_CLASSES and len(set(x)) == len(x)
-    return _whole(x) and 2 <= x <= _MOST_CLASSES
