@@ -413,6 +413,8 @@ def parse_arg(
 ) -> SimpleNamespace:
     """Parses the part after the colon of `--config file.py:key=value,key=value`.
 
+    A path may have commas: what follows a comma without "=" belongs to it.
+
     Args:
         arg: Text after the colon; None or empty = the defaults of all options.
         aliases: {older name of an option: its name}; a note in the log tells who uses the older name.
@@ -427,7 +429,7 @@ def parse_arg(
     aliases = aliases or {}
     choices = {key: option for key, option in options.items() if isinstance(option, tuple)}
     values = {key: option[0] if isinstance(option, tuple) else option for key, option in options.items()}
-    for entry in filter(None, (arg or "").split(",")):
+    for entry in _entries(arg or ""):
         key, separator, value = entry.partition("=")
         if key in aliases:
             note_new_name(f"the option {key}=", f"{aliases[key]}=")
@@ -439,6 +441,16 @@ def parse_arg(
             raise ValueError(f"--config argument {key} is {value!r}; it may be {' or '.join(map(repr, choices[key]))}")
         values[key] = value
     return SimpleNamespace(**values)
+
+
+def _entries(arg: str) -> list[str]:
+    entries: list[str] = []
+    for part in arg.split(","):
+        if entries and "=" not in part and "/" in entries[-1]:
+            entries[-1] += f",{part}"
+        else:
+            entries.append(part)
+    return [entry for entry in entries if entry]
 
 
 def for_backbone(backbone: str, **recipes: Recipe) -> Recipe:

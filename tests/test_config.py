@@ -23,6 +23,13 @@ def test_demo_is_a_valid_configuration():
         get_config("aux=edge")
 
 
+def test_paths_with_commas_in_arguments():
+    arg = parse_arg("root=/data/a,b [1],c=3,model=x", root="", model="", c="")
+    assert (arg.root, arg.model, arg.c) == ("/data/a,b [1]", "x", "3")
+    with pytest.raises(ValueError, match="--config argument 'b' is not one of this file's options"):
+        parse_arg("model=a,b", model="")
+
+
 def test_parse_arg_overrides_defaults():
     arg = parse_arg("b=2,c=x+y,d=two", a="1", b="", c="", d=("one", "two"), e=("one", "two"))
     assert (arg.a, arg.b, arg.c, arg.d, arg.e) == ("1", "2", "x+y", "two", "one")

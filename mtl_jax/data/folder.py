@@ -23,7 +23,7 @@ from mtl_jax.codecs import pictures
 from mtl_jax.data import description, file_builder, staging
 from mtl_jax.data.description import Description
 from mtl_jax.data.file_patterns import FilePattern
-from mtl_jax.labels import LabelFiles, readers
+from mtl_jax.labels import LabelFiles, axes, readers
 
 logger = logging.getLogger(__name__)
 
@@ -172,6 +172,14 @@ class FolderMt(file_builder.FilesBuilder):
         return unlisted
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        for task, label in self.builder_config.content.labels.items():
+            if "axes" in task_table.get(task).kind.folder_options and not label.axes:
+                logger.warning(
+                    "%s does not say the axes of tasks.%s; the transforms take them for opencv (%s)",
+                    description.FILE,
+                    task,
+                    axes.describe("opencv"),
+                )
         self.info.metadata["source"] = self.source()
         self.info.metadata["description"] = description.to_dict(self.builder_config.content)
         return super()._split_generators(dl_manager)

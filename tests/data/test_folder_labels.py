@@ -229,6 +229,19 @@ def test_declared_axes(tmp_path, declared, suffix):
     assert experiment.make(experiment.resolve(Config(stored))).conventions.axes == declared
 
 
+@pytest.mark.parametrize("declared", ["", 'axes = "opencv"'])
+def test_the_assumed_axes_are_said_aloud(tmp_path, declared, caplog):
+    label(
+        tmp_path,
+        "normals",
+        f'[tasks.normals]\nsuffix = ".npy"\n{declared}\n',
+        encoded(normals("opencv"), ".npy"),
+        "npy",
+    )
+    said = "does not say the axes of tasks.normals; the transforms take them for opencv (x right, y down, z forward)"
+    assert (said in caplog.text) == (declared == "")
+
+
 @pytest.mark.parametrize(("declared", "other"), [("opengl", "opencv"), ("z-up", "opencv")])
 def test_axes_that_do_not_fit(tmp_path, declared, other):
     content = encoded(normals(declared), ".npy")
