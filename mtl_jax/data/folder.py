@@ -97,7 +97,10 @@ class FolderMt(file_builder.FilesBuilder):
         config, metadata, built = self.builder_config, dict(self.info.metadata), Path(self.data_path)
         ids, states = self._files()
         source = self._hash(ids, states)
-        if source == metadata.get("source") or originals.is_accepted(built, source):
+        # The hash is that of all ids in a row, so it does not tell which split they belong to. Their numbers do.
+        counts = {split: info.num_examples for split, info in self.info.splits.items()}
+        same_splits = counts == {split: len(names) for split, names in ids.items()}
+        if same_splits and (source == metadata.get("source") or originals.is_accepted(built, source)):
             return
         changes = _redescribed(metadata.get("description", {}), description.to_dict(config.content))
         if not changes:
@@ -109,7 +112,7 @@ class FolderMt(file_builder.FilesBuilder):
                 )
                 originals.accept(built, source)
                 return
-            changes = different or ["a name, size or time; the version that built it did not note which"]
+            changes = different or ["a list, name, size or time; the version that built it did not note which"]
         raise ValueError(
             f"{config.root} has changed since it was built in {built}: {'; '.join(changes)}. Delete {built} to build "
             "it again, or give the changed data another name"

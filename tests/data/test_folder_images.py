@@ -151,6 +151,12 @@ CHANGES = {  # what changes -> (the change, what the error says)
         lambda root: (root / "splits" / "train.txt").write_text("b\na\nc"),
         r": splits/train.txt has another order\. Delete",
     ),
+    "splits": (
+        lambda root: [
+            (root / "splits" / name).write_text(text) for name, text in (("train.txt", "a\nb"), ("val.txt", "c\nd"))
+        ],
+        r": splits/train.txt has 1 id\(s\) fewer \(c\); splits/val.txt has 1 new id\(s\) \(c\)\. Delete",
+    ),
     "description": (
         lambda root: (root / "dataset.toml").write_text(TOML.replace("[32, 32]", "[64, 32]") + "unit = 0.01\n"),
         r": dataset.toml differs in image_size, depth\. Delete",
@@ -179,7 +185,7 @@ def test_data_sets_of_older_versions(root, tmp_path, damaged):
     else:
         file.unlink()
     build(root, tmp_path / "tfds")
-    with pytest.raises(ValueError, match="a name, size or time; the version that built it did not note which"):
+    with pytest.raises(ValueError, match="a list, name, size or time; the version that built it did not note which"):
         build(copy(root, tmp_path / "copy"), tmp_path / "tfds")
 
 
