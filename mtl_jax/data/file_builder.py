@@ -1,5 +1,6 @@
 """The base class of tfds builders that read original files: it finds and checks the files, and writes ArrayRecord."""
 
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -13,8 +14,10 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from mtl_jax.data import fetch
-from mtl_jax.data.staging import Staging
+from mtl_jax.data.staging import Staging, describe
 from mtl_jax.labels.readers import Reading
+
+logger = logging.getLogger(__name__)
 
 LABELLED = "labelled"  # field of a record with the names of its labelled tasks, and key of the metadata on all records
 _LISTED = 20  # number of problems listed in an error; a file lists all of them
@@ -156,6 +159,8 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
             problems += self._note_labelled(staging, ids, self.unlisted(root, everything))
         if problems:
             self._raise(problems, root)
+        for line in describe(chain.from_iterable(map(staging.notes, ids.values()))):
+            logger.warning("%s/%s: %s", self.name, config.name, line)
         return {split: self._generate_examples(split, staging, names) for split, names in ids.items()}
 
     def _generate_examples(

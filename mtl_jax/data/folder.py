@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 
 from mtl_jax import tasks as task_table
 from mtl_jax.codecs import pictures
-from mtl_jax.data import description, file_builder, staging
+from mtl_jax.data import description, file_builder, originals, staging
 from mtl_jax.data.description import Description
 from mtl_jax.data.file_patterns import FilePattern
 from mtl_jax.labels import LabelFiles, axes, readers
@@ -81,23 +81,57 @@ class FolderMt(file_builder.FilesBuilder):
             raise ValueError(f"{root / description.FILE} describes {content.name!r}, expected {name!r}")
         config = FolderConfig(name=content.name, description=cls.DESCRIPTION, root=root, content=content)
         builder = cls(config=config, data_dir=str(data_dir), num_workers=num_workers)
-        if builder.is_prepared() and dict(builder.info.metadata).get("source") != builder.source():
-            raise ValueError(
-                f"{root} has changed since it was built in {builder.data_path}; delete that folder to build it again, "
-                "or give the changed data another name"
-            )
+        if builder.is_prepared():
+            builder.check_unchanged()
         return builder
 
     def source(self) -> str:
         """Returns a hash of the description, and of the names, sizes and times of all files of the ids."""
-        config = self.builder_config
-        ids = list(chain.from_iterable(self.ids(config.root, []).values()))
-        paths = self.candidates(config.root)
-        described = description.to_dict(config.content)
-        states = [(path, staging.file_state(path, config.root)) for path in chain.from_iterable(map(paths, ids))]
+        return self._hash(*self._files())
+
+    def check_unchanged(self) -> None:
+        """Checks that the data set was built from what the folder holds now.
+
+        Raises:
+            ValueError: The folder has changed; the message says how. A copy of the folder has not.
+        """
+        config, metadata, built = self.builder_config, dict(self.info.metadata), Path(self.data_path)
+        ids, states = self._files()
+        source = self._hash(ids, states)
+        # The hash is that of all ids in a row, so it does not tell which split they belong to. Their numbers do.
+        counts = {split: info.num_examples for split, info in self.info.splits.items()}
+        same_splits = counts == {split: len(names) for split, names in ids.items()}
+        if same_splits and (source == metadata.get("source") or originals.is_accepted(built, source)):
+            return
+        changes = _redescribed(metadata.get("description", {}), description.to_dict(config.content))
+        if not changes:
+            there = filter(None, (state for _, state in states))
+            different = originals.differences(built, config.root, self.lists(), ids, there, self._num_workers)
+            if different == []:
+                logger.info(
+                    "%s has other modification times than when it was built, and the same contents", config.root
+                )
+                originals.accept(built, source)
+                return
+            changes = different or ["a list, name, size or time; the version that built it did not note which"]
+        raise ValueError(
+            f"{config.root} has changed since it was built in {built}: {'; '.join(changes)}. Delete {built} to build "
+            "it again, or give the changed data another name"
+        )
+
+    def _files(self) -> tuple[dict[str, list[str]], list[tuple[Path, originals.State | None]]]:
+        """Returns the ids of each split, and the states of the files that belong to them, None for missing files."""
+        root = self.builder_config.root
+        ids = self.ids(root, [])
+        paths = chain.from_iterable(map(self.candidates(root), chain.from_iterable(ids.values())))
+        return ids, [(path, staging.file_state(path, root)) for path in paths]
+
+    def _hash(self, ids: Mapping[str, Sequence[str]], states: Iterable[tuple[Path, originals.State | None]]) -> str:
+        described = description.to_dict(self.builder_config.content)
         # A missing file counts in one spelling only, so that the hash is that of data sets built by version 1.
         stats = [state for path, state in states if state or path.suffix == path.suffix.lower()]
-        return hashlib.sha256(json.dumps([described, ids, stats]).encode()).hexdigest()
+        names = list(chain.from_iterable(ids.values()))
+        return hashlib.sha256(json.dumps([described, names, stats]).encode()).hexdigest()
 
     def __init__(self, *, config: Any = None, **kwargs: Any):
         if not isinstance(config, FolderConfig):
@@ -180,9 +214,13 @@ class FolderMt(file_builder.FilesBuilder):
                     task,
                     axes.describe("opencv"),
                 )
-        self.info.metadata["source"] = self.source()
+        ids, states = self._files()
+        self.info.metadata["source"] = self._hash(ids, states)
         self.info.metadata["description"] = description.to_dict(self.builder_config.content)
-        return super()._split_generators(dl_manager)
+        generators = super()._split_generators(dl_manager)
+        there = filter(None, (state for _, state in states))
+        originals.write(Path(self.data_path), self.builder_config.root, ids, there, self._num_workers)
+        return generators
 
 
 def _read_record(root: Path, content: Description, key: str) -> readers.Reading:
@@ -219,6 +257,16 @@ def _read_record(root: Path, content: Description, key: str) -> readers.Reading:
         problems.append(f"id {key!r} has no label of any task; take it from the lists or add one")
     record[file_builder.LABELLED] = " ".join(labelled)
     return record, problems
+
+
+def _redescribed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Returns which entries differ between two results of `description.to_dict`, the first one read from JSON."""
+    tables = [
+        {**{key: value for key, value in table.items() if key != "labels"}, **table.get("labels", {})}
+        for table in (before, json.loads(json.dumps(now)))
+    ]
+    changed = [key for key in {**tables[0], **tables[1]} if tables[0].get(key) != tables[1].get(key)]
+    return [f"{description.FILE} differs in {', '.join(changed)}"] if changed else []
 
 
 def _spelled(suffixes: Iterable[str]) -> list[str]:

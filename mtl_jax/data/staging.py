@@ -2,7 +2,8 @@
 
 Ids are read in chunks. A chunk without faulty files is written to disk. The name of its file is a hash of everything it
 depends on: the builder and its version, the ids, and the size and modification time of every original file. Outdated
-chunks are therefore never used, and a chunk with a faulty file is read again when the file has been replaced.
+chunks are therefore never used, and a chunk with a faulty file is read again when the file has been replaced. Notes on
+the images of a chunk lie beside it.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import json
 import os
 import pickle
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -18,9 +19,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mtl_jax.codecs import pictures
 from mtl_jax.labels.readers import Reading
-from mtl_jax.runtime import workers
+from mtl_jax.runtime import atomic_files, messages, workers
 
+_VERSION = 2  # of what readers make of a file; chunks of other versions are not used
 CHUNK = 16  # images in a chunk, and the most that an interruption costs each worker process
 
 
@@ -70,9 +73,25 @@ class Staging:
         return problems
 
     def records(self, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Yields the records of ids in order; `fill` must have found no problem with the ids."""
-        for path, _ in self._chunks(ids):
-            yield from pickle.loads(zlib.decompress(path.read_bytes()))
+        """Yields the records of ids in order; `fill` must have found no problem with the ids.
+
+        Raises:
+            ValueError: A file has changed since `fill`.
+        """
+        for path, chunk in self._chunks(ids):
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError as error:
+                raise ValueError(
+                    f"a file of the ids {chunk[0]} to {chunk[-1]} in {self._root} has changed while the data set was "
+                    "built; build again when nothing writes to that folder"
+                ) from error
+            yield from pickle.loads(zlib.decompress(data))
+
+    def notes(self, ids: Sequence[str]) -> list[tuple[str, str]]:
+        """Returns (id, note) for all notes on images of a split's ids, see `pictures.collect_notes`, after `fill`."""
+        files = [_notes_file(path) for path, _ in self._chunks(ids)]
+        return [(key, text) for file in files if file.exists() for key, text in json.loads(file.read_bytes())]
 
     def _chunks(self, ids: Sequence[str]) -> list[tuple[Path, Sequence[str]]]:
         chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
@@ -80,20 +99,38 @@ class Staging:
 
     def _fingerprint(self, chunk: Sequence[str]) -> str:
         files = chain.from_iterable(self._candidates(key) for key in chunk)
-        text = json.dumps([self._identity, list(chunk), [file_state(path, self._root) for path in files]])
+        text = json.dumps([_VERSION, self._identity, list(chunk), [file_state(path, self._root) for path in files]])
         return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def describe(notes: Iterable[tuple[str, str]]) -> list[str]:
+    """Returns a line for each text of notes (image, text): how many images it holds for, and names of images."""
+    images: dict[str, list[str]] = {}
+    for image, text in notes:
+        images.setdefault(text, []).append(image)
+    return [f"{len(named)} image(s): {text}: {messages.listing(named)}" for text, named in images.items()]
 
 
 def _read_chunk(read_record: Callable[[str], Reading], job: tuple[Path, Sequence[str]]) -> list[str]:
     path, chunk = job
-    readings = [read_record(key) for key in chunk]
+    readings, notes = [], []
+    for key in chunk:
+        with pictures.collect_notes() as texts:
+            readings.append(read_record(key))
+        notes += [(key, text) for text in texts]
     problems = list(chain.from_iterable(new for _, new in readings))
     if not problems:
+        if notes:
+            atomic_files.write(_notes_file(path), json.dumps(notes))
         temporary = path.with_name(f"{path.name}.{os.getpid()}")
         # The fastest compression: large records consist of float maps, which tfds compresses again.
         temporary.write_bytes(zlib.compress(pickle.dumps([record for record, _ in readings]), level=1))
         temporary.replace(path)  # an incomplete chunk never has the name of a complete one
     return problems
+
+
+def _notes_file(chunk: Path) -> Path:
+    return chunk.with_suffix(".notes")
 
 
 def file_state(path: Path, root: Path) -> tuple[str, int, int] | None:

@@ -1,6 +1,7 @@
 """Prediction on image files or on a split; maps and panels are written to disk."""
 
 import glob
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,13 +12,15 @@ import numpy as np
 from tqdm import tqdm
 
 from mtl_jax.codecs import pictures
-from mtl_jax.data import transforms
+from mtl_jax.data import staging, transforms
 from mtl_jax.data.split import Split
 from mtl_jax.drawing import panels
 from mtl_jax.evaluation import predictions
 from mtl_jax.inference.restored import Restored
 from mtl_jax.labels import Conventions
 from mtl_jax.runtime import messages
+
+logger = logging.getLogger(__name__)
 
 Sample = dict[str, Any]  # "id", "image" uint8 [H, W, 3], and a label [H, W, C] for each task with a known label
 
@@ -69,21 +72,37 @@ def _find(place: str) -> list[Path]:
 def file_samples(paths: Sequence[Path], unreadable: list[str]) -> Iterator[Sample]:
     """Yields the images in files as viewers show them, without labels.
 
+    At the end, a warning names the files with damage that decoders repair, and those that `pictures.photograph` notes.
+
     Args:
         paths: The files.
         unreadable: List that receives a line for each file that is no image or cannot be read; it is passed over.
     """
-    for path in paths:
-        try:
-            data = path.read_bytes()
-            image = pictures.upright(pictures.decode(data, 3), pictures.orientation(data))
-        except OSError as error:
-            unreadable.append(f"{path}: {error.strerror}")
-            continue
-        except (ValueError, MemoryError) as error:
-            unreadable.append(f"{path}: {error}")
-            continue
-        yield {"id": path.stem, "image": image}
+    notes: list[tuple[str, str]] = []
+    try:
+        for path in paths:
+            try:
+                with pictures.collect_notes() as texts:
+                    image = _read(path)
+            except OSError as error:
+                unreadable.append(f"{path}: {error.strerror}")
+                continue
+            except (ValueError, MemoryError) as error:
+                unreadable.append(f"{path}: {error}")
+                continue
+            notes += [(str(path), text) for text in texts]
+            yield {"id": path.stem, "image": image}
+    finally:
+        for line in staging.describe(notes):
+            logger.warning("%s", line)
+
+
+def _read(path: Path) -> np.ndarray:
+    data = path.read_bytes()
+    image = pictures.upright(pictures.photograph(data), pictures.orientation(data))
+    if reason := pictures.damage(data):
+        pictures.note(reason)
+    return image
 
 
 def split_samples(source: Split, conventions: Conventions, tasks: Sequence[str], limit: int = 0) -> Iterator[Sample]:

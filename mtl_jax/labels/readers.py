@@ -51,11 +51,17 @@ def check_size(name: str, size: Size, expected: Size, reason: str, problems: lis
 
 
 def encoded(channels: int) -> Reader:
-    """Returns a reader of JPEG or PNG files that keeps the bytes and checks that they decode to `channels` channels."""
+    """Returns a reader of JPEG or PNG files that keeps the bytes and checks that they decode to `channels` channels.
+
+    Images in colour are stored as `photograph` stores them. Damage that decoders repair is a note, not an error: the
+    files are those of a published release, which nobody can mend.
+    """
 
     def reader(data: bytes) -> tuple[bytes, Size]:
-        height, width = pictures.decode(data, channels).shape[:2]
-        return data, (height, width)
+        image = pictures.decode(data, channels)
+        if reason := pictures.damage(data):
+            pictures.note(reason)
+        return (pictures.as_rgb(data, image) if channels == 3 else data), (image.shape[0], image.shape[1])
 
     return reader
 
@@ -63,15 +69,20 @@ def encoded(channels: int) -> Reader:
 def photograph(orientation: str) -> Reader:
     """Returns a reader of images in colour, JPEG or PNG.
 
+    RGB images of 8 bits keep their bytes. Others (grey, CMYK, with a palette, with transparency, of 16 bits) become
+    PNGs in RGB, so that every decoder returns the same three channels. Damage that decoders repair is an error.
+
     Args:
         orientation: What happens to images that are to be turned by their EXIF data before they are seen: "upright"
             turns them, "stored" leaves them, and "" refuses them, since nobody knows whether their labels are turned.
     """
 
     def reader(data: bytes) -> tuple[bytes, Size]:
-        image, turned = pictures.decode(data, 3), pictures.orientation(data)
+        image, turned = pictures.photograph(data), pictures.orientation(data)
+        if reason := pictures.damage(data):
+            raise ValueError(f"{reason}. Replace the file; if the image looks right, save it anew")
         if turned == 1 or orientation == "stored":
-            return data, (image.shape[0], image.shape[1])
+            return pictures.as_rgb(data, image), (image.shape[0], image.shape[1])
         if orientation != "upright":
             raise ValueError(
                 f"its EXIF orientation is {turned}: viewers show it otherwise than its pixels lie. Say how the labels "
