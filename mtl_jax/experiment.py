@@ -153,10 +153,16 @@ class Experiment:
     def prepare_data(self) -> DatasetBuilder:
         """Returns the builder of the data set, which is built first where it is not.
 
+        The original files are compared with the built data set at the first call.
+
         Raises:
             ValueError: The names of the classes differ from those of the configuration, or see `datasets.prepare`.
             OSError: See `datasets.prepare`.
         """
+        return self._builder
+
+    @cached_property
+    def _builder(self) -> DatasetBuilder:
         builder = datasets.prepare(self.builder_name, self.data_dir, self.config.data.manual_dir or None)
         if self.dataset.described:
             built = _described(builder).class_names
