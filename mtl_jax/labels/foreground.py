@@ -20,6 +20,10 @@ UNLABELLED = 128  # grey level of pixels without a label in drawings of binary l
 TINT = (255, 170, 0)  # colour of a foreground region
 LINE = (255, 0, 80)  # colour of a foreground line
 _FEWEST_LEVELS = 16  # a mask with fewer values may hold ids as well as grey levels
+_SAY_IT = (
+    'Say it: foreground = [255], background = [0], ignore = [128] for single values, or foreground = "levels" for grey '
+    "levels from 0 (background) to 255 (foreground)"
+)
 _EPS = float(np.finfo(np.float32).eps)
 
 
@@ -105,7 +109,7 @@ class Foreground(LabelKind):
             return self._storing(files, _shares(files))
         if files.foreground:
             return self._storing(files, _declared(files))
-        return readers.probabilities(readers.npy) if files.suffix == ".npy" else _clear_mask
+        return _probabilities if files.suffix == ".npy" else _clear_mask
 
     def stored_form(self, files: LabelFiles) -> StoredForm:
         return "float32" if _may_ignore(files) else "png"
@@ -179,6 +183,14 @@ def _listed(values: Iterable[object]) -> str:
     return " and ".join(map(str, values))
 
 
+def _probabilities(data: bytes) -> tuple[bytes, Size]:
+    """Reads a `.npy` file of a folder that does not say what its values mean: they are shares from 0 to 1."""
+    value = readers.npy(data)
+    if value.dtype.kind in "iu" and value.size and value.max() > 1:
+        raise ValueError(f"whole numbers up to {value.max()}, and it is not clear which are foreground. {_SAY_IT}")
+    return readers.probabilities(readers.npy)(data)
+
+
 def _clear_mask(data: bytes) -> tuple[bytes, Size]:
     """Reads a mask of a folder that does not say what its values mean; they must be clear without that."""
     value = label_pictures.levels(data)
@@ -189,9 +201,7 @@ def _clear_mask(data: bytes) -> tuple[bytes, Size]:
         value, values = value * 255, [255 * each for each in values]
     if not set(values) <= {0, 255} and len(values) < _FEWEST_LEVELS:
         raise ValueError(
-            f"its values are {', '.join(map(str, values))}, and it is not clear which are foreground. Say it: "
-            'foreground = [255], background = [0], ignore = [128] for single values, or foreground = "levels" for '
-            "grey levels from 0 (background) to 255 (foreground)"
+            f"its values are {', '.join(map(str, values))}, and it is not clear which are foreground. {_SAY_IT}"
         )
     return pictures.encode_png(value), (value.shape[0], value.shape[1])
 

@@ -124,6 +124,17 @@ def test_masks_without_a_clear_meaning(tmp_path, values):
         label(tmp_path, "sal", "[tasks.sal]\n", png(np.array(values, np.uint8)[MASK]))
 
 
+def test_masks_in_arrays(tmp_path):
+    toml = '[tasks.sal]\nsuffix = ".npy"\n'
+    for number, (value, more) in enumerate(
+        [(MASK == 1, ""), ((MASK == 1) * 0.7, ""), (MASK, "foreground = [1]\nignore = [2]\n")]
+    ):
+        got = label(tmp_path / str(number), "sal", toml + more, encoded(value, ".npy"), "npy")[..., 0]
+        np.testing.assert_array_equal(got, np.array([0, 1, IGNORE if more else 0])[MASK])
+    with pytest.raises(ValueError, match=r"sal/a.npy: whole numbers up to 2, and it is not clear .* foreground = \["):
+        label(tmp_path / "ids", "sal", toml, encoded(MASK, ".npy"), "npy")
+
+
 def test_grey_levels_and_colours_of_masks(tmp_path):
     levels = np.linspace(0, 255, H * W).astype(np.uint8).reshape(H, W)
     np.testing.assert_array_equal(label(tmp_path / "1", "sal", "[tasks.sal]\n", png(levels))[..., 0], levels > 127.5)
