@@ -143,6 +143,10 @@ class Model:
             several.
         pretrained: Weights of the backbone: "imagenet", the path of a file with torch-named arrays, or empty for
             random ones.
+        pretrained_entry: Entry of the file `pretrained` that holds the weights, if the file is a training checkpoint
+            with several: "state_dict_ema" for example. Empty = the only one, or the plain weights beside averaged ones.
+        pretrained_prefix: Beginning of the backbone's names in the file, "encoder_q." for example. Arrays whose names
+            begin otherwise are left out. Empty = the prefix that fits, if any.
         options: Options of this model alone, {name: value}. The class of a model's options lists them:
             `mtl_jax.models.SoftSharingOptions` for cross_stitch and nddr_cnn; the other models have none. The command
             line overrides an option that the configuration file gives a value: `--config.model.options.alpha=0.8`.
@@ -157,6 +161,8 @@ class Model:
     backbone: str = "hrnet_w18"
     head: str = ""
     pretrained: str = option("", may_change=True)
+    pretrained_entry: str = option("", may_change=True)
+    pretrained_prefix: str = option("", may_change=True)
     # The rules of each option stand beside it, in the class of the model's options.
     options: dict[str, Any] = field(
         default_factory=dict, metadata={_RULES: Rules(may_change=True, same_experiment=True)}
@@ -377,6 +383,12 @@ def validate(config: Config) -> Config:
         )
     if config.optim.schedule == "step" and not config.optim.decay_epochs:
         problems.append("optim.schedule is 'step' and optim.decay_epochs is empty; name epochs, for example (30, 60)")
+    model = config.model
+    for name, part in (("entry", model.pretrained_entry), ("prefix", model.pretrained_prefix)):
+        if part and not model.pretrained:
+            problems.append(
+                f"model.pretrained_{name} is {part!r} and model.pretrained is empty; give the path of a file"
+            )
     if not config.data.tasks:
         problems.append("data.tasks is empty; name at least one task, for example ('semseg', 'depth')")
     try:

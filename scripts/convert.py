@@ -3,11 +3,12 @@
     python scripts/convert.py checkpoint.pth weights.safetensors
     python scripts/convert.py runs/nyud_mtinet mti_net.pth --step best
     python scripts/convert.py mti_net.pth runs/imported --config configs/nyud_mtinet.py
+    python scripts/convert.py checkpoint.ckpt averaged.safetensors --entry state_dict_ema
 
-python scripts/convert.py SOURCE TARGET. SOURCE is a torch file (.pth, .pt, .pth.tar; read without torch), .safetensors,
-.npz, or the work directory of a run. TARGET must not exist. It is .safetensors, .npz, .pth or .pt (a state_dict; needs
-torch), or with --config a new work directory at step 0, which scripts/evaluate.py and scripts/predict.py read and
-scripts/train.py starts from.
+python scripts/convert.py SOURCE TARGET. SOURCE is a torch, safetensors or npz file with any suffix, or the work
+directory of a run. Torch files are read without torch, and of a training checkpoint the weights alone are read. TARGET
+must not exist. It is .safetensors, .npz, .pth or .pt (a state_dict; needs torch), or with --config a new work directory
+at step 0, which scripts/evaluate.py and scripts/predict.py read and scripts/train.py starts from.
 """
 
 from pathlib import Path
@@ -21,6 +22,14 @@ from mtl_jax.train import initial_weights, restore
 
 _STEP = flags.DEFINE_string(
     "step", "best", "checkpoint of SOURCE, if that is a work directory: best, latest or a step number"
+)
+_ENTRY = flags.DEFINE_string(
+    "entry",
+    "",
+    "entry with the weights, if SOURCE is a training checkpoint with several, such as state_dict_ema",
+)
+_PREFIX = flags.DEFINE_string(
+    "prefix", "", "beginning of names in SOURCE that is removed; arrays whose names begin otherwise are left out"
 )
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="configuration of a new work directory, FILE.py or FILE.py:key=value,..."
@@ -50,11 +59,14 @@ def main(source: str, target: str) -> None:
 
 def _read(source: Path) -> dict[str, np.ndarray]:
     if source.is_dir():
+        if _ENTRY.value or _PREFIX.value:
+            raise ValueError(f"--entry and --prefix choose weights in a file, and SOURCE {source} is a work directory")
         config = experiment.load_config(source)
         return weights.to_torch(restore.load(config, source, _STEP.value)[1].model())
     if _STEP.present:
         raise ValueError(f"--step chooses among the checkpoints of a work directory, and SOURCE {source} is none")
-    return weights.read_arrays(source)
+    arrays = weights.read_arrays(source, _ENTRY.value)
+    return weights.strip_prefix(arrays, _PREFIX.value, str(source)) if _PREFIX.value else arrays
 
 
 def _write_torch(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -131,6 +131,16 @@ def test_validate_lists_every_problem():
         assert part in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["pretrained_entry", "pretrained_prefix"])
+def test_a_part_of_no_file_is_refused(name):
+    config = Config(Data("nyud", ("semseg",)))
+    setattr(config.model, name, "ema")
+    with pytest.raises(ValueError, match=rf"model\.{name} is 'ema' and model\.pretrained is empty"):
+        configs.validate(config)
+    config.model.pretrained = "x.pth"
+    assert configs.validate(config) is config
+
+
 def test_choices_are_those_of_the_tables(monkeypatch):
     config = Config(Data("nyud", ("depth",), release="v1", augmentation="much", border="one"))
     config.optim.name, config.optim.schedule, config.train.eval_protocol = "lion", "cosine", "own"

@@ -78,6 +78,33 @@ def test_a_published_backbone_stays_as_it_is(convert, tmp_path):
     assert_same(weights.read_arrays(tmp_path / "x.safetensors"), wanted)
 
 
+def test_entries_and_prefixes(convert, run, tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch", reason="writing torch files needs torch", exc_type=ModuleNotFoundError)
+    state = {"encoder_q.a": torch.ones(2), "encoder_k.a": torch.zeros(2)}
+    torch.save({"model": {"b": torch.ones(3)}, "ema": state}, tmp_path / "x.ckpt")
+    convert.main(str(tmp_path / "x.ckpt"), str(tmp_path / "plain.npz"))
+    assert_same(weights.read_arrays(tmp_path / "plain.npz"), {"b": np.ones(3)})
+    monkeypatch.setattr(convert, "_ENTRY", SimpleNamespace(value="ema"))
+    monkeypatch.setattr(convert, "_PREFIX", SimpleNamespace(value="encoder_k."))
+    convert.main(str(tmp_path / "x.ckpt"), str(tmp_path / "chosen.npz"))
+    assert_same(weights.read_arrays(tmp_path / "chosen.npz"), {"a": np.zeros(2)})
+    with pytest.raises(ValueError, match=r"SOURCE .*run is a work directory"):
+        convert.main(str(run[1]), str(tmp_path / "y.npz"))
+
+
+def test_a_training_checkpoint_of_a_whole_model(convert, run, tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch", reason="writing torch files needs torch", exc_type=ModuleNotFoundError)
+    config, _, arrays = run
+    state = {f"module._orig_mod.model.{name}": torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+    content = {"optimizer": {"state": {}}, "model": state, "epoch": 3, "best_result": {"depth": np.float64(0.5)}}
+    torch.save(content, tmp_path / "x.pth.tar")
+    with monkeypatch.context() as patch:
+        patch.setattr(convert, "_CONFIG", SimpleNamespace(value=config))
+        convert.main(str(tmp_path / "x.pth.tar"), str(tmp_path / "imported"))
+    convert.main(str(tmp_path / "imported"), str(tmp_path / "again.npz"))
+    assert_same(weights.read_arrays(tmp_path / "again.npz"), arrays)
+
+
 def test_without_torch(convert, run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ValueError, match=r"x\.pth needs torch: pip install .*\.safetensors"):

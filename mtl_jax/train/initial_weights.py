@@ -1,6 +1,6 @@
 """Initial weights of a model: random, from pretrained backbones, or from trained single-task models."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +66,8 @@ def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.
     Args:
         config: Configuration of the run.
         workdir: The directory, which must not exist.
-        arrays: {torch key: array} for every parameter and statistic of the model.
+        arrays: {torch key: array} for every parameter and statistic of the model. A prefix before the keys is removed
+            (`mtl_jax.weights.fit_names`).
 
     Raises:
         FileExistsError: The work directory exists already.
@@ -76,10 +77,12 @@ def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.
         raise FileExistsError(f"{workdir} exists already; give the path of a new work directory")
 
     run = experiment.make(config)
+    names = weights.torch_keys(nnx.eval_shape(lambda: models.build(run.config)))
+    fitting = weights.fit_names(arrays, names, "the weights of the new work directory")
 
     def build() -> MultiTaskModel:
         model = models.build(run.config)
-        weights.load_torch(model, arrays)
+        weights.load_torch(model, fitting)
         return model
 
     tx, balancing = run.optimizer(steps_per_epoch=1), task_balancing.from_config(run.config)
@@ -104,16 +107,19 @@ def _parts(model: MultiTaskModel, config: Config) -> Iterator[tuple[nnx.Module, 
     options = models.options(config)
     if model.starts_from_single_task and options.init_single_task:
         for task, path in _single_task_paths(config, options.single_task).items():
-            arrays = _single_task_arrays(config, task, path)
-            yield model.backbone[task], _below(arrays, "backbone."), f"{path}, backbone"
-            yield model.heads[task], _below(arrays, "decoder."), f"{path}, decoder"
+            parts = {"backbone": model.backbone[task], "decoder": model.heads[task]}
+            names = [f"{name}.{key}" for name, part in parts.items() for key in weights.torch_keys(part)]
+            arrays = _single_task_arrays(config, task, path, names)
+            for name, part in parts.items():
+                yield part, _below(arrays, f"{name}."), f"{path}, {name}"
     elif config.model.pretrained:
-        arrays = weights.read_pretrained(config.model.pretrained, config.model.backbone)
-        if all(key.startswith(("backbone.", "decoder.", "decoders.", "heads.")) for key in arrays):
-            raise ValueError(
-                f"model.pretrained={config.model.pretrained} holds a whole model, not a backbone. To train on with all "
-                "of it, make a work directory: python scripts/convert.py FILE WORKDIR --config CONFIG"
-            )
+        arrays = weights.read_pretrained(
+            config.model.pretrained,
+            config.model.backbone,
+            names=weights.torch_keys(model.backbones()[0]),
+            entry=config.model.pretrained_entry,
+            prefix=config.model.pretrained_prefix,
+        )
         for backbone in model.backbones():
             yield backbone, arrays, f"model.pretrained={config.model.pretrained}"
 
@@ -149,10 +155,17 @@ def _command(config: Config, task: str, path: Path) -> str:
     return f"{command} --workdir {path}{overrides}"
 
 
-def _single_task_arrays(config: Config, task: str, path: Path) -> Arrays:
-    """Reads the weights of a single-task model under torch's names, from a file or a run's best checkpoint."""
+def _single_task_arrays(config: Config, task: str, path: Path, names: Collection[str]) -> Arrays:
+    """Reads the weights of a single-task model under torch's names, from a file or a run's best checkpoint.
+
+    Args:
+        config: Configuration of the model that starts from it.
+        task: Task of the single-task model.
+        path: The file, or the work directory of the run.
+        names: Torch keys of the single-task model. A prefix before them in the file is removed.
+    """
     if path.is_file():
-        arrays = weights.read_arrays(path)
+        arrays = weights.fit_names(weights.read_arrays(path), names, str(path))
     else:
         run = experiment.load_config(path)
         _check_run(run, config, task, path)

@@ -1,44 +1,83 @@
 """Reading and writing of files with arrays under torch's names."""
 
+import math
 import zipfile
+import zlib
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from mtl_jax.weights import torch_file
+from mtl_jax.weights import entries, torch_file
+from mtl_jax.weights.archives import check_allowance, read_member
+from mtl_jax.weights.prefixes import strip_wrappers
 
 WRITABLE = (".safetensors", ".npz")
-_READABLE = (*WRITABLE, *torch_file.SUFFIXES)
-_WRAPPERS = ("state_dict", "model")  # keys under which training scripts store the weights, beside the rest of the state
-_PARALLEL = "module."  # prefix that torch's DataParallel adds to every name
+_FORMS = "torch (zip or legacy), safetensors and npz"
+_TORCH, _SAFETENSORS, _NPZ = "torch", "safetensors", "npz"
+_MEMBER = ".npy"  # suffix of the members of an npz file
 
 
-def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """Returns {name: array} of a .safetensors, .npz or torch file.
+def read_arrays(path: str | Path, entry: str = "") -> dict[str, np.ndarray]:
+    """Returns {name: array} of a torch, safetensors or npz file. The content tells the form, whatever the suffix.
 
-    The weights may be inside `{"state_dict": ...}` or `{"model": ...}`. If all names begin with "module.", this prefix
-    is removed.
+    The weights may lie inside entries of a training checkpoint with the usual names (state_dict, model, ...). If all
+    names begin with "module." or "_orig_mod.", these prefixes are removed. Log lines say so.
+
+    Args:
+        path: Path of the file.
+        entry: Entry of a training checkpoint that holds the weights, "state_dict_ema" for example; empty = the only
+            one, or the plain weights beside averaged ones.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: The file is of another kind, is damaged, or holds other values than named arrays.
+        ValueError: The file has another form, is damaged, asks for much more memory than its size, or holds no weights
+            or several.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}; give the path of a file ({', '.join(_READABLE)})")
-    if path.name.endswith(torch_file.SUFFIXES):
-        arrays = _state_dict(torch_file.load(path), path)
+        raise FileNotFoundError(f"no weights at {path}; give the path of a {_FORMS} file")
+    form = _form(path)
+    if form == _TORCH:
+        with torch_file.opened(path) as checkpoint:
+            arrays = checkpoint.arrays(entries.choose(checkpoint.tree, entry, path))
+    elif entry:
+        raise ValueError(f"{path} is a {form} file, which has no entries; leave the name of the entry, {entry!r}, out")
     else:
-        arrays = _read_flat(path)
+        arrays = _read_flat(path, form)
     if not arrays:
         raise ValueError(f"{path} holds no arrays; save a model's state_dict")
-    if all(name.startswith(_PARALLEL) for name in arrays):
-        return {name.removeprefix(_PARALLEL): value for name, value in arrays.items()}
-    return arrays
+    return strip_wrappers(arrays, str(path))
+
+
+def _form(path: Path) -> str:
+    """Returns the form of a file by its content.
+
+    Raises:
+        ValueError: The content is of no form that is read.
+    """
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:] == b"{" or path.suffix.lower() == ".safetensors":  # behind the length of the header
+        return _SAFETENSORS
+    if start[:1] == b"\x80":  # of a pickle
+        return _TORCH
+    content = f"begins with {start!r}" if start else "is empty"
+    if start[:4] == b"PK\3\4":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise ValueError(f"{path} is a damaged zip archive: {error}; copy or download it again") from error
+        if any(name.split("/", 1)[-1] == torch_file.PICKLE for name in names):
+            return _TORCH
+        if all(name.endswith(_MEMBER) for name in names):
+            return _NPZ
+        content = f"is a zip archive of {', '.join(name[:80] for name in names[:5])}"
+    raise ValueError(f"{path} {content}; the forms that are read are {_FORMS}")
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -62,40 +101,48 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     partial.replace(path)
 
 
-def _read_flat(path: Path) -> dict[str, np.ndarray]:
+def _read_flat(path: Path, form: str) -> dict[str, np.ndarray]:
     try:
-        if path.suffix == ".safetensors":
-            return {name: _plain(value) for name, value in load_file(path).items()}
-        if path.suffix == ".npz":
-            with np.load(path) as arrays:
-                return dict(arrays)
-    # TypeError comes from an .npy file under the wrong name, AttributeError from dtypes that NumPy does not have.
-    except (SafetensorError, ValueError, OSError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be read as {path.suffix}: {error}; make the file again") from error
-    raise ValueError(f"{path} is a {path.suffix or 'nameless'} file; weights are read from {', '.join(_READABLE)}")
+        if form == _NPZ:
+            return _read_npz(path)
+        return {name: _plain(value) for name, value in load_file(path).items()}
+    # AttributeError comes from dtypes that NumPy does not have.
+    except AttributeError as error:
+        raise ValueError(f"{path} holds numbers of a type that NumPy lacks ({error}); save float32") from error
+    except (
+        SafetensorError,
+        zipfile.BadZipFile,
+        zlib.error,
+        ValueError,
+        OSError,
+        EOFError,
+        MemoryError,
+        RuntimeError,
+    ) as error:
+        raise ValueError(f"{path} cannot be read as {form}: {error}; make the file again") from error
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        check_allowance(sum(info.file_size for info in archive.infolist()), path)
+        return {
+            name.removesuffix(_MEMBER): _read_npy(read_member(archive, name, path), name) for name in archive.namelist()
+        }
+
+
+def _read_npy(content: bytes, name: str) -> np.ndarray:
+    """Returns the array of a .npy file, once its header claims as many bytes as there are."""
+    file = BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    claimed, size = math.prod(shape) * dtype.itemsize, len(content) - file.tell()
+    if claimed != size and not dtype.hasobject:
+        raise ValueError(f"the header of {name!r:.80} claims {claimed} bytes of numbers, and there are {size}")
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _plain(value: np.ndarray) -> np.ndarray:
     """Converts bfloat16, which NumPy cannot store, to float32."""
     return value.astype(np.float32) if value.dtype.name == "bfloat16" else value
-
-
-def _state_dict(tree: Any, path: Path) -> dict[str, np.ndarray]:
-    """Returns the named arrays of a checkpoint, which may be inside wrappers."""
-    while isinstance(tree, dict) and (inner := [tree[k] for k in _WRAPPERS if isinstance(tree.get(k), dict)]):
-        tree = inner[0]
-    if not isinstance(tree, dict):
-        raise ValueError(f"{path} holds {_describe(tree)} instead of named arrays; save a state_dict")
-    other = {k: value for k, value in tree.items() if not (isinstance(k, str) and isinstance(value, np.ndarray))}
-    if other:
-        found = ", ".join(f"{name!r}: {_describe(value)}" for name, value in list(other.items())[:10])
-        raise ValueError(
-            f"{path} holds more than named arrays ({found}). Save the state_dict by itself, or under the name "
-            f"{' or '.join(map(repr, _WRAPPERS))}"
-        )
-    return tree
-
-
-def _describe(value: Any) -> str:
-    size = f" of {len(value)}" if isinstance(value, dict | list | tuple) else ""
-    return f"{type(value).__name__}{size}"

@@ -1,12 +1,15 @@
 """Weights of pretrained backbones: published ImageNet weights, or a file of arrays under torch's names."""
 
 import logging
+import re
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
 from mtl_jax.runtime.download import DownloadError, cache_dir, retrieve, sha256
 from mtl_jax.weights.array_files import read_arrays
+from mtl_jax.weights.prefixes import fit_names, strip_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -30,22 +33,50 @@ _PUBLISHED = {
 _CLASSIFIER = ("fc.", "classifier.", "final_layer.", "incre_modules.", "downsamp_modules.")
 
 
-def read_pretrained(source: str, backbone: str) -> dict[str, np.ndarray]:
+_WRAPPERS = re.compile(r"(?:(?:module|_orig_mod|model)\.){0,8}")
+_HEADS = ("decoder.", "decoders.", "heads.")
+
+
+def read_pretrained(
+    source: str, backbone: str, *, names: Collection[str] = (), entry: str = "", prefix: str = ""
+) -> dict[str, np.ndarray]:
     """Returns {torch key: array} of a pretrained backbone, without the classifier.
 
     ImageNet weights are downloaded once.
 
     Args:
-        source: The word "imagenet", or the path of a .safetensors, .npz or torch file.
+        source: The word "imagenet", or the path of a torch, safetensors or npz file.
         backbone: Name of the backbone, a key of `mtl_jax.backbones.BACKBONES`.
+        names: Torch keys of the backbone. If they are given, a prefix before the names in the file is removed
+            (`fit_names`).
+        entry: Entry of a training checkpoint that holds the weights (`read_arrays`).
+        prefix: Prefix that is removed instead; arrays whose names begin otherwise are left out.
 
     Raises:
         FileNotFoundError: The file does not exist.
         OSError: The download failed. The message names the address to fetch and the path of the file.
-        ValueError: No ImageNet weights are known for the backbone, or the file is damaged.
+        ValueError: No ImageNet weights are known for the backbone; or the file is damaged, has several or no weights,
+            or holds a whole model of this package.
     """
-    arrays = read_arrays(_path(source, backbone))
+    path = _path(source, backbone)
+    arrays = read_arrays(path, entry)
+    if prefix:
+        arrays = strip_prefix(arrays, prefix, str(path))
+    else:
+        if _is_whole_model(arrays):
+            raise ValueError(
+                f"{path} holds a whole model, not a backbone. To train on with all of it, make a work directory: "
+                "python scripts/convert.py FILE WORKDIR --config CONFIG. To take the backbone alone, name the "
+                "beginning of its names: --config.model.pretrained_prefix=backbone."
+            )
+        arrays = fit_names(arrays, names, str(path))
     return {key: value for key, value in arrays.items() if not key.startswith(_CLASSIFIER)}
+
+
+def _is_whole_model(names: Collection[str]) -> bool:
+    """Returns whether names are those of a model of this package, with or without prefixes of wrappers."""
+    keys = [_WRAPPERS.sub("", name, count=1) for name in names]
+    return all(key.startswith(("backbone.", *_HEADS)) for key in keys) and any(key.startswith(_HEADS) for key in keys)
 
 
 def _path(source: str, backbone: str) -> Path:

@@ -1,22 +1,28 @@
 """Reading of torch checkpoints without torch: the zip format (torch 1.6 and later) and the older legacy format.
 
-A checkpoint is a pickle, and a pickle can call any function that it names. This reader accepts only the names of
-dictionaries, tensors and storages. It turns tensors and storages into plain descriptions while it reads the pickle, and
-makes the arrays from the descriptions afterwards.
+A checkpoint is a pickle beside the numbers of its tensors. The pickle is read first, with a description in place of
+every tensor and a placeholder in place of every object that is not plain. Then the caller chooses tensors, and only
+their numbers are read.
 """
 
-import pickle
+import math
+import mmap
 import struct
 import zipfile
 import zlib
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-SUFFIXES = (".pth", ".pt", ".pth.tar")
+from mtl_jax.weights import inert_pickle
+from mtl_jax.weights.archives import check_allowance, read_member
+from mtl_jax.weights.inert_pickle import Function, Unknown, describe
+
+PICKLE = "data.pkl"  # name of the pickle in the zip format, inside one folder
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of a legacy file
 _LEGACY_VERSION = 1001
@@ -26,190 +32,250 @@ _STORAGES = {
     "BFloat16Storage": _BFLOAT16,
     "FloatStorage": "float32",
     "DoubleStorage": "float64",
+    "ComplexFloatStorage": "complex64",
+    "ComplexDoubleStorage": "complex128",
     "CharStorage": "int8",
     "ShortStorage": "int16",
     "IntStorage": "int32",
     "LongStorage": "int64",
     "ByteStorage": "uint8",
     "BoolStorage": "bool",
+    # No tensor over these is read. A legacy file cannot be read without the sizes of all storages.
+    "UntypedStorage": "uint8",
+    "storage.UntypedStorage": "uint8",
+    "QInt8Storage": "int8",
+    "QUInt8Storage": "uint8",
+    "QInt32Storage": "int32",
 }
+_MAX_AXES = 64  # of numpy and of torch
+_MAX_NUMBER = 2**60  # elements of an axis or a storage, and steps between them
+_MAX_KEY = 100  # characters of a storage's name
 # Exceptions raised for damaged pickles and archives; this module itself raises ValueError.
 _DAMAGE = (
-    pickle.UnpicklingError,
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
     EOFError,
+    OSError,
     ValueError,
     TypeError,
     LookupError,
-    AttributeError,
     OverflowError,
     MemoryError,
     RuntimeError,
 )
 
 
-class _Storage(NamedTuple):
+class Storage(NamedTuple):
     """A block of numbers in the file."""
 
     dtype: str
     key: str
     size: int
 
+    def numpy(self) -> np.dtype:
+        return np.dtype("uint16" if self.dtype == _BFLOAT16 else self.dtype).newbyteorder("<")
 
-class _Tensor(NamedTuple):
-    """A view into a storage."""
+    def nbytes(self) -> int:
+        return self.size * self.numpy().itemsize
 
-    storage: _Storage
+
+class Tensor(NamedTuple):
+    """A description of a tensor: a view into a storage."""
+
+    storage: Storage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
 
-def load(path: str | Path) -> Any:
-    """Reads a file of `torch.save`, with a NumPy array for every tensor; bfloat16 becomes float32.
+class Checkpoint:
+    """An open checkpoint.
 
-    Nothing in the file is ever executed.
+    Attributes:
+        tree: The content, with a `Tensor` for every tensor and an `Unknown` for every object that is not plain.
+    """
+
+    def __init__(self, path: Path, tree: Any, blocks: Callable[[str], bytes]):
+        self.tree, self._path, self._blocks = tree, path, blocks
+
+    def arrays(self, tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """Reads tensors of this checkpoint; bfloat16 becomes float32.
+
+        Raises:
+            ValueError: A tensor reaches beyond its storage, a storage is incomplete, or the tensors take more memory
+                than the file's allowance.
+        """
+        with _reading(self._path):
+            check_allowance(sum(_check(name, tensor) for name, tensor in tensors.items()), self._path)
+            by_storage: dict[Storage, list[str]] = {}
+            for name, tensor in tensors.items():
+                by_storage.setdefault(tensor.storage, []).append(name)
+            # Storages may overlap in a spoilt file, so their sum is not bounded by the size of the file.
+            check_allowance(sum(storage.nbytes() for storage in by_storage), self._path)
+            arrays: dict[str, np.ndarray] = {}
+            for storage, names in by_storage.items():
+                block = self._blocks(storage.key)
+                if len(block) != storage.nbytes():
+                    raise ValueError(
+                        f"storage {storage.key!r} has {len(block)} bytes instead of {storage.nbytes()} "
+                        f"({names[0]!r:.80} lies there)"
+                    )
+                arrays |= {name: _array(tensors[name], block) for name in names}
+            return {name: arrays[name] for name in tensors}
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Checkpoint]:
+    """Opens a file of `torch.save`. Nothing in the file is ever executed.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: The file is no torch file, is damaged, or holds objects other than dictionaries, lists, numbers,
-            text and tensors of plain dtypes. The message names the object.
+        ValueError: The file is no torch file, or is damaged.
     """
     path = Path(path)
     with path.open("rb") as file:
-        try:
+        with _reading(path):
             packed = file.read(4) == b"PK\3\4"
             file.seek(0)
-            return _read_zip(file) if packed else _read_legacy(file)
-        except _DAMAGE as error:
-            raise ValueError(f"{path} cannot be read as a torch checkpoint: {error}") from error
+            archive = zipfile.ZipFile(file) if packed else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with archive:
+            with _reading(path):
+                parts = _open_zip(archive, path) if isinstance(archive, zipfile.ZipFile) else _open_legacy(archive)
+            yield Checkpoint(path, *parts)
 
 
-class _Unpickler(pickle.Unpickler):
-    """An unpickler that makes descriptions of tensors and refuses all other objects.
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turns the errors of a damaged file into one that names the file."""
+    try:
+        yield
+    except _DAMAGE as error:
+        text = str(error) or type(error).__name__
+        raise ValueError(f"{path} cannot be read as a torch checkpoint: {text}") from error
 
-    Accepted names stand for text, bound methods and a class, none of which has attributes that a pickle could change.
+
+class _Pickle:
+    """Reads pickles with tensors.
 
     Attributes:
-        storages: {key: storage} of all storages to which the pickle refers.
+        storages: {key: storage} of all storages to which the pickles refer.
     """
 
-    def __init__(self, file: Any):
-        super().__init__(file, encoding="utf-8")  # encoding of text pickled by Python 2
-        self.storages: dict[str, _Storage] = {}
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if module == "torch" and name in _STORAGES:
-            return _STORAGES[name]
-        functions = {
-            "_rebuild_tensor": self._tensor,
-            "_rebuild_tensor_v2": self._tensor,
-            "_rebuild_parameter": self._parameter,
+    def __init__(self) -> None:
+        self.storages: dict[str, Storage] = {}
+        tensor, first = Function(_tensor), Function(lambda data, *_: data)
+        self._known = {f"torch.{name}": dtype for name, dtype in _STORAGES.items()} | {
+            "torch._utils._rebuild_tensor": tensor,
+            "torch._utils._rebuild_tensor_v2": tensor,
+            "torch._utils._rebuild_parameter": first,
+            "torch._utils._rebuild_parameter_with_state": first,
+            "torch._tensor._rebuild_from_type_v2": Function(_rebuilt),
         }
-        if module == "torch._utils" and name in functions:
-            return functions[name]
-        raise ValueError(
-            f"it holds a {module}.{name}, and only tensors of plain dtypes, numbers and text in dictionaries and lists "
-            "are read. Where the file can be trusted, save the weights alone: torch.save(model.state_dict(), FILE)"
-        )
 
-    def persistent_load(self, pid: Any) -> _Storage:
-        """Returns the description of a storage.
+    def load(self, source: IO[bytes] | mmap.mmap) -> Any:
+        return inert_pickle.load(source, self._known, self._storage)
+
+    def _storage(self, pid: Any) -> Any:
+        """Returns the description of a storage, or a placeholder for another object.
 
         Args:
             pid: Tuple ("storage", type, key, device, number of elements). Legacy files add a view, which is None since
-                torch 0.4.
+                torch 0.4. They also have ("module", class, file, source) for whole modules.
         """
         match pid:
             case ("storage", str(dtype), str(key), _, int(size), *view) if view in ([], [None]):
-                if dtype in _STORAGES.values():
-                    return self.storages.setdefault(key, _Storage(dtype, key, size))
-        raise ValueError(f"it describes a storage as {pid!r:.80}")
-
-    def _tensor(self, *arguments: Any) -> _Tensor:
-        match arguments:
-            case (_Storage() as storage, int(offset), tuple(shape), tuple(strides), *_):
-                sizes = (offset, *shape, *strides)
-                if len(shape) == len(strides) and all(isinstance(n, int) and n >= 0 for n in sizes):
-                    return _Tensor(storage, offset, shape, strides)
-        raise ValueError(f"it describes a tensor as {arguments!r:.80}")
-
-    def _parameter(self, tensor: Any, *_: Any) -> Any:
-        return tensor
+                if dtype in _STORAGES.values() and len(key) <= _MAX_KEY and 0 <= size < _MAX_NUMBER:
+                    storage = Storage(dtype, key, size)
+                    if self.storages.setdefault(key, storage) != storage:
+                        raise ValueError(f"it describes storage {key!r} in two ways")
+                    return storage
+            case ("storage" | "module", Unknown() as kind, *_):
+                return kind
+        shown = ", ".join(map(describe, pid[:8])) if isinstance(pid, tuple) else describe(pid)
+        raise ValueError(f"it describes a storage as ({shown})")
 
 
-def _read_zip(file: BinaryIO) -> Any:
-    with zipfile.ZipFile(file) as archive:
-        names = archive.namelist()
-        pickles = [name for name in names if name.split("/", 1)[-1] == "data.pkl"]
-        if len(pickles) != 1:
-            raise ValueError(f"the archive holds no data.pkl but {', '.join(names[:5]) or 'nothing'}")
-        root = pickles[0].removesuffix("data.pkl")
-        if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
-            raise ValueError("it was written on a big-endian machine")
-        with archive.open(pickles[0]) as data:
-            unpickler = _Unpickler(data)
-            tree = unpickler.load()
-        blocks = {key: archive.read(f"{root}data/{key}") for key in unpickler.storages}
-    return _with_arrays(tree, blocks)
+def _tensor(*arguments: Any) -> Tensor | Unknown:
+    match arguments:
+        case (Storage() as storage, int(offset), tuple(shape), tuple(strides), *_):
+            if len(shape) == len(strides) <= _MAX_AXES and all(
+                isinstance(n, int) and 0 <= n < _MAX_NUMBER for n in (offset, *shape, *strides)
+            ):
+                return Tensor(storage, offset, shape, strides)
+        case (Unknown() as storage, *_):
+            return Unknown(f"tensor of {storage.name}")
+    raise ValueError(f"it describes a tensor as ({', '.join(map(describe, arguments[:8]))})")
 
 
-def _read_legacy(file: BinaryIO) -> Any:
-    """Reads the legacy format.
+def _rebuilt(function: Any, _: Any, arguments: Any, *__: Any) -> Any:
+    """Returns a tensor that has attributes or is of a subclass."""
+    if isinstance(function, Function) and isinstance(arguments, tuple):
+        return function.call(*arguments)
+    return Unknown(describe(function))
+
+
+def _open_zip(archive: zipfile.ZipFile, path: Path) -> tuple[Any, Callable[[str], bytes]]:
+    """Returns the content of an archive, and a function that reads a storage by its key."""
+    names = archive.namelist()
+    pickles = [name for name in names if name.split("/", 1)[-1] == PICKLE]
+    if len(pickles) != 1:
+        shown = ", ".join(name[:80] for name in names[:5]) or "nothing"
+        raise ValueError(f"the archive holds {len(pickles) or 'no'} {PICKLE} instead of one; it holds {shown}")
+    root = pickles[0].removesuffix(PICKLE)
+    if f"{root}byteorder" in names and read_member(archive, f"{root}byteorder", path) != b"little":
+        raise ValueError("it was written on a big-endian machine")
+    tree = _Pickle().load(BytesIO(read_member(archive, pickles[0], path)))
+    return tree, lambda key: read_member(archive, f"{root}data/{key}", path)
+
+
+def _open_legacy(data: mmap.mmap) -> tuple[Any, Callable[[str], bytes]]:
+    """Returns the content of a legacy file, and a function that reads a storage by its key.
 
     The file consists of five pickles (a number, a version, the machine, the tree and the keys), followed by the length
     and the bytes of every storage.
     """
-    if (magic := _Unpickler(file).load()) != _MAGIC:
-        raise ValueError(f"it begins with {magic!r:.40} and not with torch's number")
-    if (version := _Unpickler(file).load()) != _LEGACY_VERSION:
-        raise ValueError(f"it has the format {version!r:.40}; {_LEGACY_VERSION} is known")
-    if not _Unpickler(file).load()["little_endian"]:
+    pickles = _Pickle()
+    if (magic := pickles.load(data)) != _MAGIC:
+        raise ValueError(f"it begins with {describe(magic)} and not with torch's number")
+    if (version := pickles.load(data)) != _LEGACY_VERSION:
+        raise ValueError(f"it has the format {describe(version)}; {_LEGACY_VERSION} is known")
+    if not pickles.load(data)["little_endian"]:
         raise ValueError("it was written on a big-endian machine")
-    unpickler = _Unpickler(file)
-    tree = unpickler.load()
-    blocks = {}
-    for key in _Unpickler(file).load():
-        storage = unpickler.storages[key]
-        (size,) = struct.unpack("<q", file.read(8))
+    tree, keys = pickles.load(data), pickles.load(data)
+    places, position = {}, data.tell()
+    for key in keys:
+        if not (isinstance(key, str) and key in pickles.storages):
+            raise ValueError(f"it lists a storage {describe(key)} that no tensor has")
+        storage = pickles.storages[key]
+        (size,) = struct.unpack_from("<q", data, position)
         if size != storage.size:
-            raise ValueError(f"storage {key} has {size} elements instead of {storage.size}")
-        blocks[key] = file.read(size * _dtype(storage).itemsize)
-    return _with_arrays(tree, blocks)
+            raise ValueError(f"storage {key!r} has {size} elements instead of {storage.size}")
+        places[key] = slice(position + 8, position + 8 + storage.nbytes())
+        position = places[key].stop
+    if position > len(data):
+        raise ValueError(f"it has {len(data)} bytes and needs {position}; copy or download it again")
+    return tree, lambda key: data[places[key]]
 
 
-def _with_arrays(tree: Any, blocks: Mapping[str, bytes]) -> Any:
-    """Returns the tree with arrays in place of descriptions."""
-    if isinstance(tree, _Tensor):
-        return _array(tree, blocks[tree.storage.key])
-    if isinstance(tree, dict):
-        return {key: _with_arrays(value, blocks) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return type(tree)(_with_arrays(value, blocks) for value in tree)
-    return tree
-
-
-def _array(tensor: _Tensor, block: bytes) -> np.ndarray:
-    """Returns a copy of the tensor's part of its storage, in C order."""
-    storage, dtype = tensor.storage, _dtype(tensor.storage)
-    if len(block) != storage.size * dtype.itemsize:
-        raise ValueError(f"storage {storage.key} has {len(block)} bytes instead of {storage.size * dtype.itemsize}")
-    empty = 0 in tensor.shape
+def _check(name: str, tensor: Tensor) -> int:
+    """Returns the size of a tensor's array in bytes, once the tensor lies inside its storage."""
+    storage = tensor.storage
+    elements = math.prod(tensor.shape)
     last = tensor.offset + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.strides, strict=True))
-    if not empty and last >= storage.size:
-        raise ValueError(f"a tensor {tensor.shape} reaches beyond its storage of {storage.size} elements")
-    flat = np.frombuffer(block, dtype)[0 if empty else tensor.offset :]
+    if elements and last >= storage.size:
+        raise ValueError(f"{name!r:.80} of shape {tensor.shape} reaches beyond its storage of {storage.size} elements")
+    return elements * (4 if storage.dtype == _BFLOAT16 else storage.numpy().itemsize)
+
+
+def _array(tensor: Tensor, block: bytes) -> np.ndarray:
+    """Returns a copy of the tensor's part of its storage, in C order."""
+    dtype = tensor.storage.numpy()
+    if 0 in tensor.shape:
+        return np.zeros(tensor.shape, np.float32 if tensor.storage.dtype == _BFLOAT16 else dtype)
+    flat = np.frombuffer(block, dtype)[tensor.offset :]
     strides = tuple(stride * dtype.itemsize for stride in tensor.strides)
     view = np.lib.stride_tricks.as_strided(flat, tensor.shape, strides, writeable=False)
-    if storage.dtype == _BFLOAT16:  # the upper half of a float32
+    if tensor.storage.dtype == _BFLOAT16:  # the upper half of a float32
         return np.asarray(view.astype(np.uint32, order="C") << 16).view(np.float32)
     return view.copy()
-
-
-def _dtype(storage: _Storage) -> np.dtype:
-    name = "uint16" if storage.dtype == _BFLOAT16 else storage.dtype
-    return np.dtype(name).newbyteorder("<")

@@ -93,6 +93,18 @@ def _torch_key(path: Sequence[Any]) -> str:
     return key
 
 
+def torch_keys(model: nnx.Module) -> list[str]:
+    """Returns the torch keys of all parameters and running statistics.
+
+    Args:
+        model: The model, which may be the result of `nnx.eval_shape`.
+
+    Raises:
+        ValueError: A kernel's layout in torch is not known; the message says what to register.
+    """
+    return list(_slots(model))
+
+
 def to_torch(model: nnx.Module) -> dict[str, np.ndarray]:
     """Returns {torch key: array in torch's layout} of all parameters and running statistics.
 

@@ -91,6 +91,70 @@ def test_a_whole_model_is_no_backbone(tmp_path):
         initial_weights.check(config)
 
 
+@pytest.mark.parametrize("prefix", ["backbone.", "module._orig_mod.encoder.", "model.backbone."])
+def test_a_prefix_before_the_backbone_is_removed(tmp_path, caplog, prefix):
+    caplog.set_level("INFO", "mtl_jax")
+    source, arrays = pretrained(tmp_path)
+    foreign = {f"{prefix}{name}": value for name, value in arrays.items()} | {f"{prefix}fc.weight": np.zeros(2)}
+    weights.write_arrays(source, foreign | {"projector.0.weight": np.zeros(3)})
+    config = multi_task(tmp_path, init_single_task=False, pretrained=source)
+    initial_weights.check(config)
+    for backbone in initial_weights.build_model(config).backbones():
+        for key, value in weights.to_torch(backbone).items():
+            np.testing.assert_array_equal(value, arrays[key], err_msg=key)
+    assert f"removes the prefix {prefix} from {len(arrays) + 1} names" in caplog.text
+    assert "leaves out 1 arrays without it: projector.0.weight" in caplog.text
+
+
+def test_a_prefix_can_be_named(tmp_path):
+    source, arrays = pretrained(tmp_path)
+    other = {name: value + 1 for name, value in arrays.items()}
+    both = {f"{part}.{name}": value for part, each in (("q", arrays), ("k", other)) for name, value in each.items()}
+    weights.write_arrays(source, both)
+    config = multi_task(tmp_path, init_single_task=False, pretrained=source)
+    with pytest.raises(ValueError, match="unmatched: q"):
+        initial_weights.check(config)
+    config.model.pretrained_prefix = "k."
+    loaded = weights.to_torch(initial_weights.build_model(config).backbones()[0])
+    for name, value in other.items():
+        np.testing.assert_array_equal(loaded[name], value, err_msg=name)
+
+
+def test_the_backbone_of_a_whole_model_can_be_named(tmp_path):
+    arrays = {f"module.model.{name}": value for name, value in single(tmp_path, "depth")[1].items()}
+    weights.write_arrays(tmp_path / "model.npz", arrays)
+    config = multi_task(tmp_path, init_single_task=False, pretrained=str(tmp_path / "model.npz"))
+    with pytest.raises(ValueError, match=r"holds a whole model, .*pretrained_prefix=backbone\."):
+        initial_weights.check(config)
+    config.model.pretrained_prefix = "model.backbone."
+    initial_weights.check(config)
+
+
+def test_an_entry_of_a_checkpoint_can_be_named(tmp_path):
+    torch = pytest.importorskip("torch", reason="writing torch files needs torch", exc_type=ModuleNotFoundError)
+    _, arrays = pretrained(tmp_path)
+    state = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+    averaged = {name: value + 1 for name, value in state.items()}
+    torch.save({"state_dict": state, "state_dict_ema": averaged, "best": np.float64(0.5)}, tmp_path / "x.ckpt")
+    config = multi_task(tmp_path, init_single_task=False, pretrained=str(tmp_path / "x.ckpt"))
+    for entry, wanted in (("", state), ("state_dict_ema", averaged)):
+        config.model.pretrained_entry = entry
+        loaded = weights.to_torch(initial_weights.build_model(config).backbones()[0])
+        for name, value in wanted.items():
+            np.testing.assert_array_equal(loaded[name], value.numpy(), err_msg=name)
+
+
+def test_a_prefix_before_a_single_task_model_is_removed(tmp_path):
+    singles = {}
+    for seed, task in enumerate(TASKS):
+        config, singles[task] = single(tmp_path, task, seed + 1)
+        arrays = {f"model.{name}": value for name, value in singles[task].items()}
+        weights.write_arrays(tmp_path / f"{task}.npz", arrays)
+    config = multi_task(tmp_path, single_task=f"{tmp_path}/{{task}}.npz")
+    initial_weights.check(config)
+    assert_starts_from(initial_weights.build_model(config), singles, config)
+
+
 def test_one_image_is_too_little_for_deeplab(tmp_path):
     config = multi_task(tmp_path, init_single_task=False, head="deeplab")
     initial_weights.check(config)
