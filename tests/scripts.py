@@ -12,6 +12,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from types import ModuleType
 
+import grain  # noqa: F401 (its flags must be known before those of a script, which are removed after it)
 import jax
 from absl import flags
 from absl import logging as absl_logging

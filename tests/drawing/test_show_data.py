@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -12,6 +10,7 @@ from mtl_jax.drawing.canvas import CAPTION, MARGIN
 from mtl_jax.labels import Conventions, colors
 from mtl_jax.labels.foreground import LINE
 from mtl_jax.tasks import TASKS
+from tests import scripts
 from tests.marks import slow
 
 ROOT = Path(__file__).parents[2]
@@ -160,15 +159,14 @@ def test_augmented_samples_are_those_of_training():
 
 
 def run(*args):
-    command = [sys.executable, "scripts/show_data.py", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    return scripts.run("show_data", *args)
 
 
 @pytest.fixture(scope="module")
 def options(data_dir):
     datasets.prepare("rendered_scenes/pascal_tiny", data_dir)
     builder = "--config.data.builder=rendered_scenes/pascal_tiny"
-    return ["--config=configs/pascal_mtinet.py", builder, f"--config.data.data_dir={data_dir}"]
+    return [f"--config={ROOT}/configs/pascal_mtinet.py", builder, f"--config.data.data_dir={data_dir}"]
 
 
 def test_the_script_draws_a_split(options, tmp_path):
