@@ -38,11 +38,7 @@ def make_builder(
     importlib.import_module(catalogue.BUILDERS[name])
     builder_cls = tfds.builder_cls(name)
     data_dir = Path(data_dir).expanduser()
-    if wrong := sorted(set("[]*?") & set(str(data_dir.absolute()))):
-        raise ValueError(
-            f"the path of the data folder {data_dir} has {' and '.join(wrong)} in it, which TensorFlow Datasets takes "
-            "for a pattern of names; give another data_dir"
-        )
+    _check_name(data_dir)
     if (described := getattr(builder_cls, "described", None)) is not None:
         return described(config, data_dir, manual_dir, num_workers)
     configs = tuple(builder_cls.builder_configs)
@@ -76,9 +72,7 @@ def prepare(
             hold the files.
         OSError: A download failed.
     """
-    data_dir = Path(data_dir).expanduser()
-    if not data_dir.parent.is_dir():
-        raise FileNotFoundError(f"the data folder {data_dir} cannot be made, as {data_dir.parent} does not exist")
+    data_dir = check_data_dir(data_dir)
     options = (data_dir, manual_dir, num_workers)
     builder = make_builder(builder_name, *options)
     if builder.is_prepared():
@@ -97,6 +91,28 @@ def prepare(
             with _quiet():
                 builder.download_and_prepare(download_config=config)
     return builder
+
+
+def check_data_dir(data_dir: str | Path) -> Path:
+    """Returns the path of the folder of the prepared data sets, after a check that takes no time.
+
+    Raises:
+        ValueError: The name of the folder does not work.
+        FileNotFoundError: The folder cannot be made, because its parent does not exist.
+    """
+    data_dir = Path(data_dir).expanduser()
+    _check_name(data_dir)
+    if not data_dir.parent.is_dir():
+        raise FileNotFoundError(f"the data folder {data_dir} cannot be made, as {data_dir.parent} does not exist")
+    return data_dir
+
+
+def _check_name(data_dir: Path) -> None:
+    if wrong := sorted(set("[]*?") & set(str(data_dir.absolute()))):
+        raise ValueError(
+            f"the path of the data folder {data_dir} has {' and '.join(wrong)} in it, which TensorFlow Datasets takes "
+            "for a pattern of names; give another data_dir"
+        )
 
 
 def open_split(

@@ -81,6 +81,7 @@ class _Run:
         accumulate = config.train.accumulate
         sharding.check_batch_size(config.train.batch_size, self.mesh, "train.batch_size", accumulate)
         sharding.check_batch_size(self.eval_batch_size, self.mesh, "train.eval_batch_size")
+        datasets.check_data_dir(run.data_dir)
         if not checkpoint.exist(workdir):
             initial_weights.check(config)  # an impossible model or missing weights fail before any data is fetched
         self.source = run.open_split("train", run.all_tasks)
