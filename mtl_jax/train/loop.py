@@ -29,6 +29,7 @@ from mtl_jax.train.writer import Writer
 logger = logging.getLogger(__name__)
 
 LOCK = "lock"
+_AHEAD = 2  # steps that the device is given before the first of them has ended
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -199,8 +200,11 @@ class _Run:
                 batch, self.position = next(self.placed)
                 arrays, scalars = self.train_step(arrays, batch, seed)
                 self.step += 1
-                bar.update()
                 pending.append((self.step, scalars))
+                # Otherwise a slow device lags behind by all steps between two lines of the log: the bar shows a rate
+                # that is not true, a signal waits for all these steps, and their batches fill the memory.
+                jax.block_until_ready([scalars for _, scalars in pending[:-_AHEAD]][-1:])
+                bar.update()
                 stops = stop.reached(self.step) and self.step < self.total_steps
                 epoch_ends = self.step % self.steps_per_epoch == 0
                 due = train.checkpoint_every > 0 and self.step % train.checkpoint_every == 0

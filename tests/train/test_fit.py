@@ -108,6 +108,29 @@ def test_images_per_second_are_of_finished_steps(tmp_path, data_dir, monkeypatch
     assert compiled["images_per_second"] <= 12 / (3 * 0.25)
 
 
+def test_the_device_lags_behind_by_two_steps_at_most(tmp_path, data_dir, monkeypatch):
+    """The bar, signals and memory depend on it."""
+    make, given, ended = loop.make_train_step, [], []
+
+    class Pending(float):
+        def block_until_ready(self):
+            ended.append(len(given))
+
+    def late(*args, **options):
+        step = make(*args, **options)
+
+        def train_step(*args):
+            arrays, scalars = step(*args)
+            given.append(None)
+            return arrays, {name: Pending(value) for name, value in scalars.items()}
+
+        return train_step
+
+    monkeypatch.setattr(loop, "make_train_step", late)
+    fit(tiny.config(data_dir, log_every=6, eval_final_epochs=1, epochs=3), tmp_path)
+    assert sorted(set(ended)) == [3, 6, 9]  # the third step of each epoch waits for the first one
+
+
 def test_best_and_latest_are_kept(tmp_path, data_dir, monkeypatch):
     config = tiny.config(data_dir, epochs=4, eval_final_epochs=0, checkpoint_every=2)
     scores = iter([0.1, 0.9, 0.3, 0.2])
