@@ -66,13 +66,13 @@ import shutil, sys
 from pathlib import Path
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
-from mtl_jax import backbones
+from mtl_jax import backbones, experiment
 from mtl_jax.runtime import sharding
 from mtl_jax.train import loop
 from tests import tiny
 from tests.train import runs
 backbones.BACKBONES["tiny"] = tiny.build_backbone
-parallel.LEAST_SIZE = 64  # the tiny model's arrays are small
+sharding.LEAST_SIZE = 64  # the tiny model's arrays are small
 workdir, make_mesh = Path(sys.argv[2]), sharding.make_mesh
 for devices in (8, 1, 2, 4):
     sharding.make_mesh = lambda: make_mesh(jax.devices()[:devices])
@@ -82,7 +82,7 @@ for devices in (8, 1, 2, 4):
     config = tiny.config(sys.argv[1], batch_size=8, eval_batch_size=8, epochs=3)
     config.optim.name, config.optim.lr = "sgd", 0.01  # Adam makes much of roundings
     config.train.split_state = devices in (4, 8)
-    run = loop._Run(config, workdir / str(devices), None, False)
+    run = loop._Run(experiment.make(config), workdir / str(devices), None, False)
     print(run.step, runs.bytes_on_a_device(run.state.arrays))
     run.fit()
 """
