@@ -191,15 +191,17 @@ class FolderMt(file_builder.FilesBuilder):
         content, asked = self.builder_config.content, set(ids)
         unlisted: dict[str, list[str]] = {}
         for task, files in content.label_files.items():
-            names: set[str] = set()
+            there, belonging = set(), set()
             for split in map(content.split_name, content.splits):
-                there = files.files(root, split)
-                names |= {path for key, path in there if (f"{split}/{key}" if content.by_split else key) not in asked}
-            unlisted[task] = sorted(names)
-            if names:
+                for key, path in files.files(root, split):
+                    there.add(path)
+                    if (f"{split}/{key}" if content.by_split else key) in asked:
+                        belonging.add(path)
+            unlisted[task] = sorted(there - belonging)
+            if unlisted[task]:
                 logger.warning(
                     "%d label files of %s belong to no image of the lists, for example %s",
-                    len(names),
+                    len(unlisted[task]),
                     task,
                     ", ".join(unlisted[task][:_EXAMPLES]),
                 )

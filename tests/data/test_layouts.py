@@ -103,6 +103,21 @@ def test_labels_beside_images(tmp_path, caplog):
     assert "belong to no image" not in caplog.text
 
 
+def test_labels_of_all_splits_in_one_folder(tmp_path, caplog):
+    root = tmp_path / "raw"
+    toml = CAMVID.replace("{split}annot/{id}.png", "labels/{id}.png").replace(', "test"', "")
+    root.mkdir()
+    (root / "dataset.toml").write_text(toml)
+    for split, key in (("train", "a"), ("val", "b")):
+        put(root, f"{split}/{key}.png", image())
+        put(root, f"labels/{key}.png", regions())
+    put(root, "labels/c.png", regions())
+    source = datasets.open_split(build(root, tmp_path / "tfds"), "val")
+    assert source.ids() == ["val/b"]
+    assert (source.sample(0, ("semseg",), OWN)["semseg"] == 1).any()
+    assert "1 label files of semseg belong to no image of the lists, for example labels/c.png" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("lost", "message"),
     [
