@@ -33,7 +33,7 @@ _AHEAD = 2  # steps that the device is given before the first of them has ended
 
 
 class NonFiniteLossError(FloatingPointError):
-    """A loss or the gradient is NaN or infinite."""
+    """A loss, the gradient or a parameter is NaN or infinite."""
 
 
 def fit(
@@ -63,7 +63,7 @@ def fit(
         ValueError, FileNotFoundError: The configuration, the data or the work directory does not fit, or another run
             is at work there; nothing has been trained then.
         StoppedError: SIGTERM or SIGINT came; the step was finished and the state saved.
-        NonFiniteLossError: A loss or the gradient is not finite; the last checkpoint is from before that.
+        NonFiniteLossError: A loss, the gradient or a parameter is not finite; the last checkpoint is from before that.
         SaveError, DamagedError: A checkpoint cannot be written, or none can be read.
         CorruptRecordError: A training image cannot be read, and `data.skip_corrupt` is not set.
     """
@@ -105,7 +105,7 @@ class _Run:
             self.checkpoints = Checkpoints(workdir)
             exits.callback(self.checkpoints.close)
             self.state, self.progress = self._initial_state()
-            self.step = self.progress["step"]
+            self.step = self.first_step = self.progress["step"]
             self.reference = self._choose_reference(single_task)
             self.train_step = make_train_step(
                 self.state.graphdef,
@@ -280,7 +280,20 @@ class _Run:
             atomic_files.write_json(dump, {"step": step, "values": jax.tree.map(str, scalars), "records": drawn})
         raise NonFiniteLossError(
             f"step {step}: {', '.join(f'{name} is {value}' for name, value in bad.items())}. {dump} names the step's "
-            "images and all losses. Lower optim.lr or check the labels; the newest checkpoint is from before this step"
+            f"images and all losses. Lower optim.lr or check the labels{self._way_back(step)}"
+        )
+
+    def _way_back(self, step: int) -> str:
+        """Says where to continue after a step whose values are not finite."""
+        *older, newest = [0, *(saved for saved in self.checkpoints.steps() if saved < step)]
+        if newest == 0:
+            return ""
+        if step > self.first_step + 1:
+            return f"; the newest checkpoint, of step {newest}, is from before this step"
+        where = f"{self.checkpoints.directory / str(newest)}"
+        return (
+            f". The run has just been continued from step {newest}, which may have diverged already: move {where} to "
+            f"another place, and the same command continues from step {older[-1]}"
         )
 
     def _name_record(self, index: int) -> dict[str, Any]:

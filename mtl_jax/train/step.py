@@ -32,7 +32,9 @@ def make_train_step(
     shardings: Any = None,
     balancing: Balancing | None = None,
 ) -> Callable[..., tuple[Any, Scalars]]:
-    """Returns the training step (arrays, batch, seed=0) -> (arrays, {"loss/<name>", "gradient_norm"}).
+    """Returns the training step (arrays, batch, seed=0) -> (arrays, {name: scalar}).
+
+    The scalars are "loss/<name>", "gradient_norm" and "parameter_norm".
 
     The step donates the buffers of the old arrays. The batch holds "image" `[B, H, W, 3]` (uint8, or normalised
     float32) and a label `[B, H, W, C]` for every task of the objective. If it holds "skipped" `[B]`, from
@@ -74,6 +76,8 @@ def make_train_step(
             logged = {f"loss/{name}": value for name, value in losses.items()}
         # A gradient that overflows damages the parameters one step before the loss shows the damage.
         logged["gradient_norm"] = optax.tree.norm(nnx.as_pure(grads))
+        # Parameters whose squares overflow give no finite loss any more, so they must not reach a checkpoint.
+        logged["parameter_norm"] = optax.tree.norm(nnx.as_pure(nnx.state(model, nnx.Param)))
         if SKIPPED in batch:
             logged[SKIPPED] = batch[SKIPPED].sum()
         return nnx.as_pure(nnx.state((model, optimizer, *memory))), logged

@@ -17,7 +17,7 @@ from mtl_jax import backbones, experiment
 from mtl_jax.data import catalogue, loader
 from mtl_jax.inference.restored import Restored
 from mtl_jax.train import integrity, loop
-from mtl_jax.train.checkpoint import Checkpoints, DamagedError
+from mtl_jax.train.checkpoint import Checkpoints, DamagedError, exist
 from mtl_jax.train.loop import NonFiniteLossError, fit
 from mtl_jax.train.stop import EXIT_STATUS
 from tests import tiny
@@ -153,9 +153,35 @@ def test_a_full_disk_leaves_the_last_checkpoint(run, copy, finished):
 TWO = ("normals", "depth")
 
 
+def test_a_diverged_step_is_not_saved(tmp_path, data_dir):
+    """With this learning rate the values of the first update are finite, and no later loss is."""
+    config = tiny.config(data_dir, checkpoint_every=1)
+    config.optim.lr = 1e30
+    with pytest.raises(NonFiniteLossError, match=r"step 1: parameter_norm is inf"):
+        fit(config, tmp_path)
+    assert not exist(tmp_path)
+
+
+def test_the_way_back_from_a_step_that_diverged(tmp_path, data_dir, monkeypatch):
+    config = tiny.config(data_dir, checkpoint_every=1, epochs=1)
+    fit(config, tmp_path)
+    config.train.epochs = 2
+    steps = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+    monkeypatch.setattr(loop, "make_train_step", lambda *args, **options: not_finite)
+    with pytest.raises(NonFiniteLossError) as raised:
+        fit(config, tmp_path, allow_config_change=True)
+    place = tmp_path / "checkpoints" / "3"
+    assert f"continued from step 3, which may have diverged already: move {place} to another place" in str(raised.value)
+    assert f"the same command continues from step {steps[-2]}" in str(raised.value)
+
+
+def not_finite(arrays, batch, seed):
+    return arrays, {"loss/total": np.float32("nan")}
+
+
 def test_a_loss_that_is_not_finite_is_written_down(tmp_path, data_dir):
     config = tiny.config(data_dir)
-    config.optim.lr = 1e30
+    config.optim.lr = 1e15  # finite parameters, whose products overflow
     with pytest.raises(NonFiniteLossError, match=r"step \d: .*(loss/depth|gradient_norm) is (nan|inf)") as raised:
         fit(config, tmp_path)
     (path,) = tmp_path.glob("not_finite_*.json")
