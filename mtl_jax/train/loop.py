@@ -197,7 +197,12 @@ class _Run:
             self.exits.callback(bar.close)
             started, arrays, seed = time.perf_counter(), self.state.arrays, np.uint32(train.seed)
             while self.step < self.total_steps:
-                batch, self.position = next(self.placed)
+                try:
+                    batch, position = next(self.placed)
+                except Exception:
+                    self._rescue(arrays, pending, started)
+                    raise
+                self.position = position
                 arrays, scalars = self.train_step(arrays, batch, seed)
                 self.step += 1
                 pending.append((self.step, scalars))
@@ -331,6 +336,18 @@ class _Run:
         self.writer.write(self.step, "eval", scalars)
         logger.info("step %d\n%s", self.step, scoring.table(results))
         return results
+
+    def _rescue(self, arrays: Any, pending: list[tuple[int, Scalars]], started: float) -> None:
+        """Saves the newest step where the input has failed, for example because a worker process was killed.
+
+        With several processes, those whose input goes on would wait for this one, so nothing is saved.
+        """
+        if jax.process_count() > 1 or self.step == self.first_step:
+            return
+        if pending:
+            self._flush(pending, started)
+        self._save(arrays, None)
+        logger.warning("the input has failed; step %d was saved, and the same command continues from it", self.step)
 
     def _save(self, arrays: Any, score: float | None) -> None:
         progress = {"step": self.step, "input": self.position, "reference": self.reference}

@@ -1,3 +1,4 @@
+import itertools
 import logging
 import time
 
@@ -106,6 +107,26 @@ def test_images_per_second_are_of_finished_steps(tmp_path, data_dir, monkeypatch
     fit(tiny.config(data_dir, log_every=3, eval_final_epochs=1), tmp_path)
     _, compiled = (line for line in runs.lines(tmp_path) if line["kind"] == "train")
     assert compiled["images_per_second"] <= 12 / (3 * 0.25)
+
+
+def test_a_failure_of_the_input_loses_no_step(tmp_path, data_dir, monkeypatch, caplog):
+    config = tiny.config(data_dir, log_every=2, eval_final_epochs=1)
+    with monkeypatch.context() as patch:
+        place, calls = loop._Run._place_batch, itertools.count(1)
+
+        def fail_at_the_third(self):
+            if next(calls) == 3:
+                raise RuntimeError("a worker process was killed")
+            return place(self)
+
+        patch.setattr(loop._Run, "_place_batch", fail_at_the_third)
+        with pytest.raises(RuntimeError, match="a worker process was killed"):
+            fit(config, tmp_path / "failed")
+    assert "the input has failed; step 2 was saved, and the same command continues from it" in caplog.text
+    fit(config, tmp_path / "failed")
+    fit(config, tmp_path / "straight")
+    failed, straight = (runs.arrays(tmp_path / name) for name in ("failed", "straight"))
+    jax.tree.map(np.testing.assert_array_equal, failed[1], straight[1])
 
 
 def test_the_device_lags_behind_by_two_steps_at_most(tmp_path, data_dir, monkeypatch):
