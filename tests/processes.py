@@ -20,4 +20,4 @@ def alive(pid):
 def shared_memory(pid):
     """Paths of the blocks of shared memory that a process has opened."""
     lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
-    return {Path(line.split()[5]) for line in lines if "/dev/shm/psm_" in line and "(deleted)" not in line}
+    return {Path(line.split()[5]) for line in lines if "/dev/shm/mtl_jax_" in line and "(deleted)" not in line}

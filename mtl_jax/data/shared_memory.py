@@ -5,8 +5,11 @@ the images. Therefore every worker process has a few slots of the size of a batc
 again as soon as its batch has been copied.
 """
 
+import contextlib
 import ctypes
 import errno
+import itertools
+import logging
 import math
 import os
 import shutil
@@ -31,6 +34,9 @@ _SMALL = 4096  # bytes; smaller arrays of a batch are copied out of its memory b
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _MEMORY = Path("/dev/shm")  # file system of shared memory on Linux, whose size is limited
 _worker = 0
+_serial = itertools.count()
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,11 @@ class Slots:
         size, count = _offsets(self.form)[-1], self.count * self.workers
         # If `release` is not called, the memory is freed with this object, or at the end of the process.
         self._release = weakref.finalize(self, _release, self._memory)
+        remove_abandoned()
         try:
-            for _ in range(count):
-                memory = shared_memory.SharedMemory(create=True, size=size)
+            for number in range(count):
+                name = f"{_prefix()}{os.getpid()}_{next(_serial)}_{number}"
+                memory = shared_memory.SharedMemory(name, create=True, size=size)
                 self._memory[memory.name] = memory
                 _reserve(memory)
         except OSError as error:
@@ -142,6 +150,38 @@ def init_worker(index: int) -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 1 << 25)
         mallopt(_M_TRIM_THRESHOLD, 1 << 29)
+
+
+def remove_abandoned() -> None:
+    """Removes the slots of processes that were killed together with all their helpers and could not free them.
+
+    Only slots of this user whose process belongs to the same container are looked at.
+    """
+    for path in _MEMORY.glob(f"{_prefix()}*") if _MEMORY.is_dir() else ():
+        owner = path.name.removeprefix(_prefix()).partition("_")[0]
+        with contextlib.suppress(OSError):  # another process has removed it, or it belongs to another user
+            if owner.isdecimal() and not _is_alive(int(owner)):
+                path.unlink()
+                logger.info("removed %s, shared memory of the process %s, which is gone", path, owner)
+
+
+def _prefix() -> str:
+    """Returns how names of slots begin: with the namespace in which numbers of processes have their meaning."""
+    try:
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        namespace = 0
+    return f"mtl_jax_{namespace}_"
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _close(slots: Mapping[str, shared_memory.SharedMemory]) -> None:

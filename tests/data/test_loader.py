@@ -365,6 +365,27 @@ def test_a_killed_worker_is_reported_and_replaced():
 
 
 @needs_proc
+def test_shared_memory_that_nobody_owns_is_removed(tmp_path, monkeypatch):
+    """A container whose memory is short loses all its processes at once, and nobody is left to free the memory."""
+    monkeypatch.setattr(slots, "_MEMORY", tmp_path)
+    ended = multiprocessing.get_context("spawn").Process()
+    ended.start()
+    ended.join()
+    prefix = slots._prefix()
+    for name in (
+        f"{prefix}{ended.pid}_0_0",
+        f"{prefix}{os.getpid()}_0_1",
+        "mtl_jax_1_99999_0_0",
+        "psm_1",
+        f"{prefix}x",
+    ):
+        (tmp_path / name).touch()
+    slots.remove_abandoned()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {f"{prefix}{os.getpid()}_0_1", "mtl_jax_1_99999_0_0", "psm_1", f"{prefix}x"}
+
+
+@needs_proc
 def test_nothing_waits_after_the_last_batch():
     gc.collect()
     before = shared_memory(os.getpid())
