@@ -74,7 +74,7 @@ class Batches(Iterator[Batch]):
         num_workers, prefetch = delivery.num_workers, delivery.prefetch
         self._source = delivery.make.load.source
         self._slots: shared_memory.Slots | None = None
-        self._open = True
+        self._open, self._starts = True, False
         if not num_workers:
             read = grain.ReadOptions(num_threads=prefetch, prefetch_buffer_size=prefetch)
             self._iterator = iter(jobs.map(delivery.batch).to_iter_dataset(read))
@@ -87,7 +87,8 @@ class Batches(Iterator[Batch]):
         options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=waiting)
         read = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)  # a worker process needs no reading threads
         batches = jobs.to_iter_dataset(read).map(self._slots.filler(delivery.fill))
-        with _without_sigterm():
+        self._starts = True
+        with _without_signals(signal.SIGTERM, signal.SIGINT):
             self._iterator = iter(
                 batches.mp_prefetch(options, worker_init_fn=partial(_init_worker, registry.extensions()))
             )
@@ -96,8 +97,10 @@ class Batches(Iterator[Batch]):
         if not self._open:
             raise StopIteration
         try:
-            with _without_sigterm():
+            # Grain starts its workers with the first batch. Later SIGINT has to end the waiting for a batch.
+            with _without_signals(signal.SIGTERM, *([signal.SIGINT] if self._starts else [])):
                 batch = next(self._iterator)
+            self._starts = False
             return batch if self._slots is None else self._slots.take(batch)
         except BaseException as error:
             self.close()
@@ -119,13 +122,13 @@ class Batches(Iterator[Batch]):
 
 
 @contextlib.contextmanager
-def _without_sigterm() -> Iterator[None]:
-    """Blocks SIGTERM in processes and threads that are started within this context.
+def _without_signals(*numbers: signal.Signals) -> Iterator[None]:
+    """Blocks signals in processes and threads that are started within this context.
 
-    SLURM sends the signal to all processes of a job, but the run first finishes its step and its evaluation, for which
-    it needs its workers.
+    SLURM sends SIGTERM to all processes of a job, and a terminal SIGINT to all processes of a group, but the run first
+    finishes its step and its evaluation, for which it needs its workers.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, set(numbers))
     try:
         yield
     finally:

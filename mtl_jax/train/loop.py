@@ -220,7 +220,11 @@ class _Run:
                     pending, started = [], time.perf_counter()
                 score = None
                 if epoch_ends and self._evaluates(self.step // self.steps_per_epoch):
-                    results = self._evaluate(arrays)
+                    try:
+                        results = self._evaluate(arrays)
+                    except Exception:
+                        self._rescue(arrays, [], started)
+                        raise
                     score = scoring.score(results, self.reference, self.criteria)
                     started = time.perf_counter()
                 if saves:
@@ -338,7 +342,7 @@ class _Run:
         return results
 
     def _rescue(self, arrays: Any, pending: list[tuple[int, Scalars]], started: float) -> None:
-        """Saves the newest step where the input has failed, for example because a worker process was killed.
+        """Saves the newest step after an error of input or evaluation, for example because a worker was killed.
 
         With several processes, those whose input goes on would wait for this one, so nothing is saved.
         """
@@ -347,7 +351,7 @@ class _Run:
         if pending:
             self._flush(pending, started)
         self._save(arrays, None)
-        logger.warning("the input has failed; step %d was saved, and the same command continues from it", self.step)
+        logger.warning("step %d was saved before the error; the same command continues from it", self.step)
 
     def _save(self, arrays: Any, score: float | None) -> None:
         progress = {"step": self.step, "input": self.position, "reference": self.reference}

@@ -365,6 +365,19 @@ def test_a_killed_worker_is_reported_and_replaced():
 
 
 @needs_proc
+def test_workers_outlive_signals_to_the_group():
+    """A terminal sends Ctrl-C to all processes; workers are not to be hit before they can ignore it."""
+    batches = train(num_workers=1, prefetch=1)
+    next(batches)
+    for child in multiprocessing.active_children():
+        status = Path(f"/proc/{child.pid}/status").read_text()
+        blocked = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk")), 16)
+        assert all(blocked >> (number - 1) & 1 for number in (signal.SIGINT, signal.SIGTERM))
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    batches.close()
+
+
+@needs_proc
 def test_shared_memory_that_nobody_owns_is_removed(tmp_path, monkeypatch):
     """A container whose memory is short loses all its processes at once, and nobody is left to free the memory."""
     monkeypatch.setattr(slots, "_MEMORY", tmp_path)

@@ -122,7 +122,7 @@ def test_a_failure_of_the_input_loses_no_step(tmp_path, data_dir, monkeypatch, c
         patch.setattr(loop._Run, "_place_batch", fail_at_the_third)
         with pytest.raises(RuntimeError, match="a worker process was killed"):
             fit(config, tmp_path / "failed")
-    assert "the input has failed; step 2 was saved, and the same command continues from it" in caplog.text
+    assert "step 2 was saved before the error; the same command continues from it" in caplog.text
     fit(config, tmp_path / "failed")
     fit(config, tmp_path / "straight")
     failed, straight = (runs.arrays(tmp_path / name) for name in ("failed", "straight"))
