@@ -25,6 +25,7 @@ from mtl_jax.protocol import PROTOCOLS
 Recipe = TypeVar("Recipe")
 logger = logging.getLogger(__name__)
 
+_OF_A_HOST = ("data.data_dir", "data.manual_dir", "data.num_workers")
 _RULES = "rules"  # key of a field's `Rules` in its metadata
 
 
@@ -319,6 +320,14 @@ def identity(config: Config) -> dict[str, Any]:
     Such runs may differ in chance, places and speed: the seed, for example, or the number of worker processes.
     """
     return {name: value for name, value, rules in _fields(config) if not rules.same_experiment}
+
+
+def shared_by_processes(config: Config) -> dict[str, Any]:
+    """Returns {field: value} of all fields that the processes of one run share, options of the model included.
+
+    Folders and numbers of worker processes may differ from host to host.
+    """
+    return {name: value for name, value, _ in _fields(config) if name not in _OF_A_HOST}
 
 
 def _fields(part: Any, prefix: str = "") -> Iterator[tuple[str, Any, Rules]]:

@@ -1,7 +1,8 @@
 """Runs of several processes: how the processes find each other, and work that only the first one does."""
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -147,6 +148,50 @@ def first_says(ask: Callable[[], str]) -> str:
     if told[:1] == _FAILED:
         raise ValueError(f"process 0 has failed: {text}")
     return text
+
+
+def check_agreement(what: str, facts: Mapping[str, object]) -> None:
+    """Checks that all processes of a run say the same.
+
+    Every process must call it, with the same names at the same place. All get the same error.
+
+    Args:
+        what: What the facts are about, for the message.
+        facts: {name: value}, ready for JSON.
+
+    Raises:
+        ValueError: Processes differ; the message lists the names and the values of the processes.
+    """
+    if jax.process_count() == 1:
+        return
+    told = [json.loads(message) for message in _from_all(json.dumps(facts, sort_keys=True, default=str).encode())]
+    if different := disagreements(told):
+        raise ValueError(
+            f"the processes of this run do not agree on {what}: {'; '.join(different)}. Start all of them with the "
+            "same command, packages and data"
+        )
+
+
+def disagreements(told: Sequence[Mapping[str, object]]) -> list[str]:
+    """Describes the facts in which processes differ.
+
+    Args:
+        told: {name: value} of each process, in order.
+    """
+    names = dict.fromkeys(name for facts in told for name in facts)
+    return [
+        f"{name} is " + ", ".join(f"{facts.get(name)!r} in process {number}" for number, facts in enumerate(told))
+        for name in names
+        if any(facts.get(name) != told[0].get(name) for facts in told)
+    ]
+
+
+def _from_all(message: bytes) -> list[bytes]:
+    """Returns the messages of all processes."""
+    lengths = np.asarray(multihost_utils.process_allgather(np.int32(len(message)))).reshape(-1)
+    padded = np.frombuffer(message.ljust(int(lengths.max()), b"\0"), np.uint8)
+    rows = np.asarray(multihost_utils.process_allgather(padded)).reshape(len(lengths), -1)
+    return [row.tobytes()[:length] for row, length in zip(rows, lengths, strict=True)]
 
 
 def _from_first(message: bytes) -> bytes:

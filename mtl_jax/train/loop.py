@@ -1,6 +1,7 @@
 """The training loop."""
 
 import contextlib
+import importlib.metadata
 import logging
 import math
 import time
@@ -12,6 +13,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from mtl_jax import config as configs
 from mtl_jax import experiment, models
 from mtl_jax.config import Config
 from mtl_jax.data import datasets, loader, prefetch, records
@@ -76,6 +78,8 @@ class _Run:
     def __init__(self, run: Experiment, workdir: Path, single_task: scoring.Results | None, allow_config_change: bool):
         self.experiment, self.workdir = run, workdir
         self.config = config = run.config
+        processes.check_agreement("the configuration", configs.shared_by_processes(config))
+        processes.check_agreement("the packages", _versions())
         self.mesh = sharding.make_mesh()
         self.balancing = task_balancing.from_config(config)
         self.eval_batch_size = config.train.eval_batch_size or config.train.batch_size
@@ -87,6 +91,9 @@ class _Run:
             initial_weights.check(config)  # an impossible model or missing weights fail before any data is fetched
         self.source = run.open_split("train", run.all_tasks)
         self.val_source = run.open_split("val", run.main_tasks)
+        processes.check_agreement(
+            "the data", {source.split: [source.name, len(source)] for source in (self.source, self.val_source)}
+        )
         self.criteria = self._scorable()
         self.steps_per_epoch = loader.steps_per_epoch(len(self.source), config.train.batch_size)
         self.total_steps = self.steps_per_epoch * config.train.epochs
@@ -356,6 +363,11 @@ class _Run:
     def _save(self, arrays: Any, score: float | None) -> None:
         progress = {"step": self.step, "input": self.position, "reference": self.reference}
         self.checkpoints.save(self.step, arrays, progress, score)
+
+
+def _versions() -> dict[str, str]:
+    """Returns {package: its version} of the packages that decide how training computes."""
+    return {name: importlib.metadata.version(name) for name in ("mtl_jax", "jax", "jaxlib", "flax", "optax")}
 
 
 def _acquire(lock: FileLock, workdir: Path) -> None:

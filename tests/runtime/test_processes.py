@@ -86,3 +86,18 @@ def test_one_process_answers_itself():
     assert done == [1]
     with pytest.raises(OSError, match="full"):
         processes.on_first(lambda: (_ for _ in ()).throw(OSError("full")))
+
+
+def test_disagreements_name_the_processes():
+    same = {"optim.lr": 0.1, "data.tasks": ["depth"]}
+    assert processes.disagreements([same, dict(same), dict(same)]) == []
+    other = {"optim.lr": 0.2, "jax": "0.9"}
+    assert processes.disagreements([same, other]) == [
+        "optim.lr is 0.1 in process 0, 0.2 in process 1",
+        "data.tasks is ['depth'] in process 0, None in process 1",
+        "jax is None in process 0, '0.9' in process 1",
+    ]
+
+
+def test_one_process_agrees_with_itself():
+    processes.check_agreement("anything", {"a": object()})

@@ -59,8 +59,12 @@ class Run:
         assert found == status, errors
         return errors
 
-    def start_together(self, workdir, *options, number=2, heartbeat=10, **start):
-        """Processes of one run, on this machine."""
+    def start_together(self, workdir, *options, number=2, heartbeat=10, more=(), **start):
+        """Processes of one run, on this machine.
+
+        Args:
+            more: Further options of all processes but the first.
+        """
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -69,7 +73,10 @@ class Run:
             f"--num_processes={number}",
             f"--heartbeat_timeout={heartbeat}",
         )
-        return [self.start(workdir, *options, *shared, f"--process_id={i}", **start) for i in range(number)]
+        return [
+            self.start(workdir, *options, *(more if i else ()), *shared, f"--process_id={i}", **start)
+            for i in range(number)
+        ]
 
 
 def lines(workdir):

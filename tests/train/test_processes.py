@@ -93,6 +93,22 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(run, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--config.optim.lr=0.02", "optim.lr is 0.01 in process 0, 0.02 in process 1"),
+        ("--config.train.batch_size=8", "train.batch_size is 4 in process 0, 8 in process 1"),
+        ("--config.train.seed=1", "train.seed is 0 in process 0, 1 in process 1"),
+    ],
+)
+def test_processes_with_different_configurations_do_not_start(run, tmp_path, option, message):
+    for status, errors in run.finish(*run.start_together(tmp_path, *SGD, more=(option,))):
+        assert status == 1
+        assert f"the processes of this run do not agree on the configuration: {message}" in errors
+    assert not (tmp_path / "log.jsonl").exists()
+
+
+@pytest.mark.slow
 def test_what_the_first_process_refuses_ends_all(run, tmp_path):
     with FileLock(tmp_path / LOCK):
         for status, errors in run.finish(*run.start_together(tmp_path, *SGD)):
