@@ -59,9 +59,8 @@ def markdown_cell(text: str) -> str:
 
 def explain(error: Exception) -> str:
     """Returns the message of an error. For a disk that is full or read-only, the message also says what to do."""
-    if isinstance(error, OSError) and (code := _code(error)) is not None:
-        return _cannot_write(error.filename or "a file", code)
-    return str(error)
+    code = _code(error) if isinstance(error, OSError) else None
+    return str(error) if code is None else _cannot_write(getattr(error, "filename", None) or "a file", code)
 
 
 @contextmanager
@@ -70,24 +69,28 @@ def writing(what: str, path: str | Path) -> Iterator[None]:
 
     Args:
         what: What is being written, for example "the log".
-        path: The file or the folder.
+        path: The file or the folder; an error that names a file itself takes its place.
 
     Raises:
         WriteError: The disk is full or read-only, or the quota is used up. Other errors are raised as they are.
     """
     try:
         yield
+    except WriteError:
+        raise
     except (OSError, RuntimeError) as error:
-        if (code := _code(error)) is None:
+        cause: BaseException | None = error
+        while cause is not None and _code(cause) is None:
+            cause = cause.__cause__  # TFDS puts an error without a number in front of the system's
+        if cause is None or (code := _code(cause)) is None:
             raise
-        place = getattr(error, "filename", None) or path
-        explained = WriteError(_cannot_write(f"{what}, {place}", code))
+        explained = WriteError(_cannot_write(f"{what}, {getattr(cause, 'filename', None) or path}", code))
         explained.errno = code
         raise explained from error
 
 
-def _code(error: OSError | RuntimeError) -> int | None:
-    """Returns the number of an error that has a remedy, or None."""
+def _code(error: BaseException) -> int | None:
+    """Returns the number of an error of the system that has a remedy, or None."""
     if isinstance(error, OSError):
         # An error with another text than the system's has been explained already.
         code = error.errno if error.errno in _REMEDIES else None

@@ -72,6 +72,17 @@ def test_the_reason_in_the_text_of_another_library_is_explained():
     assert str(caught.value).startswith("cannot write the data set x, /data: No space left on device; free space")
 
 
+def test_the_reason_of_the_error_before_is_explained():
+    before = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/x")
+    with (
+        pytest.raises(messages.WriteError, match="cannot write the set, /data/x: No space") as caught,
+        messages.writing("the outer set", "/data"),
+        messages.writing("the set", "/data"),
+    ):
+        raise OSError("Failed to finalize") from before
+    assert caught.value.__cause__.__cause__ is before
+
+
 @pytest.mark.parametrize(
     "error",
     [
