@@ -116,7 +116,10 @@ def _checksum(data: bytes) -> bytes:
 
 def _close(file: io.FileIO, what: str) -> None:
     with messages.writing(what, str(file.name)):
-        file.close()
+        try:
+            file.close()
+        except OSError as error:  # some file systems tell only now that a write has failed
+            raise OSError(error.errno, error.strerror, str(file.name)) from error
 
 
 @dataclass(frozen=True)

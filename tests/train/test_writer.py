@@ -111,11 +111,12 @@ class FullDisk(io.FileIO):
     """A file on a disk that is full, for files and operations that `fails` names."""
 
     fails: tuple[str, str] = ("", "")
+    code = errno.ENOSPC
 
     def _check(self, operation):
         name, failing = self.fails
         if name in str(self.name) and operation == failing:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(self.code, os.strerror(self.code))
 
     def __init__(self, path, mode):
         super().__init__(path, mode)
@@ -158,6 +159,17 @@ def test_a_full_disk_ends_the_run_with_the_file_and_a_remedy(tmp_path, monkeypat
         write_one_line(tmp_path)
     assert caught.value.errno == errno.ENOSPC
     assert all(file.closed for file in opened)
+
+
+@pytest.mark.parametrize("operation", ["write", "close"])
+@pytest.mark.parametrize("name", ["log.jsonl", "tfevents"])
+def test_another_error_names_the_file_as_well(tmp_path, monkeypatch, name, operation):
+    monkeypatch.setattr(io, "FileIO", FullDisk)
+    monkeypatch.setattr(FullDisk, "fails", (name, operation))
+    monkeypatch.setattr(FullDisk, "code", errno.EIO)
+    with pytest.raises(OSError, match=rf"Input/output error: '{tmp_path}.*{name}") as caught:
+        write_one_line(tmp_path)
+    assert caught.value.errno == errno.EIO
 
 
 SMALL_DISK = """
