@@ -1,13 +1,20 @@
-"""Start-up, logging and error messages of all scripts."""
+"""Start-up, logging, output and error messages of all scripts.
+
+Everything that a script shows passes through this module. Names from files cannot control the terminal there.
+"""
 
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
+from types import TracebackType
+from typing import NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
 
+from mtl_jax.runtime import messages
 from mtl_jax.runtime.download import cache_dir
 
 # Bad input raises these errors, with a message that says what to do; any other error is a bug and keeps its traceback.
@@ -25,11 +32,14 @@ def run(main: Callable[..., None], *names: str) -> None:
     def wrapped(argv: list[str]) -> None:
         values = argv[1:]
         if len(values) > len(names) and not (names and names[-1].endswith("...")):
-            unexpected = " ".join(values[len(names) :])
+            unexpected = messages.printable(" ".join(values[len(names) :]))
             raise app.UsageError(f"unexpected arguments {unexpected}; every option starts with --")
         if len(values) < len(names):
             raise app.UsageError(f"missing arguments: {' '.join(names[len(values) :])}")
-        logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
+        sys.excepthook = _show_bug
+        handler = logging.StreamHandler()
+        handler.setFormatter(_Formatter("%(message)s"))
+        logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
         logging.getLogger("mtl_jax").setLevel(logging.INFO)
         absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax and TFDS log every folder that they open
         try:
@@ -37,9 +47,28 @@ def run(main: Callable[..., None], *names: str) -> None:
         except USER_ERRORS as error:
             if os.environ.get("MTL_JAX_TRACEBACK"):
                 raise
-            sys.exit(f"error: {error}")
+            _exit(messages.explain(error))
 
     app.run(wrapped, flags_parser=_parse)
+
+
+def show(text: str) -> None:
+    """Prints the lines of a text, each of them `messages.printable`."""
+    print("\n".join(map(messages.printable, text.split("\n"))))
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return messages.paragraph(super().format(record))
+
+
+def _exit(message: str) -> NoReturn:
+    sys.exit(messages.paragraph(f"error: {message}"))
+
+
+def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Prints a traceback, as `sys.excepthook` does."""
+    print(messages.paragraph("".join(traceback.format_exception(kind, error, trace)).rstrip()), file=sys.stderr)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -50,12 +79,12 @@ def _parse(argv: list[str]) -> list[str]:
         # A config file's own error arrives as the text of a traceback; its last line is what the user needs.
         lines = [line for line in str(error).splitlines() if line.strip()]
         first = lines[0].removesuffix(" Traceback (most recent call last):")
-        sys.exit(f"error: {first}" if len(lines) == 1 else f"error: {first} {lines[-1].strip()}")
+        _exit(first if len(lines) == 1 else f"{first} {lines[-1].strip()}")
     except flags.Error as error:
-        sys.exit(f"error: {error}")
+        _exit(str(error))
     except (ValueError, AttributeError, KeyError, TypeError, OSError) as error:
         message = error.args[0] if len(error.args) == 1 else error  # str() of a KeyError is its repr
-        sys.exit(f"error: the configuration cannot be read: {message}; mtl_jax/config.py lists the fields")
+        _exit(f"the configuration cannot be read: {message}; mtl_jax/config.py lists the fields")
 
 
 def enable_compilation_cache() -> None:

@@ -108,7 +108,7 @@ def _compare(programs: dict[str, comparison.Program], what: ModuleType, config: 
         warm_up=_WARM_UP.value,
         steps=_STEPS.value,
     )
-    print(f"{compared.table()}\n\n{compared.describe()}")
+    cli.show(f"{compared.table()}\n\n{compared.describe()}")
     return compared.numbers()
 
 
@@ -120,7 +120,7 @@ def _learn() -> dict[str, Any]:
     if _PLOT.value and importlib.util.find_spec("matplotlib") is None:
         raise ValueError("--plot needs matplotlib: install the extra plots, or leave --plot out")
     learned = learn.learn(config, ways, reference, _LEARN_STEPS.value, _EVALUATE_EVERY.value)
-    print(learned.table())
+    cli.show(learned.table())
     if _PLOT.value:
         importlib.import_module("benchmarks.learning_curves").draw(learned, Path(_PLOT.value))
     return learned.numbers()
@@ -138,7 +138,7 @@ def _compile() -> dict[str, Any]:
     for way in ("", *ways):  # this process leaves the memory of the device to the others
         compiled, known = compile.twice([*command, f"--against={way}"])
         rows |= compiled
-    print(compile.table(rows))
+    cli.show(compile.table(rows))
     return {**known, "rows": rows}
 
 
@@ -149,9 +149,9 @@ def _input() -> dict[str, Any]:
     if reference is not None:
         reference.torch.set_num_threads(1)
     rows, deviations = input.measure(_RECIPES.value, workers, settings, reference, _DATA_DIR.value)
-    print(input.table(rows))
+    cli.show(input.table(rows))
     for name, largest in deviations.items():
-        print(f"\n{name}, largest deviation: " + ", ".join(f"{task} {value:.1e}" for task, value in largest.items()))
+        cli.show(f"\n{name}, largest deviation: " + ", ".join(f"{task} {value:.1e}" for task, value in largest.items()))
     return {"settings": vars(settings), "deviations": deviations, "rows": rows}
 
 
@@ -191,7 +191,7 @@ def _reference(module: str, *needed: str) -> Any:
     """Returns a module of parity.reference with PyTorch's side, or None where a package that it needs is missing."""
     for name in needed:
         if importlib.util.find_spec(name) is None:
-            print(f"{name} is not installed: only mtl_jax is measured")
+            cli.show(f"{name} is not installed: only mtl_jax is measured")
             return None
     return importlib.import_module(f"parity.reference.{module}")
 

@@ -34,9 +34,9 @@ def main() -> None:
     Path(_DATA_DIR.value).expanduser().mkdir(parents=True, exist_ok=True)
     for name, manual_dir in wanted:
         builder = datasets.prepare(name, _DATA_DIR.value, manual_dir, _NUM_WORKERS.value)
-        print(f"{name} {builder.version} in {builder.data_path}")
+        cli.show(f"{name} {builder.version} in {builder.data_path}")
         for split in builder.info.splits:
-            print(f"  {split}: {_counts(builder, split)}")
+            cli.show(f"  {split}: {_counts(builder, split)}")
 
 
 def _resolve(name: str) -> tuple[str, str | None]:

@@ -11,6 +11,7 @@ must not exist. It is .safetensors, .npz, .pth or .pt (a state_dict; needs torch
 at step 0, which scripts/evaluate.py and scripts/predict.py read and scripts/train.py starts from.
 """
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from mtl_jax import cli, experiment, weights
+from mtl_jax.runtime import atomic_files
 from mtl_jax.train import initial_weights, restore
 
 _STEP = flags.DEFINE_string(
@@ -54,7 +56,7 @@ def main(source: str, target: str) -> None:
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_torch(path, arrays) if path.suffix in _TORCH else weights.write_arrays(path, arrays)
-    print(f"{path}: {len(arrays)} arrays")
+    cli.show(f"{path}: {len(arrays)} arrays")
 
 
 def _read(source: Path) -> dict[str, np.ndarray]:
@@ -77,9 +79,9 @@ def _write_torch(path: Path, arrays: dict[str, np.ndarray]) -> None:
             f'writing {path} needs torch: pip install -c requirements.lock -e ".[parity]"; or give a TARGET that ends '
             "in .safetensors, which torch reads with safetensors.torch.load_file"
         ) from error
-    partial = path.with_name(f"incomplete.{path.name}")
-    torch.save({name: torch.from_numpy(np.array(value, order="C")) for name, value in arrays.items()}, partial)
-    partial.replace(path)
+    content = io.BytesIO()
+    torch.save({name: torch.from_numpy(np.array(value, order="C")) for name, value in arrays.items()}, content)
+    atomic_files.write(path, content.getvalue())
 
 
 if __name__ == "__main__":

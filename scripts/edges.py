@@ -60,8 +60,8 @@ def main() -> None:
     }
     path = out / "edge_scores.json"
     atomic_files.write_json(path, content)
-    print(f"{len(images)} images, protocol {protocol.name}, maxDist {protocol.max_dist:g}; {path}")
-    print(
+    cli.show(f"{len(images)} images, protocol {protocol.name}, maxDist {protocol.max_dist:g}; {path}")
+    cli.show(
         f"odsF {scores.odsF:.4f} (threshold {scores.ods_threshold:g}, recall {scores.ods_recall:.4f}, precision "
         f"{scores.ods_precision:.4f})  oisF {scores.oisF:.4f}  AP {scores.AP:.4f}"
     )

@@ -75,7 +75,7 @@ def main() -> None:
             builder=_BUILDER.value,
             manual_dir=_MANUAL_DIR.value,
         )
-    print(result_files.readable(report))
+    cli.show(result_files.readable(report))
 
 
 def _check_flags() -> None:

@@ -28,7 +28,7 @@ def main() -> None:
         platforms=_PLATFORMS.value,
     )
     named = ", ".join(description["outputs"])
-    print(f"{_OUT.value}: step {description['step']}, {named}, for {' and '.join(description['platforms'])}")
+    cli.show(f"{_OUT.value}: step {description['step']}, {named}, for {' and '.join(description['platforms'])}")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def main() -> None:
         source = run.experiment.open_split(str(_SPLIT.value), run.tasks)
         samples = predict.split_samples(source, run.experiment.conventions, run.tasks, _LIMIT.value)
     written = predict.predict(run, samples, Path(_OUT.value))
-    print(f"{written} images: maps and panels are in {_OUT.value}")
+    cli.show(f"{written} images: maps and panels are in {_OUT.value}")
     if unreadable:
         listed = messages.listing(unreadable, separator="\n")
         raise ValueError(f"{len(unreadable)} files could not be read:\n{listed}")

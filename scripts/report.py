@@ -27,7 +27,7 @@ def main(*directories: str) -> None:
     runs = run_table.find_runs(directories)
     tables = run_table.tabulate(runs)
     text = run_table.markdown(tables)
-    print(text)
+    cli.show(text)
     if _MARKDOWN.value:
         atomic_files.write(Path(_MARKDOWN.value), text + "\n")
     if _JSON.value:

@@ -21,6 +21,7 @@ from mtl_jax.data import datasets
 from mtl_jax.data.split import Split
 from mtl_jax.drawing import contact_sheet
 from mtl_jax.experiment import Experiment
+from mtl_jax.runtime import atomic_files
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="configuration, FILE.py or FILE.py:key=value,...")
 _SPLIT = flags.DEFINE_string("split", "train", "train, val or another split of the data set")
@@ -48,8 +49,8 @@ def main() -> None:
         samples, source.tasks, height=_HEIGHT.value, names=names, conventions=shown.conventions
     )
     _, encoded = cv2.imencode(out.suffix, picture[..., ::-1])
-    out.write_bytes(encoded.tobytes())
-    print(f"{len(positions)} of {len(source)} images of {source.name}, split {source.split}: {out}")
+    atomic_files.write(out, encoded.tobytes())
+    cli.show(f"{len(positions)} of {len(source)} images of {source.name}, split {source.split}: {out}")
 
 
 def _writable(out: Path) -> Path:

@@ -55,7 +55,7 @@ def main() -> None:
     _train(study.balanced(methods, seeds), root)
     rows = [results.row(study.balanced({name: method}, seeds)) for name, method in methods.items()]
     rows.sort(key=lambda row: row.gain, reverse=True)
-    print(f"\n{results.table(rows)}")
+    cli.show(f"\n{results.table(rows)}")
     atomic_files.write_json(
         root / "study.json",
         {

@@ -60,7 +60,7 @@ def load(spec: str) -> Config:
 
 def main() -> None:
     configs = [load(spec) for spec in _CONFIG.value or [f"{CONFIGS}/{name}" for name in SHIPPED]]
-    print(cost.table([cost.summarize(config) for config in configs], markdown=_MARKDOWN.value))
+    cli.show(cost.table([cost.summarize(config) for config in configs], markdown=_MARKDOWN.value))
 
 
 if __name__ == "__main__":

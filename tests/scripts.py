@@ -40,7 +40,7 @@ def run(name: str, *args: object) -> CompletedProcess:
 
 @contextlib.contextmanager
 def _restored() -> Iterator[None]:
-    argv, path = sys.argv, sys.path.copy()
+    argv, path, hook = sys.argv, sys.path.copy(), sys.excepthook
     cache = jax.config.values["jax_compilation_cache_dir"]
     root, library = logging.getLogger(), logging.getLogger("mtl_jax")
     handlers, levels = root.handlers.copy(), (root.level, library.level)
@@ -59,7 +59,7 @@ def _restored() -> Iterator[None]:
         root.setLevel(levels[0])
         library.setLevel(levels[1])
         jax.config.update("jax_compilation_cache_dir", cache)
-        sys.argv, sys.path[:] = argv, path
+        sys.argv, sys.path[:], sys.excepthook = argv, path, hook
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """What a user sees who gets something wrong: one paragraph, no traceback, nothing begun."""
 
+import ast
 import os
 import signal
 import subprocess
@@ -27,6 +28,53 @@ def _assert_fails(process, *parts):
     assert "Traceback" not in process.stderr
     for part in parts:
         assert part in process.stderr
+
+
+HOSTILE = "a\x1b[31m\r\nerror: b\a\x9b2J\u202etxt"  # colour, return, line break, bell, C1 control, direction of text
+
+
+@pytest.mark.parametrize(
+    ("end", "last"),
+    [
+        ("ValueError(text)", r"error: a\x1b[31m\r"),
+        ("RuntimeError(text)", r"  RuntimeError: a\x1b[31m\r"),
+        (
+            "OSError(28, 'No space left on device', text)",
+            r"error: cannot write a\x1b[31m\r",
+        ),
+    ],
+)
+def test_names_cannot_control_the_terminal(end, last):
+    """Output, log lines, error messages and tracebacks; what follows a line break in a name is indented."""
+    code = (
+        f"import logging; from mtl_jax import cli; text = {HOSTILE!r}\n"
+        "def main():\n"
+        "    cli.show(text)\n"
+        "    logging.getLogger('mtl_jax.data').info('%s', text)\n"
+        f"    raise {end}\n"
+        "cli.run(main)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, timeout=600)
+    rest = r"error: b\x07\x9b2J\u202etxt"
+    assert done.stdout.decode().split("\n") == [r"a\x1b[31m\r", rest, ""]
+    log, after_log, *_, message, after_message, end_of_text = done.stderr.decode().split("\n")
+    assert (log, after_log) == (r"a\x1b[31m\r", f"  {rest}")
+    assert message == last
+    assert after_message.startswith(f"  {rest}")
+    assert after_message.endswith("run the same command again" if "OSError" in end else rest)
+    assert end_of_text == ""
+    assert done.returncode == 1
+
+
+def test_scripts_print_by_one_function():
+    """`cli.show` cleans what it prints."""
+    printing = [
+        f"{path.name}:{node.lineno}"
+        for path in sorted((ROOT / "scripts").glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Name) and node.id == "print"
+    ]
+    assert not printing
 
 
 def test_unknown_config_field(tmp_path):

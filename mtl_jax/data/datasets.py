@@ -16,6 +16,7 @@ from mtl_jax import tasks as task_table
 from mtl_jax.data import catalogue
 from mtl_jax.data.file_builder import LABELLED
 from mtl_jax.data.split import Split
+from mtl_jax.runtime import messages
 
 
 def make_builder(
@@ -70,7 +71,7 @@ def prepare(
         ValueError: The builder or the config is unknown, or source files are faulty.
         FileNotFoundError: The parent of `data_dir` or the folder `manual_dir` does not exist, or `manual_dir` does not
             hold the files.
-        OSError: A download failed.
+        OSError: A download failed, or the data set cannot be written; the message says what to do.
     """
     data_dir = check_data_dir(data_dir)
     options = (data_dir, manual_dir, num_workers)
@@ -88,7 +89,7 @@ def prepare(
                 shutil.rmtree(abandoned, ignore_errors=True)
             manual = str(Path(manual_dir).expanduser()) if manual_dir is not None else None
             config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
-            with _quiet():
+            with messages.writing(f"the data set {_full_name(builder)}", data_dir), _quiet():
                 builder.download_and_prepare(download_config=config)
     return builder
 

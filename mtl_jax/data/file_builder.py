@@ -16,6 +16,7 @@ from tqdm import tqdm
 from mtl_jax.data import fetch
 from mtl_jax.data.staging import Staging, describe
 from mtl_jax.labels.readers import Reading
+from mtl_jax.runtime import atomic_files, messages
 
 logger = logging.getLogger(__name__)
 
@@ -209,7 +210,7 @@ class FilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
 
     def _raise(self, problems: Sequence[str], root: Path) -> None:
         report = self._staging_folder / "problems.txt"
-        report.write_text("".join(f"{problem}\n" for problem in problems), encoding="utf-8")
+        atomic_files.write(report, "".join(f"{messages.printable(problem)}\n" for problem in problems))
         lines = list(problems[:_LISTED])
         if len(problems) > _LISTED:
             lines.append(f"and {len(problems) - _LISTED} more, listed in {report}")

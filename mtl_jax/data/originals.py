@@ -18,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mtl_jax.runtime import atomic_files, workers
+from mtl_jax.runtime import atomic_files, messages, workers
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def write(built: Path, root: Path, ids: Ids, states: Iterable[State], num_worker
     digests = _digests(root, list(by_name.values()), num_workers, "noting contents")
     files = {name: [size, time, digests[path]] for name, (path, size, time) in by_name.items()}
     content = json.dumps({"ids": {split: list(names) for split, names in ids.items()}, "files": files})
-    (built / _FILE).write_bytes(gzip.compress(content.encode(), mtime=0))
+    atomic_files.write(built / _FILE, gzip.compress(content.encode(), mtime=0))
 
 
 def differences(
@@ -85,7 +85,7 @@ def differences(
     changed = [path for name, (path, size, _) in common.items() if size != before[name][0]]
     if not different and not changed:
         moved = {name: state for name, state in common.items() if state[2] != before[name][1]}
-        digests = _digests(root, list(moved.values()), num_workers, f"comparing {root.name}")
+        digests = _digests(root, list(moved.values()), num_workers, f"comparing {messages.printable(root.name)}")
         changed = [
             path for name, (path, _, _) in moved.items() if not digests[path] or digests[path] != before[name][2]
         ]

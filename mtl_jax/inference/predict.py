@@ -18,7 +18,7 @@ from mtl_jax.drawing import panels
 from mtl_jax.evaluation import predictions
 from mtl_jax.inference.restored import Restored
 from mtl_jax.labels import Conventions
-from mtl_jax.runtime import messages
+from mtl_jax.runtime import atomic_files, messages
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def predict(run: Restored, samples: Iterable[Sample], out: Path) -> int:
         panel = panels.panel(sample["image"], stored, labels or None)
         path = out / "panels" / f"{sample['id']}.png"
         path.parent.mkdir(parents=True, exist_ok=True)  # an id may name a folder
-        if not cv2.imwrite(str(path), panel[..., ::-1]):
-            raise OSError(f"cannot write {path}")
+        _, encoded = cv2.imencode(".png", panel[..., ::-1])
+        atomic_files.write(path, encoded.tobytes())
         written += 1
     return written

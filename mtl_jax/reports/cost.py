@@ -14,6 +14,7 @@ from mtl_jax import experiment, models
 from mtl_jax.config import Config, aux_tasks, main_tasks
 from mtl_jax.nn import isolate
 from mtl_jax.nn.conv import convolve_overlaps
+from mtl_jax.runtime import messages
 
 COLUMNS = ("model", "backbone", "data", "tasks", "parameters", "of the backbone", "rest", "multiply-adds")
 # Name of the jitted function of jax.image.resize. It multiplies with matrices that are mostly zero, so the number of
@@ -125,8 +126,9 @@ def table(summaries: Sequence[Summary], *, markdown: bool = False) -> str:
     numeric = COLUMNS.index("parameters")
     columns = []
     for i, cells in enumerate(zip(*rows, strict=True)):
-        width, right = max(map(len, cells)), i >= numeric
-        column = [cell.rjust(width) if right else cell.ljust(width) for cell in cells]
+        shown = list(map(messages.markdown_cell if markdown else messages.printable, cells))
+        width, right = max(map(len, shown)), i >= numeric
+        column = [cell.rjust(width) if right else cell.ljust(width) for cell in shown]
         if markdown:
             column.insert(1, "-" * (width - 1) + (":" if right else "-"))
         columns.append(column)

@@ -1,5 +1,6 @@
 """Plots of runs: training curves and the IoU of each class. Only this module needs matplotlib."""
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 
 from mtl_jax.evaluation import result_files
 from mtl_jax.reports.run_table import EvaluatedRun
+from mtl_jax.runtime import atomic_files
 
 _SIZE = (8.0, 4.5)  # inches
 _IOU = "per_class_IoU"
@@ -83,6 +85,7 @@ def _save(figure: Figure, path: Path) -> Path:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize="small")
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=120)
     pyplot.close(figure)
-    return path
+    return atomic_files.write(path, content.getvalue())

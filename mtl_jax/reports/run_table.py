@@ -15,8 +15,9 @@ from mtl_jax.experiment import Experiment
 from mtl_jax.metrics import deciding, delta_m
 from mtl_jax.protocol import criteria as protocol_criteria
 from mtl_jax.reports import cost
+from mtl_jax.runtime import messages
 from mtl_jax.tasks import TASKS, Criterion
-from mtl_jax.train.writer import LOG, whole_lines
+from mtl_jax.train import writer
 
 _logger = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ def find_runs(directories: Iterable[str | Path]) -> list[EvaluatedRun]:
             workdir,
             experiment.make(experiment.load_config(workdir)),
             [result_files.read(path) for path in paths],
-            [content for _, content in whole_lines(workdir / LOG)],
+            writer.read(workdir / writer.LOG),
         )
         for workdir, paths in reports.items()
         if (workdir / experiment.CONFIG).is_file()
@@ -211,15 +212,17 @@ def markdown(tables: Mapping[str, Sequence[Row]]) -> str:
         lines = [head, ["---"] * len(names) + ["---:"] * (len(head) - len(names))]
         for row in rows:
             model, steps = row.config.model, sorted({member.report["step"] for member in row.members})
-            cells = [model.name, model.backbone, *[row.config.balancing] * balanced]
-            cells += [f"{row.checkpoint} (step {', '.join(map(str, steps))})"]
+            texts = [model.name, model.backbone, *[row.config.balancing] * balanced]
+            texts += [f"{row.checkpoint} (step {', '.join(map(str, steps))})"]
+            cells = list(map(messages.markdown_cell, texts))
             for task, criterion in shown:
                 has = row.criteria.get(task) == criterion
                 cells.append(_spread(row.scores[task]) if has else "")
             cells += [_spread([100 * gain for gain in row.gains], 2, sign="+") if row.gains else ""]
             cells += [f"{row.parameters / 1e6:.2f} M", f"{row.multiply_adds / 1e9:.1f} G", str(len(row.members))]
             lines.append(cells)
-        parts.append(f"Protocol: {protocol}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+        title = f"Protocol: {messages.markdown_cell(protocol)}"
+        parts.append(f"{title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
     return "\n\n".join(parts)
 
 

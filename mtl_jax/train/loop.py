@@ -67,6 +67,7 @@ def fit(
         StoppedError: SIGTERM or SIGINT came; the step was finished and the state saved.
         NonFiniteLossError: A loss, the gradient or a parameter is not finite; the last checkpoint is from before that.
         SaveError, DamagedError: A checkpoint cannot be written, or none can be read.
+        WriteError: The log cannot be written, because the disk is full or read-only.
         CorruptRecordError: A training image cannot be read, and `data.skip_corrupt` is not set.
     """
     return _Run(experiment.make(config), Path(workdir), single_task, allow_config_change).fit()

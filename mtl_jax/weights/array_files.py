@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
+from mtl_jax.runtime import atomic_files
 from mtl_jax.weights import entries, torch_file
 from mtl_jax.weights.archives import check_allowance, read_member
 from mtl_jax.weights.prefixes import strip_wrappers
@@ -89,16 +90,18 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
 
     Raises:
         ValueError: The path has another suffix.
+        OSError: The file cannot be written; the message names it.
     """
     path = Path(path)
     if path.suffix not in WRITABLE:
         raise ValueError(f"{path} ends in {path.suffix!r}; {' and '.join(WRITABLE)} files are written")
-    partial = path.with_name(f"incomplete.{path.name}")  # keeps the suffix, because savez would add a missing one
     if path.suffix == ".safetensors":
-        save_file({name: np.array(value, order="C") for name, value in arrays.items()}, partial)
+        content = save({name: np.array(value, order="C") for name, value in arrays.items()})
     else:
-        np.savez(partial, allow_pickle=False, **arrays)
-    partial.replace(path)
+        file = BytesIO()
+        np.savez(file, allow_pickle=False, **arrays)
+        content = file.getvalue()
+    atomic_files.write(path, content)
 
 
 def _read_flat(path: Path, form: str) -> dict[str, np.ndarray]:

@@ -1,14 +1,17 @@
 """Building a data set in processes: that die, work side by side, or both build it."""
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tensorflow_datasets as tfds
 
 from mtl_jax.data import catalogue, datasets, nyud
+from mtl_jax.runtime.messages import WriteError
 from tests.nyud_release import H, W, build, write
 
 NYUD = catalogue.FAMILIES["nyud"]
@@ -67,6 +70,30 @@ def test_killed_build_is_continued(tmp_path, monkeypatch):
     source = datasets.open_split(builder, "train", ("depth",))
     assert [source.sample(i, (), NYUD)["id"] for i in range(40)] == ids["train"]
     assert np.all(source[3]["depth"] == 1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("write() failed: No space left on device; writing /x.array_record; at byte 4096"),  # ArrayRecord's
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+    ],
+)
+def test_a_full_disk_is_told_with_a_remedy(tmp_path, monkeypatch, error):
+    write(tmp_path / "raw", "survey")
+
+    def fail(path, iterator):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tfds.core.file_adapters.ArrayRecordFileAdapter, "write_examples", fail)
+        with pytest.raises(WriteError) as caught:
+            build("survey", tmp_path / "tfds", tmp_path / "raw")
+    assert str(caught.value).startswith(
+        f"cannot write the data set nyud_mt/survey_subset, {tmp_path / 'tfds'}: No space left on device; free space"
+    )
+    builder = build("survey", tmp_path / "tfds", tmp_path / "raw")
+    assert len(datasets.open_split(builder, "train")) == 3
 
 
 def test_worker_processes_change_nothing(tmp_path):

@@ -3,14 +3,17 @@
 import io
 import time
 import zlib
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from mtl_jax.drawing import panels
 from mtl_jax.inference import predict
 from tests import scripts
+from tests.full_disk import small_files
 
 H, W = 24, 40
 
@@ -116,6 +119,23 @@ def test_unreadable_files_are_passed_over(photos):
     assert read == ["a", "b", "c[1]"]
     assert [line.split("/")[-1].split(":")[0] for line in unreadable] == ["cut.png", "huge.png", "text.png", "gone.png"]
     assert "the PNG ends early (500 bytes)" in unreadable[0]
+
+
+def test_a_full_disk_is_told_by_the_panel_and_leaves_no_half(tmp_path, monkeypatch):
+    run = SimpleNamespace(
+        experiment=SimpleNamespace(image_size=(H, W)),
+        mesh=SimpleNamespace(size=1),
+        tasks=(),
+        predict_batches=lambda batches: [(0, {})],
+    )
+    monkeypatch.setattr(predict, "tqdm", lambda samples, **_: samples)
+    sample = {"id": "rooms/a", "image": picture()}
+    with small_files(), pytest.raises(OSError, match=r"File too large: '.*panels/rooms/a\.png'"):
+        predict.predict(run, [sample], tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert predict.predict(run, [sample], tmp_path) == 1
+    panel = cv2.imread(str(tmp_path / "panels/rooms/a.png"), cv2.IMREAD_COLOR_RGB)
+    np.testing.assert_array_equal(panel, panels.panel(sample["image"], {}, None))
 
 
 def test_the_script_lists_them(photos, monkeypatch):

@@ -13,6 +13,8 @@ from mtl_jax import experiment
 from mtl_jax.config import Config, Data, Model
 from mtl_jax.evaluation import result_files
 from mtl_jax.reports import cost, plots, run_table
+from tests import scripts
+from tests.full_disk import small_files
 from tests.processes import ROOT
 
 SINGLE = {"semseg": {"mIoU": 0.4, "per_class_IoU": [0.2, 0.6]}, "depth": {"rmse": 0.8}}
@@ -163,6 +165,43 @@ def test_plots(runs, tmp_path):
         "nyud_mt_astmt_semseg_IoU.png",
     ]
     assert all(path.stat().st_size > 5000 for path in written)
+
+
+def test_damaged_lines_of_a_log_are_left_out(runs, caplog):
+    path = runs / "pixel" / "log.jsonl"
+    content = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([*content[:1], b"\xff", b"[]", b'{"step": "x"}', *content[1:]]))
+    (run,) = run_table.find_runs([runs / "pixel"])
+    assert [(line["kind"], line["step"]) for line in run.log] == [*(("train", i) for i in range(1, 6)), ("eval", 5)]
+    assert f"{path}: 3 damaged line(s) (2, 3, 4) cannot be read and are left out" in caplog.text
+
+
+def test_names_are_neither_markup_nor_formulas_nor_terminal_codes(tmp_path):
+    hostile = "@a\x1b[31m\r\n\a\x9b2J\u202e|<b>"
+    folder = tmp_path / "runs" / "a\x1b[31m\u202e"
+    write(folder, ("depth",), SINGLE, latest=SINGLE)
+    (folder / "log.jsonl").write_bytes(b"[]\n")
+    path = folder / "results_latest.json"
+    content = json.loads(path.read_text())
+    content["checkpoint"] = hostile
+    content["protocol"][hostile] = hostile
+    path.write_text(json.dumps(content))
+    out = tmp_path / "report.md"
+    done = scripts.run("report", tmp_path / "runs", "--markdown", out, "--json", tmp_path / "report.json")
+    assert done.returncode == 0, done.stderr
+    assert r"/runs/a\x1b[31m\u202e/log.jsonl: 1 damaged line(s)" in done.stderr
+    table = out.read_text(encoding="utf-8")
+    assert done.stdout == table
+    shown = r"@a\\x1b\[31m\\r\\n\\x07\\x9b2J\\u202e\|\<b\>"
+    assert f"| \\{shown} (step 40) |" in table
+    assert f", {shown} {shown}\n\n" in table
+    assert json.loads((tmp_path / "report.json").read_bytes().decode("ascii"))[1]["checkpoint"] == hostile
+
+
+def test_a_full_disk_leaves_no_half_of_a_plot(runs, tmp_path):
+    with small_files(), pytest.raises(OSError, match=r"File too large: '.*plots/loss\.png'"):
+        plots.draw(run_table.find_runs([runs / "pixel"]), tmp_path / "plots")
+    assert not list((tmp_path / "plots").iterdir())
 
 
 @pytest.mark.slow

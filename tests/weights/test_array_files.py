@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from mtl_jax import weights
+from tests.full_disk import small_files
 
 
 def _zipped(members):
@@ -48,6 +49,17 @@ def test_an_array_by_itself_is_no_archive(tmp_path):
         np.save(file, np.zeros(3))
     with pytest.raises(ValueError, match=r"x\.npz begins with b'\\x93NUMPY"):
         weights.read_arrays(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("suffix", weights.WRITABLE)
+def test_a_full_disk_is_told_by_the_file_and_leaves_no_half(tmp_path, suffix):
+    path = tmp_path / f"x{suffix}"
+    weights.write_arrays(path, ARRAYS)
+    before = path.read_bytes()
+    with small_files(), pytest.raises(OSError, match=rf"File too large: '{path}'"):
+        weights.write_arrays(path, ARRAYS | {"more": np.zeros(9)})
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
 def test_other_suffixes_are_refused(tmp_path):

@@ -20,7 +20,7 @@ import scipy.io
 from mtl_jax.codecs import pictures
 from mtl_jax.data.rendered import people, rooms
 from mtl_jax.data.rendered.raycast import VOID
-from mtl_jax.runtime import workers
+from mtl_jax.runtime import messages, workers
 
 PERSON = people.CLASSES["person"]
 UNKNOWN, SKY, FLOOR, GROUND, CEILING, WALL, BUILDING = 431, 360, 158, 189, 68, 440, 44
@@ -259,5 +259,6 @@ def _write(root: Path, content: Mapping[str, bytes | Sequence[str]]) -> None:
     """Writes files, given as {path below root: bytes or lines}."""
     for name, data in content.items():
         path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data if isinstance(data, bytes) else "".join(f"{line}\n" for line in data).encode())
+        with messages.writing("a rendered file", path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data if isinstance(data, bytes) else "".join(f"{line}\n" for line in data).encode())
