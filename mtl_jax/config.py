@@ -10,6 +10,9 @@ import dataclasses
 import functools
 import json
 import logging
+import math
+import numbers
+import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -368,6 +371,9 @@ def validate(config: Config) -> Config:
             and may have.
     """
     problems = [each for name, value, rules in _fields(config) for each in rules.problems(name, value, config)]
+    problems += [
+        f"{name} is {value!r}; numbers must be finite" for name, value, _ in _fields(config) if not _finite(value)
+    ]
     size = tuple(config.data.image_size)
     whole = len(size) == 2 and all(isinstance(side, int) for side in size)
     if not whole or (min(size) < 32 and size != (0, 0)):
@@ -509,14 +515,15 @@ def from_json(text: str, source: str) -> Config:
         source: Name of the file with the text, for errors.
 
     Raises:
-        ValueError: The text is no JSON object, or has fields that this version does not know.
+        ValueError: The text is no JSON object, has fields that this version does not know, or a field has a value of
+            another type.
     """
     try:
         content = json.loads(text)
         for upgrade in _UPGRADES:
             upgrade(content)
         return _build(Config, content, "")
-    except (json.JSONDecodeError, TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{source} is not a configuration of this version of mtl_jax: {error}") from error
 
 
@@ -554,10 +561,59 @@ def _build(cls: Any, values: Any, prefix: str) -> Any:
     kwargs = {}
     for name, value in values.items():
         kind = known[name].type
-        kwargs[name] = (
-            _build(kind, value, f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else _with_tuples(value)
-        )
+        if dataclasses.is_dataclass(kind):
+            kwargs[name] = _build(kind, value, f"{prefix}{name}.")
+        elif _has_type(value, kind):
+            kwargs[name] = _with_tuples(value)
+        else:
+            raise ValueError(f"{prefix}{name} is {json.dumps(value)}; expected {_in_words(kind)}")
     return cls(**kwargs)
+
+
+def _has_type(value: Any, kind: Any) -> bool:
+    """Returns True if a value of JSON has the type of a field; numbers must be finite."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        kinds = [inner[0]] * len(value) if isinstance(value, list) and inner[1:] == (...,) else inner
+        return isinstance(value, list) and len(value) == len(kinds) and all(map(_has_type, value, kinds))
+    if origin is dict:
+        return isinstance(value, dict) and all(_has_type(each, inner[1]) for each in value.values())
+    if isinstance(value, bool):  # a bool is an int to Python
+        return kind in (bool, Any)
+    return _finite(value) and (kind is Any or isinstance(value, (int, float) if kind is float else kind))
+
+
+def _in_words(kind: Any) -> str:
+    inner = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        return f"a list of {'' if inner[1:] == (...,) else f'{len(inner)} '}{_PLURALS[inner[0]]}"
+    if typing.get_origin(kind) is dict:
+        return f"an object {{name: {_in_words(inner[1])}}}"
+    return _WORDS[kind]
+
+
+_WORDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a finite number",
+    str: "a text",
+    Any: "a value with finite numbers",
+}
+_PLURALS: dict[Any, str] = {int: "whole numbers", str: "texts"}
+
+
+def _finite(value: Any) -> bool:
+    """Returns False if a value is, or holds, a number that is infinite, NaN or beyond the range of floats."""
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    if not isinstance(value, numbers.Real):
+        return True
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _with_tuples(value: Any) -> Any:

@@ -6,11 +6,14 @@ same model that wrote it. The configuration of a run is stored in its work direc
 
 import copy
 import dataclasses
+import hashlib
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import optax
 from tensorflow_datasets.core import DatasetBuilder
@@ -32,6 +35,7 @@ from mtl_jax.tasks import Criterion
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
+_CHECKSUM = "sha256"  # field of a stored configuration with the SHA-256 of the other fields
 
 
 @dataclass(frozen=True)
@@ -287,13 +291,19 @@ def check_continues(config: Config, workdir: str | Path, *, allow_change: bool =
     Args:
         config: The configuration.
         workdir: The work directory.
-        allow_change: Differences are listed in a warning instead of an error.
+        allow_change: Differences, or a stored configuration that cannot be read, are a warning instead of an error.
 
     Raises:
-        ValueError: The run has another configuration; every difference is listed.
+        ValueError: The run has another configuration; every difference is listed. Or see `load_config`.
         FileNotFoundError: See `load_config`.
     """
-    if listed := differences(config, workdir):
+    try:
+        listed = differences(config, workdir)
+    except (FileNotFoundError, ValueError) as error:
+        if not allow_change:
+            raise
+        listed = f"it is not compared with that of the run, because: {error}"
+    if listed:
         if not allow_change:
             raise ValueError(
                 f"{workdir} holds a run with another configuration ({listed}); continue it with the old values, "
@@ -303,14 +313,20 @@ def check_continues(config: Config, workdir: str | Path, *, allow_change: bool =
 
 
 def store_config(config: Config, workdir: str | Path) -> None:
-    """Writes the configuration into a work directory, which is made where it is not."""
+    """Writes the configuration and its checksum into a work directory, which is made where it is not."""
     # Evaluation may be started from another folder, so the data's place is stored as an absolute path.
     stored = dataclasses.replace(
         config, data=dataclasses.replace(config.data, data_dir=str(_data_dir(config).resolve()))
     )
     path = Path(workdir) / CONFIG
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_files.write(path, configs.to_json(stored))
+    content = json.loads(configs.to_json(stored))
+    atomic_files.write(path, json.dumps({**content, _CHECKSUM: _checksum(content)}, indent=2) + "\n")
+
+
+def _checksum(content: Any) -> str:
+    """Returns the SHA-256 of what is stored, whatever the order of the fields and the spaces between them."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def differences(config: Config, workdir: str | Path) -> str:
@@ -344,17 +360,48 @@ def load_config(workdir: str | Path) -> Config:
 
     What a described folder says is part of the stored configuration, so the folder itself is not needed any more.
 
+    Configurations of older versions have no checksum, and are not compared with it.
+
     Raises:
         FileNotFoundError: The directory has no configuration.
-        ValueError: The configuration cannot be understood.
+        ValueError: The configuration is damaged, or cannot be understood.
     """
     path = Path(workdir) / CONFIG
     if not path.is_file():
         raise FileNotFoundError(
             f"{workdir} is no work directory of a run: it has no {CONFIG}. Give the --workdir of a training run"
         )
-    config = configs.from_json(path.read_text(encoding="utf-8"), str(path))
+    config = configs.from_json(_checked(path), str(path))
     registry.load_extensions(config.imports)
     if catalogue.get(config.data.dataset).described:
         config.data.manual_dir = ""
     return config
+
+
+_REMEDY = (
+    "bring the file back from a copy; or continue the training with its old command and --allow_config_change, which "
+    "writes the file anew"
+)
+
+
+def _checked(path: Path) -> str:
+    """Returns the text of a stored configuration without its checksum.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    data = path.read_bytes()
+    if not data.strip(b"\0 \n"):
+        raise ValueError(f"{path} is {'filled with zeros' if data else 'empty'}, as after a power cut; {_REMEDY}")
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON: {error}; {_REMEDY}") from error
+    if not isinstance(content, dict) or _CHECKSUM not in content:
+        return json.dumps(content)
+    if content.pop(_CHECKSUM) != _checksum(content):
+        raise ValueError(
+            f"{path} has changed since it was written: {_CHECKSUM!r} there is not the SHA-256 of the other fields. If "
+            f"somebody edited the file on purpose, delete the field {_CHECKSUM!r}; else {_REMEDY}"
+        )
+    return json.dumps(content)

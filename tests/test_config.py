@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import logging
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -241,6 +242,53 @@ def test_json_of_a_version_with_fewer_fields():
 def test_damaged_json_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         configs.from_json(change(configs.to_json(Config(Data("nyud", ("semseg",))))), "x/config.json")
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value", "message"),
+    [
+        ("optim", "lr", "NaN", "optim.lr is NaN; expected a finite number"),
+        ("optim", "lr", "-Infinity", "optim.lr is -Infinity; expected a finite number"),
+        ("optim", "lr", "1e999", "optim.lr is Infinity; expected a finite number"),
+        ("optim", "lr", "1" + 400 * "0", "optim.lr is 10*; expected a finite number"),
+        ("optim", "lr", '"0.1"', 'optim.lr is "0.1"; expected a finite number'),
+        ("optim", "lr", "true", "optim.lr is true; expected a finite number"),
+        ("optim", "lr", "null", "optim.lr is null; expected a finite number"),
+        ("optim", "decay_epochs", "30", r"optim.decay_epochs is 30; expected a list of whole numbers"),
+        ("optim", "decay_epochs", "[30.5]", r"optim.decay_epochs is \[30.5\]; expected a list of whole numbers"),
+        ("train", "epochs", "1.5", "train.epochs is 1.5; expected a whole number"),
+        ("train", "split_state", "0", "train.split_state is 0; expected true or false"),
+        ("data", "dataset", '["nyud"]', r'data.dataset is \["nyud"\]; expected a text'),
+        ("data", "tasks", '"depth"', r'data.tasks is "depth"; expected a list of texts'),
+        ("data", "image_size", "[64]", r"data.image_size is \[64\]; expected a list of 2 whole numbers"),
+        (
+            "data",
+            "class_names",
+            '{"semseg": [1]}',
+            r"data.class_names is .*; expected an object {name: a list of texts}",
+        ),
+        ("model", "options", '{"alpha": NaN}', 'model.options is {"alpha": NaN}; expected an object {name: a value'),
+        (None, "loss_weights", '{"depth": NaN}', r'loss_weights is {"depth": NaN}; expected an object {name: a finite'),
+        (None, "imports", "{}", r"imports is {}; expected a list of texts"),
+    ],
+)
+def test_stored_values_have_the_type_of_their_field(section, field, value, message):
+    stored = json.loads(configs.to_json(Config(Data("nyud", ("depth",)))))
+    part = stored if section is None else stored[section]
+    assert field in part
+    part[field] = "the value"
+    with pytest.raises(ValueError, match=rf"x/config.json is not .*: {message}"):
+        configs.from_json(json.dumps(stored).replace('"the value"', value), "x/config.json")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_are_finite(number):
+    config = Config(Data("nyud", ("depth",)), Model(options={"alpha": number}), loss_weights={"depth": number})
+    config.optim.weight_decay = number
+    with pytest.raises(ValueError, match="numbers must be finite") as raised:
+        validate(config)
+    for field in ("optim.weight_decay", "model.options", "loss_weights"):
+        assert re.search(rf"{field} is .*{number}.*; numbers must be finite", str(raised.value))
 
 
 def test_rules_say_what_continues_a_run_and_what_is_one_experiment():

@@ -1,4 +1,6 @@
 import dataclasses
+import json
+import random
 
 import jax
 import jax.numpy as jnp
@@ -161,3 +163,73 @@ def test_published_data_have_the_published_border(dataset, builder, border, tmp_
     changed = Config(dataclasses.replace(data, border=other))
     assert experiment.make(changed).config.data.border == other
     assert experiment.differences(changed, tmp_path) == f"data.border: '{border}' there, '{other}' now"
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A work directory with a configuration, which has numbers, texts and lists."""
+    config = Config(Data("nyud", ("semseg", "depth"), image_size=(96, 128)), optim=Optim(lr=1e-3))
+    config.loss_weights = {"depth": 2.0}
+    experiment.store_config(experiment.make(config).config, tmp_path)
+    return tmp_path
+
+
+def test_no_flipped_bit_of_a_stored_configuration_is_silent(stored):
+    """What is read in spite of a flipped bit, in a space between two fields for example, is the same."""
+    path = stored / experiment.CONFIG
+    content, config = path.read_bytes(), experiment.load_config(stored)
+    rng = random.Random(0)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(content)
+        damaged[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            assert experiment.load_config(stored) == config
+        except ValueError as error:
+            refused += 1
+            if str(path) not in str(error):
+                raise
+    assert refused > 150
+
+
+def test_an_edited_configuration_says_how_it_is_accepted(stored):
+    path = stored / experiment.CONFIG
+    content = json.loads(path.read_text())
+    content["optim"]["lr"] = 0.021
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"config\.json has changed .* on purpose, delete the field 'sha256'; else"):
+        experiment.load_config(stored)
+    del content["sha256"]
+    path.write_text(json.dumps(content))
+    assert experiment.load_config(stored).optim.lr == 0.021
+
+
+def test_a_stored_configuration_may_be_formatted_anew(stored):
+    path = stored / experiment.CONFIG
+    config = experiment.load_config(stored)
+    path.write_text(json.dumps(json.loads(path.read_text()), sort_keys=True))
+    assert experiment.load_config(stored) == config
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty, as after a power cut"),
+        (bytes(700), "is filled with zeros, as after a power cut"),
+        (b'{"data": {"data', "is no JSON: Unterminated string"),
+        (b'{"data": "\xff"}', "is no JSON: 'utf-8' codec can't decode"),
+        (b"[" * 100_000, "is no JSON: maximum recursion depth"),
+        (b"3", "the file holds 3 in place of fields"),
+    ],
+)
+def test_a_damaged_configuration_names_its_file(stored, content, message, caplog):
+    path = stored / experiment.CONFIG
+    config = experiment.load_config(stored)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{path} .*{message}"):
+        experiment.check_continues(config, stored)
+    experiment.check_continues(config, stored, allow_change=True)
+    assert f"it is not compared with that of the run, because: {path}" in caplog.text
+    experiment.store_config(config, stored)
+    assert experiment.load_config(stored) == config

@@ -181,7 +181,7 @@ class _Store:
             content = self._path.read_bytes() if self._path.exists() else b""
             self._file = FileIO(self._path, "a")
             if content and not content.endswith(b"\n"):
-                atomic_files.append(self._file, b"\n")  # a killed run may have left an incomplete line
+                atomic_files.append(self._file, b"\n", sync=False)  # a killed run may have left an incomplete line
         return self._write
 
     def __exit__(self, *_: object) -> None:
@@ -191,7 +191,8 @@ class _Store:
     def _write(self, image_id: str, key: str, counts: BoundaryCounts) -> None:
         if self._file is not None:
             line = {"id": image_id, "key": key, **{name: getattr(counts, name).tolist() for name in FIELDS}}
-            atomic_files.append(self._file, json.dumps(line).encode() + b"\n")
+            # What a power cut takes is counted again.
+            atomic_files.append(self._file, json.dumps(line).encode() + b"\n", sync=False)
 
 
 def _read_store(path: Path, thresholds: int) -> dict[str, BoundaryCounts]:

@@ -36,6 +36,11 @@ def make_builder(
         FileNotFoundError: For a data set with `dataset.toml`, neither the folder nor the built data exists.
     """
     name, _, config = builder_name.partition("/")
+    if config in (".", "..") or set("/\\\0") & set(config):
+        raise ValueError(
+            f"the builder is {builder_name!r}; after the first / it has the name of one data set, without / or \\, "
+            "because the data folder holds a folder of that name: correct data.builder"
+        )
     importlib.import_module(catalogue.BUILDERS[name])
     builder_cls = tfds.builder_cls(name)
     data_dir = Path(data_dir).expanduser()

@@ -3,12 +3,13 @@
 Ids are read in chunks. A chunk without faulty files is written to disk. The name of its file is a hash of everything it
 depends on: the builder and its version, the ids, and the size and modification time of every original file. Outdated
 chunks are therefore never used, and a chunk with a faulty file is read again when the file has been replaced. Notes on
-the images of a chunk lie beside it.
+the images of a chunk lie beside it. Both files begin with the SHA-256 of what follows: a damaged one is written again
+from the original files.
 """
 
 import hashlib
 import json
-import os
+import logging
 import pickle
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +24,10 @@ from mtl_jax.codecs import pictures
 from mtl_jax.labels.readers import Reading
 from mtl_jax.runtime import atomic_files, messages, workers
 
-_VERSION = 2  # of what readers make of a file; chunks of other versions are not used
+logger = logging.getLogger(__name__)
+
+_VERSION = 3  # of what readers make of a file, and of the chunks' form; chunks of other versions are not used
+_DIGEST = hashlib.sha256().digest_size  # bytes
 CHUNK = 16  # images in a chunk, and the most that an interruption costs each worker process
 
 
@@ -79,19 +83,34 @@ class Staging:
             ValueError: A file has changed since `fill`.
         """
         for path, chunk in self._chunks(ids):
-            try:
-                data = path.read_bytes()
-            except FileNotFoundError as error:
+            if not path.exists():
                 raise ValueError(
                     f"a file of the ids {chunk[0]} to {chunk[-1]} in {self._root} has changed while the data set was "
                     "built; build again when nothing writes to that folder"
-                ) from error
-            yield from pickle.loads(zlib.decompress(data))
+                )
+            yield from pickle.loads(zlib.decompress(self._whole(path, (path, chunk))))
 
     def notes(self, ids: Sequence[str]) -> list[tuple[str, str]]:
-        """Returns (id, note) for all notes on images of a split's ids, see `pictures.collect_notes`, after `fill`."""
-        files = [_notes_file(path) for path, _ in self._chunks(ids)]
-        return [(key, text) for file in files if file.exists() for key, text in json.loads(file.read_bytes())]
+        """Returns (id, note) for all notes on images of a split's ids, see `pictures.collect_notes`, after `fill`.
+
+        Raises:
+            ValueError: A file has changed since `fill`.
+        """
+        jobs = [job for job in self._chunks(ids) if _notes_file(job[0]).exists()]
+        return [(key, text) for job in jobs for key, text in json.loads(self._whole(_notes_file(job[0]), job))]
+
+    def _whole(self, file: Path, job: tuple[Path, Sequence[str]]) -> bytes:
+        """Returns the content of a chunk's file, which is written again if it is damaged."""
+        if (content := _content(file)) is None:
+            _, chunk = job
+            logger.warning("%s is damaged; the ids %s to %s are read again", file, chunk[0], chunk[-1])
+            problems = _read_chunk(self._read, job)
+            if problems or (content := _content(file)) is None:
+                raise ValueError(
+                    f"{file} is damaged, and the ids {chunk[0]} to {chunk[-1]} in {self._root} cannot be read again: "
+                    f"{'; '.join(problems) or 'the disk does not keep what is written'}"
+                )
+        return content
 
     def _chunks(self, ids: Sequence[str]) -> list[tuple[Path, Sequence[str]]]:
         chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
@@ -121,12 +140,21 @@ def _read_chunk(read_record: Callable[[str], Reading], job: tuple[Path, Sequence
     problems = list(chain.from_iterable(new for _, new in readings))
     if not problems:
         if notes:
-            atomic_files.write(_notes_file(path), json.dumps(notes))
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
+            _write(_notes_file(path), json.dumps(notes).encode())
         # The fastest compression: large records consist of float maps, which tfds compresses again.
-        temporary.write_bytes(zlib.compress(pickle.dumps([record for record, _ in readings]), level=1))
-        temporary.replace(path)  # an incomplete chunk never has the name of a complete one
+        _write(path, zlib.compress(pickle.dumps([record for record, _ in readings]), level=1))
     return problems
+
+
+def _write(path: Path, content: bytes) -> None:
+    atomic_files.write(path, hashlib.sha256(content).digest() + content)
+
+
+def _content(path: Path) -> bytes | None:
+    """Returns what `_write` wrote, or None where the file is damaged."""
+    data = path.read_bytes()
+    digest, content = data[:_DIGEST], data[_DIGEST:]
+    return content if hashlib.sha256(content).digest() == digest else None
 
 
 def _notes_file(chunk: Path) -> Path:

@@ -99,7 +99,7 @@ def save(task: str, array: Any, path: str | Path) -> Path:
     target = _with_suffix(task, path)
     target.parent.mkdir(parents=True, exist_ok=True)
     content = task_table.get(task).kind.encode_prediction(quantise(task, array), task)
-    return atomic_files.write(target, content)
+    return atomic_files.write(target, content, sync=False)  # there are thousands of them
 
 
 def save_all(
@@ -151,8 +151,18 @@ def load(task: str, path: str | Path, size: tuple[int, int] | None = None, class
 
 
 def saved(directory: str | Path, tasks: Iterable[str], image_id: str) -> bool:
-    """Returns True if the predictions of an image exist for all these tasks."""
-    return all(_with_suffix(task, file_path(directory, task, image_id)).exists() for task in tasks)
+    """Returns True if the predictions of an image are stored for all these tasks.
+
+    A file that is empty or begins with zeros, as after a power cut, does not count.
+    """
+    return all(_is_begun(_with_suffix(task, file_path(directory, task, image_id))) for task in tasks)
+
+
+def _is_begun(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return file.read(1) not in (b"", b"\0")
 
 
 def stamp(directory: str | Path, tasks: Iterable[str], image_id: str) -> str:

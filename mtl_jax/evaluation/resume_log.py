@@ -99,7 +99,8 @@ class ResumeLog:
         arrays = io.BytesIO()
         np.savez(arrays, **{f"{group}/{name}": value for group, part in entry.items() for name, value in part.items()})
         content, digest = zlib.compress(arrays.getvalue(), _FAST), self._digests[index]
-        atomic_files.append(self._file, _HEAD.pack(digest, len(content), _checksum(digest, content)) + content)
+        frame = _HEAD.pack(digest, len(content), _checksum(digest, content)) + content
+        atomic_files.append(self._file, frame, sync=False)  # what a power cut takes is computed again
 
     def delete(self) -> None:
         """Removes the file, after everything is finished."""

@@ -1,15 +1,30 @@
-"""Writing of files so that a crash damages nothing but, at most, the last appended entry."""
+"""Writing of files so that a crash or a power cut damages nothing but, at most, the last appended entry.
 
+A file system keeps new content and new names in memory for a while. `fsync` writes them to the disk: called on a file
+its content, called on a folder the names in it.
+"""
+
+import errno
 import json
 import math
+import os
 from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
+# What opening or syncing a folder raises where a system or a file system does not offer it.
+_NOT_OFFERED = {errno.EACCES, errno.EINVAL, errno.EISDIR, errno.ENOTSUP, errno.ENOSYS, errno.EPERM}
 
-def write(path: Path, content: str | bytes) -> Path:
+
+def write(path: Path, content: str | bytes, *, sync: bool = True) -> Path:
     """Writes a file under a temporary name and renames it, so that a crash never leaves an incomplete file.
+
+    Args:
+        path: The file. Its folder must exist.
+        content: Text, which is written in UTF-8, or bytes.
+        sync: True to wait until the file is on the disk, which takes milliseconds. False for one of thousands of files
+            that can be made again: a power cut may leave the file empty.
 
     Returns:
         The path.
@@ -19,11 +34,18 @@ def write(path: Path, content: str | bytes) -> Path:
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        return temporary.replace(path)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+        if sync:
+            sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error
+    return path
 
 
 def write_json(path: Path, content: Any) -> Path:
@@ -31,10 +53,16 @@ def write_json(path: Path, content: Any) -> Path:
     return write(path, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
 
 
-def append(file: FileIO, data: bytes) -> None:
+def append(file: FileIO, data: bytes, *, sync: bool = True) -> None:
     """Appends data to an open file without a buffer.
 
     A buffered file would repeat a failed write when it is closed, with an error that does not name the file.
+
+    Args:
+        file: The file.
+        data: What is appended.
+        sync: True to wait until the data are on the disk, which takes milliseconds. False for frequent entries that can
+            be computed again: a power cut may lose the last ones.
 
     Raises:
         OSError: the data cannot be written, for example because the disk is full; the message names the file.
@@ -43,8 +71,27 @@ def append(file: FileIO, data: bytes) -> None:
     try:
         while left:
             left = left[file.write(left) :]
+        if sync:
+            os.fsync(file.fileno())
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(file.name)) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk; does nothing where folders cannot be synced.
+
+    Raises:
+        OSError: The disk fails.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_OFFERED:
+            raise
 
 
 def _finite(content: Any) -> Any:

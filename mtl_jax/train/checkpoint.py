@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 from orbax.checkpoint.checkpoint_utils import construct_restore_args
 
-from mtl_jax.runtime import processes
+from mtl_jax.runtime import atomic_files, processes
 from mtl_jax.train import integrity
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class SaveError(OSError):
 
 
 class DamagedError(OSError):
-    """Files of a checkpoint are missing or cut short."""
+    """Files of a checkpoint are missing, cut short or changed."""
 
 
 def exist(workdir: str | Path) -> bool:
@@ -44,6 +44,10 @@ class Checkpoints:
     A checkpoint holds `state`, the arrays of {0: model, 1: optimiser, 2: memory of a balancing method}, and `progress`,
     JSON with the position in the training data and the results that evaluations are ranked by. A checkpoint that was
     not evaluated has no score and is never the best one.
+
+    The first process writes a manifest into the checkpoint (see `integrity`) before Orbax gives the checkpoint its
+    name, so every finished checkpoint has its manifest. The files are compared with the manifest before they are
+    restored.
 
     Args:
         workdir: The work directory of the run.
@@ -76,6 +80,7 @@ class Checkpoints:
             preservation_policy=AnyPreservationPolicy([LatestN(n=KEPT), best]),
             read_only=read_only,
             create=not read_only,
+            async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
             cleanup_tmp_directories=not read_only,  # what a killed run was writing
         )
         # Named handlers let the manager tell what a checkpoint holds before restoring it. What the standard handler
@@ -83,6 +88,7 @@ class Checkpoints:
         state = ocp.PyTreeCheckpointHandler() if read_only else ocp.StandardCheckpointHandler()
         handlers = {"state": state, "progress": ocp.JsonCheckpointHandler()}
         self._read_only = read_only
+        self._saved: int | None = None  # step that was saved last, whose name may not be on the disk yet
         self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
 
     def best(self) -> int | None:
@@ -137,12 +143,34 @@ class Checkpoints:
             return
         args = ocp.args.Composite(state=ocp.args.StandardSave(arrays), progress=ocp.args.JsonSave(progress))
         with self._saving():
+            self._manager.wait_until_finished()
+            self._sync()
+            self._saved = step
             self._manager.save(step, args=args, metrics=None if score is None else {SCORE: score})
 
     def check(self) -> None:
         """Raises SaveError if writing in the background has failed so far."""
         with self._saving():
             self._manager.check_for_errors()
+            self._sync()
+
+    def _seal(self) -> None:
+        """Writes the manifest of the step that is being saved.
+
+        Orbax calls the function in the first process, in the background, when all processes have written their files
+        and before the folder of the step loses the suffix of its name.
+        """
+        (directory,) = self.directory.glob(f"{self._saved}{ocp.path.atomicity.TMP_DIR_SUFFIX}*")
+        integrity.seal(directory)
+
+    def _sync(self) -> None:
+        """Waits until the name of the step that was saved last is on the disk, if the step is finished."""
+        directory = self.directory / str(self._saved)
+        if self._saved is None or not processes.first() or not directory.is_dir():
+            return
+        for folder in (directory, self.directory, self.directory.parent):
+            atomic_files.sync_folder(folder)
+        self._saved = None
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
@@ -180,6 +208,7 @@ class Checkpoints:
             processes.on_first(partial(_move, self.directory / str(number), aside))
         if damaged:
             self._manager.reload()
+        self._note_without_manifest(step)
         return step, *self._restore(step, abstract)
 
     def restore(self, step: int, abstract: Any) -> tuple[Any, dict]:
@@ -195,20 +224,34 @@ class Checkpoints:
             DamagedError: The files of the checkpoint are not whole.
             ValueError: The checkpoint holds the arrays of another model or optimiser; the first differences are listed.
         """
+        directory = self.directory / str(step)
+        # One process decides for all, as in `restore_newest`.
+        self._refuse_damaged(step, processes.first_says(partial(integrity.changes, directory)))
         try:
-            return self._restore(step, abstract)
-        except Exception as error:
-            directory = self.directory / str(step)
-            if not directory.exists():
-                raise FileNotFoundError(
-                    f"{directory} is gone: a run deletes its older checkpoints; try again"
-                ) from error
-            if damage := integrity.damage(directory):
-                others = ", ".join(str(other) for other in self.steps() if other != step) or "none"
-                raise DamagedError(
-                    f"checkpoint {step} of {self.directory} is damaged: {damage}. Other steps: {others}"
-                ) from error
+            restored = self._restore(step, abstract)
+        except Exception:  # Orbax and TensorStore raise many types where files are damaged or gone
+            self._refuse_damaged(step, integrity.damage(directory))
             raise
+        self._note_without_manifest(step)
+        return restored
+
+    def _refuse_damaged(self, step: int, damage: str) -> None:
+        """Raises an error if a step is gone, or `damage` says that it is damaged."""
+        directory = self.directory / str(step)
+        if not directory.exists():
+            raise FileNotFoundError(f"{directory} is gone: a run deletes its older checkpoints; try again")
+        if damage:
+            others = ", ".join(str(other) for other in self.steps() if other != step) or "none"
+            raise DamagedError(f"checkpoint {step} of {self.directory} is damaged: {damage}. Other steps: {others}")
+
+    def _note_without_manifest(self, step: int) -> None:
+        directory = self.directory / str(step)
+        if not integrity.is_sealed(directory):
+            logger.warning(
+                "%s has no %s, as an older version wrote it: a flipped bit there stays unnoticed",
+                directory,
+                integrity.MANIFEST,
+            )
 
     def _newest_whole(self) -> str:
         """Returns JSON of [newest step whose files are whole, or null, [[newer step, its damage], ...]]."""
@@ -220,21 +263,25 @@ class Checkpoints:
             damaged.append((step, damage))
         return json.dumps([None, damaged])
 
-    def _scores(self) -> list[Path]:
-        """Returns the folders with the scores of checkpoints; Orbax reads all of them before anything else."""
-        return [path / "metrics" for path in self.directory.glob("*") if path.name.isdecimal()]
+    def _folders(self) -> list[Path]:
+        """Returns the folders of all finished steps; Orbax reads the scores of all of them before anything else."""
+        return [path for path in self.directory.glob("*") if path.name.isdecimal()]
 
     def _refuse_damaged_scores(self) -> None:
-        for score in self._scores():
-            if damage := integrity.damaged_score(score):
-                raise DamagedError(f"{damage}; move {score} elsewhere, the checkpoint then counts as not evaluated")
+        for folder in self._folders():
+            if damage := integrity.damaged_score(folder):
+                raise DamagedError(
+                    f"{damage}; move {folder / 'metrics'} elsewhere, the checkpoint then counts as not evaluated"
+                )
 
     def _set_damaged_scores_aside(self) -> None:
-        for score in self._scores():
-            if damage := integrity.damaged_score(score):
-                aside = self._aside(int(score.parent.name)).with_name(f"{score.parent.name}_{score.name}")
+        for folder in self._folders():
+            if damage := integrity.damaged_score(folder):
+                aside = self._aside(int(folder.name)).with_name(f"{folder.name}_metrics")
                 logger.warning("%s; it lies in %s now, and the checkpoint counts as not evaluated", damage, aside)
-                _move(score, aside)
+                _move(folder / "metrics", aside)
+            elif integrity.lost_score(folder):
+                logger.warning("%s has lost its score, and counts as not evaluated", folder)
 
     def _aside(self, step: int) -> Path:
         return self.directory.parent / DAMAGED / str(step)
@@ -276,6 +323,7 @@ class Checkpoints:
         """
         with self._saving():
             self._manager.close()
+            self._sync()
 
 
 def _move(directory: Path, aside: Path) -> None:

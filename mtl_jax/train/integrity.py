@@ -1,39 +1,138 @@
-"""Checks that the files of a checkpoint, which Orbax wrote, are still whole.
+"""Checks that the files of a checkpoint, which Orbax wrote, are still as they were written.
 
-Restoring a damaged checkpoint fails as well, but late, in the middle of thousands of reads, and with as many messages.
+A checkpoint has a manifest with the SHA-256 of each file, in the form of the command sha256sum, which can check it:
+`cd checkpoints/STEP && sha256sum -c manifest.sha256`. Checkpoints of older versions have no manifest. They are read
+instead, which finds files that are missing or cut short, but few flipped bits: most change a number, and nothing else.
 """
 
+import hashlib
 import json
+import os
 from pathlib import Path
 
 import tensorstore
 
+from mtl_jax.runtime import atomic_files
+
+MANIFEST = "manifest.sha256"
+_END = "# SHA-256 of the lines above: "  # a comment to sha256sum
+# Orbax writes them after the manifest: times and names of types, which nothing that is restored depends on.
+_NOT_LISTED = ("_CHECKPOINT_METADATA", "commit_success.txt")
+_SCORE = "metrics/metrics"
 _AT_ONCE = 64  # arrays that are read at the same time
 _ARRAY = "/.zarray"  # the keys of the descriptions of arrays end so
 
 
-def damaged_score(directory: Path) -> str:
-    """Returns what is wrong with the score of a checkpoint; "" where nothing is wrong or the checkpoint has no score.
+def seal(directory: Path) -> None:
+    """Writes the manifest of a finished step, and waits until all of the step is on the disk.
+
+    TensorStore syncs the files of arrays; Orbax syncs nothing else.
 
     Args:
-        directory: Folder of the checkpoint's item `metrics`.
+        directory: Folder of the step.
+
+    Raises:
+        OSError: A file cannot be read or written.
     """
+    lines = []
+    folders = [directory]
+    for path in sorted(directory.rglob("*")):
+        name = path.relative_to(directory).as_posix()
+        if path.is_dir():
+            folders.append(path)
+        elif name not in _NOT_LISTED:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
+    for folder in folders:
+        atomic_files.sync_folder(folder)
+    text = "".join(lines)
+    atomic_files.write(directory / MANIFEST, f"{text}{_END}{_sha256(text)}\n")
+
+
+def is_sealed(directory: Path) -> bool:
+    """Returns True if a step has a manifest; steps of older versions have none."""
+    return (directory / MANIFEST).exists()
+
+
+def damaged_score(directory: Path) -> str:
+    """Returns what is wrong with the score of a step; "" where nothing is wrong or the step has no score.
+
+    Args:
+        directory: Folder of the step.
+    """
+    path = directory / _SCORE
+    if not path.exists():
+        return ""
+    listed, _ = _read_manifest(directory)
     # A run that is going on may be deleting the file.
-    return _no_json(directory / "metrics") if (directory / "metrics").exists() else ""
+    problem = _no_json(path) or _changed(path, listed.get(_SCORE))
+    return problem if path.exists() else ""
+
+
+def lost_score(directory: Path) -> bool:
+    """Returns True if a step was written with a score, and the score is gone."""
+    return _SCORE in _read_manifest(directory)[0] and not (directory / _SCORE).exists()
 
 
 def damage(directory: Path) -> str:
-    """Returns what is wrong with the files of a checkpoint; "" where nothing is wrong.
+    """Returns what is wrong with the arrays and the progress of a step; "" where nothing is wrong.
 
-    Every array is read and unpacked, which finds files that are missing or cut short, but not every flipped bit.
+    With a manifest, every changed file is found. Without one, every array is read and unpacked, which finds files that
+    are missing or cut short, but not every flipped bit.
 
     Args:
         directory: Folder of the step, with the items `state` and `progress`.
     """
+    if is_sealed(directory):
+        return changes(directory)
     state = directory / "state"
     described = [directory / "progress" / "metadata", state / "_METADATA"]
     described += [path for path in (state / "_sharding", *state.glob("array_metadatas/*")) if path.exists()]
     return next(filter(None, map(_no_json, described)), "") or _lost_array(state)
+
+
+def changes(directory: Path) -> str:
+    """Returns how arrays and progress of a step differ from its manifest; "" if they do not, or without a manifest."""
+    listed, problem = _read_manifest(directory)
+    if problem:
+        return problem
+    # The folder of a damaged score is moved away; `damaged_score` looks at the score.
+    checked = {name: digest for name, digest in listed.items() if not name.startswith("metrics/")}
+    return next(filter(None, (_changed(directory / name, digest) for name, digest in checked.items())), "")
+
+
+def _read_manifest(directory: Path) -> tuple[dict[str, str], str]:
+    """Returns ({name of a file: its SHA-256}, what is wrong with the manifest); ({}, "") where there is none."""
+    path = directory / MANIFEST
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
+        return {}, ""
+    except (OSError, UnicodeDecodeError) as error:
+        return {}, f"{path} cannot be read: {error}"
+    lines, separator, end = text.rpartition(_END)
+    if not separator or end != f"{_sha256(lines)}\n":
+        return {}, f"{path} is damaged; delete it to take the files beside it as they are, which may be damaged as well"
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines.splitlines())}, ""
+
+
+def _changed(path: Path, digest: str | None) -> str:
+    """Returns how a file differs from its SHA-256 in a manifest; "" if it does not, or where the SHA-256 is None."""
+    if digest is None:
+        return ""
+    try:
+        with path.open("rb") as file:
+            same = hashlib.file_digest(file, "sha256").hexdigest() == digest
+    except FileNotFoundError:
+        return f"{path} is missing"
+    except OSError as error:
+        return f"{path} cannot be read: {error}"
+    return "" if same else f"{path} has changed since it was written; {MANIFEST} has another SHA-256"
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _no_json(path: Path) -> str:

@@ -200,6 +200,13 @@ def test_prepare_errors(tmp_path):
         data.prepare("nyud_mt/astmt", tmp_path / "a" / "b")
 
 
+@pytest.mark.parametrize("name", ["..", ".", "../..", "/etc", "a/../..", "a\\b", "a\0b"])
+def test_a_builder_never_leaves_the_data_folder(name, tmp_path):
+    with pytest.raises(ValueError, match=r"the builder is 'folder_mt/.*without / or .* correct data\.builder"):
+        data.prepare(f"folder_mt/{name}", tmp_path / "tfds")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture(scope="module")
 def builder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nyud")

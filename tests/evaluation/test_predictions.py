@@ -85,3 +85,13 @@ def test_files_round_trip(task, tmp_path):
     np.testing.assert_array_equal(got, want)
     with pytest.raises(FileNotFoundError, match="no prediction of task"):
         predictions.load(task, path.with_name("other"))
+
+
+@pytest.mark.parametrize("task", ["semseg", "depth"])
+def test_a_file_that_a_power_cut_emptied_is_predicted_again(tmp_path, task):
+    path = predictions.save(task, np.ones((4, 5), np.float32), predictions.file_path(tmp_path, task, "1"))
+    assert predictions.saved(tmp_path, [task], "1")
+    size = path.stat().st_size
+    for content in (b"", bytes(size)):
+        path.write_bytes(content)
+        assert not predictions.saved(tmp_path, [task], "1")

@@ -113,3 +113,10 @@ def test_undefined_scores_are_null_in_the_file(tmp_path):
     scores = result_files.read(path)["results"]["semseg"]
     assert math.isnan(scores["mIoU"])
     assert math.isnan(scores["per_class_IoU"][0])
+
+
+@pytest.mark.parametrize("content", [b"", bytes(200), b"[]", b"\xff"])
+def test_a_damaged_report_names_its_file_and_the_remedy(tmp_path, content):
+    (tmp_path / "results.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"/results\.json is not a report of scripts/evaluate\.py .*; evaluate again"):
+        result_files.read(tmp_path / "results.json")

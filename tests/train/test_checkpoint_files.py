@@ -1,0 +1,228 @@
+"""What Checkpoints makes of its files: flipped bits, older versions, lost power. The arrays belong to no model."""
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtl_jax.train import integrity
+from mtl_jax.train.checkpoint import Checkpoints, DamagedError, SaveError
+
+SCORES = {1: 0.9, 2: None, 3: 0.1, 4: 0.2}
+NEWEST = "checkpoints/4"
+
+
+def arrays(step):
+    weights = np.random.default_rng(step).normal(size=(16, 8)).astype(np.float32)
+    return {0: {"kernel": jnp.asarray(weights), "bias": jnp.arange(5.0)}, 1: {"count": jnp.int32(step)}}
+
+
+def progress(step):
+    return {"step": step, "input": {"next_index": 7 * step}, "reference": None}
+
+
+def abstract(tree):
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+
+
+def save(workdir, scores):
+    checkpoints = Checkpoints(workdir)
+    for step, score in scores.items():
+        checkpoints.save(step, arrays(step), progress(step), score)
+    checkpoints.close()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("written")
+    save(workdir, SCORES)
+    return workdir
+
+
+@pytest.fixture
+def copy(written, tmp_path):
+    return shutil.copytree(written, tmp_path / "copy")
+
+
+def same(restored, step, parts=(0, 1)):
+    """Whether (arrays, progress) are those that were saved, all bits of them."""
+    expected = {part: arrays(step)[part] for part in parts}
+    leaves, wanted = jax.tree.leaves(restored[0]), jax.tree.leaves(expected)
+    return restored[1] == progress(step) and [np.asarray(x).tobytes() for x in leaves] == [
+        np.asarray(x).tobytes() for x in wanted
+    ]
+
+
+def continued(workdir):
+    """(newest step that is whole, whether everything of it is as it was saved, best step)."""
+    checkpoints = Checkpoints(workdir)
+    step, *restored = checkpoints.restore_newest(abstract(arrays(0)))
+    best = checkpoints.best()
+    checkpoints.close()
+    return step, same(restored, step), best
+
+
+def evaluated(workdir, step="latest"):
+    """(whether everything is as it was saved, best step)."""
+    checkpoints = Checkpoints(workdir, read_only=True)
+    number = checkpoints.resolve(step)
+    restored = checkpoints.restore(number, abstract({0: arrays(0)[0]}))
+    best = checkpoints.best()
+    checkpoints.close()
+    return same(restored, number, parts=(0,)), best
+
+
+def flip(path, rng):
+    content = bytearray(path.read_bytes())
+    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    path.write_bytes(bytes(content))
+
+
+def test_no_flipped_bit_is_silent(written, tmp_path, caplog):
+    """Three bits of every file of the newest step: told of, or what is restored is what was saved."""
+    files = sorted(path.relative_to(written) for path in (written / NEWEST).rglob("*") if path.is_file())
+    rng, flips, told = random.Random(0), 0, set()
+    for name in files * 3:
+        workdir = shutil.copytree(written, tmp_path / "copy")
+        flip(workdir / name, rng)
+        flips += 1
+        refused = ""
+        try:
+            assert evaluated(workdir) == (True, 1), name
+        except DamagedError as error:
+            refused = str(error)
+            told.add(name)
+        assert not refused or str(workdir / name) in refused
+        caplog.clear()
+        step, whole, best = continued(workdir)
+        assert whole, name
+        assert best == 1
+        if step == 3 or (workdir / "damaged_checkpoints").exists():
+            assert str(workdir / name) in caplog.text
+            assert name in told
+        else:
+            assert step == 4
+        shutil.rmtree(workdir)
+    assert flips >= 50
+    names = {path.relative_to(NEWEST).as_posix() for path in told}
+    assert {"progress/metadata", "metrics/metrics", "state/_METADATA", "state/manifest.ocdbt"} <= names
+    assert {name.as_posix() for name in files if "/d/" in name.as_posix()} <= {path.as_posix() for path in told}
+
+
+def test_the_step_before_is_taken(copy, caplog):
+    flip(copy / NEWEST / "progress/metadata", random.Random(0))
+    assert continued(copy) == (3, True, 1)
+    told = f"checkpoint 4 is damaged and passed over: {copy / NEWEST}/progress/metadata has changed"
+    assert told in caplog.text
+    assert (copy / "damaged_checkpoints/4").is_dir()
+
+
+def test_evaluation_of_a_changed_step_is_refused(copy):
+    flip(copy / NEWEST / "progress/metadata", random.Random(0))
+    with pytest.raises(DamagedError, match=r"checkpoint 4 of .*4/progress/metadata has changed .* Other steps: 1, 3"):
+        evaluated(copy)
+    assert evaluated(copy, "3") == (True, 1)
+
+
+def test_a_changed_score_ranks_nothing(copy, caplog):
+    """The score is a number still, and the highest."""
+    path = copy / NEWEST / "metrics/metrics"
+    path.write_text(path.read_text().replace("0.2", "7.2"))
+    with pytest.raises(DamagedError, match=r"4/metrics/metrics has changed .*; move .*4/metrics elsewhere"):
+        Checkpoints(copy, read_only=True)
+    assert continued(copy) == (4, True, 1)
+    assert "the checkpoint counts as not evaluated" in caplog.text
+    caplog.clear()
+    assert evaluated(copy) == (True, 1)
+    assert continued(copy) == (4, True, 1)
+    assert "checkpoints/4 has lost its score" in caplog.text
+
+
+def test_steps_of_older_versions_are_read(copy, caplog):
+    for manifest in copy.rglob(integrity.MANIFEST):
+        manifest.unlink()
+    assert evaluated(copy) == (True, 1)
+    assert f"{copy / NEWEST} has no manifest.sha256" in caplog.text
+    caplog.clear()
+    assert continued(copy) == (4, True, 1)
+    assert f"{copy / NEWEST} has no manifest.sha256" in caplog.text
+
+
+def test_older_steps_that_are_cut_short_are_told_of(copy):
+    for manifest in copy.rglob(integrity.MANIFEST):
+        manifest.unlink()
+    (copy / NEWEST / "state/_METADATA").unlink()
+    with pytest.raises(DamagedError, match=r"4/state/_METADATA is missing"):
+        evaluated(copy)
+    assert continued(copy) == (3, True, 1)
+
+
+@pytest.mark.parametrize("damaged", [lambda text: b"", lambda text: bytes(len(text)), lambda text: text[:300]])
+def test_a_damaged_manifest_can_be_set_aside(copy, damaged):
+    manifest = copy / NEWEST / integrity.MANIFEST
+    manifest.write_bytes(damaged(manifest.read_bytes()))
+    with pytest.raises(DamagedError, match=r"manifest.sha256 is damaged; delete it to take the files"):
+        evaluated(copy)
+    manifest.unlink()
+    assert evaluated(copy) == (True, 1)
+
+
+def test_the_manifest_goes_with_its_step(copy):
+    folders = {int(path.parent.name) for path in copy.rglob(integrity.MANIFEST)}
+    checkpoints = Checkpoints(copy)
+    assert folders == set(checkpoints.steps()) == {1, 3, 4}  # the best one and the two newest
+    checkpoints.save(5, arrays(5), progress(5), 0.95)
+    checkpoints.save(6, arrays(6), progress(6), None)
+    checkpoints.close()
+    assert continued(copy) == (6, True, 5)
+    assert {path.name for path in (copy / "checkpoints").iterdir() if path.name != "metadata"} == {"5", "6"}
+
+
+def test_a_step_without_its_manifest_is_never_finished(copy, monkeypatch):
+    """As after a kill while the manifest is written."""
+
+    def fails(directory):
+        raise OSError(5, "Input/output error", str(directory))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(integrity, "seal", fails)
+        checkpoints = Checkpoints(copy)
+        checkpoints.save(5, arrays(5), progress(5), 0.5)
+        with pytest.raises(SaveError, match=r"could not be written to .*Input/output error"):
+            checkpoints.close()
+    assert continued(copy) == (4, True, 1)
+    assert Checkpoints(copy, read_only=True).steps() == [1, 3, 4]
+
+
+def test_one_process_decides_for_all(copy, monkeypatch):
+    monkeypatch.setattr("mtl_jax.runtime.processes.first_says", lambda ask: "a file that process 0 sees has changed")
+    with pytest.raises(DamagedError, match=r"checkpoint 4 of .* is damaged: a file that process 0 sees has changed"):
+        evaluated(copy)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs the names of open files")
+def test_a_step_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced = []
+    fsync = os.fsync
+
+    def record(descriptor):
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append((path, (tmp_path / "checkpoints/1").exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    save(tmp_path, {1: 0.5})
+    unfinished = tmp_path / "checkpoints/1.orbax-checkpoint-tmp"
+    before = {path for path, named in synced if not named}
+    listed = [line.split()[1] for line in (tmp_path / "checkpoints/1" / integrity.MANIFEST).read_text().splitlines()]
+    expected = [*listed[:-1], f"{integrity.MANIFEST}.tmp", ".", "state", "state/d", "progress", "metrics"]
+    assert len(expected) > 15
+    assert before >= {unfinished / name for name in expected}
+    after = [path for path, named in synced if named]
+    assert after == [tmp_path / "checkpoints/1", tmp_path / "checkpoints", tmp_path]
