@@ -72,6 +72,7 @@ def test_a_file_put_there_is_used_and_verified(published):
     assert str(cached) in str(error.value)
     assert server.requests == []
     assert [path.name for path in cached.parent.iterdir()] == [cached.name]
+    cached.parent.chmod(0o700)  # pytest removes it
 
 
 @pytest.mark.parametrize("length", [True, False])
