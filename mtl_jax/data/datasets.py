@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from filelock import FileLock
 
 from mtl_jax import tasks as task_table
-from mtl_jax.data import catalogue
+from mtl_jax.data import built, catalogue
 from mtl_jax.data.file_builder import LABELLED
 from mtl_jax.data.split import Split
 from mtl_jax.runtime import messages
@@ -32,7 +32,7 @@ def make_builder(
 
     Raises:
         ValueError: The builder or the config is unknown (the message lists the known ones), `dataset.toml` is faulty,
-            or the name of the data folder does not work.
+            the name of the data folder does not work, or a file of the built data set is damaged.
         FileNotFoundError: For a data set with `dataset.toml`, neither the folder nor the built data exists.
     """
     name, _, config = builder_name.partition("/")
@@ -56,7 +56,17 @@ def make_builder(
     options: dict[str, Any] = {"data_dir": str(data_dir), "file_format": tfds.core.FileFormat.ARRAY_RECORD}
     if "num_workers" in inspect.signature(builder_cls.__init__).parameters:
         options["num_workers"] = num_workers
+    if (folder := _folder(builder_cls, config, data_dir)).is_dir():
+        with built.checked(folder):
+            return tfds.builder(builder_name, **options)
     return tfds.builder(builder_name, **options)
+
+
+def _folder(builder_cls: type[tfds.core.DatasetBuilder], config: str, data_dir: Path) -> Path:
+    """Returns the folder that a data set is built in."""
+    chosen = builder_cls.builder_configs[config] if config else builder_cls.default_builder_config
+    version = (chosen and chosen.version) or builder_cls.VERSION
+    return data_dir.joinpath(builder_cls.name, *((chosen.name,) if chosen else ()), str(version))
 
 
 def prepare(
@@ -73,7 +83,8 @@ def prepare(
         num_workers: Number of processes that read original files, see `workers.map_ordered`.
 
     Raises:
-        ValueError: The builder or the config is unknown, or source files are faulty.
+        ValueError: The builder or the config is unknown, source files are faulty, or a file of the built data set is
+            damaged.
         FileNotFoundError: The parent of `data_dir` or the folder `manual_dir` does not exist, or `manual_dir` does not
             hold the files.
         OSError: A download failed, or the data set cannot be written; the message says what to do.
@@ -96,6 +107,7 @@ def prepare(
             config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
             with messages.writing(f"the data set {_full_name(builder)}", data_dir), _quiet():
                 builder.download_and_prepare(download_config=config)
+            built.note_checksums(Path(builder.data_path))
     return builder
 
 
@@ -135,17 +147,20 @@ def open_split(
 
     Raises:
         FileNotFoundError: The data set is not built, or some of its files are missing.
-        ValueError: The split does not exist, the data set has no labels of a task, or no image is left.
+        ValueError: The split does not exist, the data set has no labels of a task, no image is left, or a file of the
+            data set is damaged.
     """
-    name = _full_name(builder)
-    if not builder.is_prepared():
+    name, folder = _full_name(builder), Path(builder.data_path)
+    if not folder.is_dir():
         raise FileNotFoundError(
             f"data set {name} is not built in {builder.data_path}; build it with "
             f"mtl_jax.data.prepare({name!r}, data_dir)"
         )
-    if split not in builder.info.splits:
-        raise ValueError(f"data set {name} has no split {split!r}; it has {', '.join(builder.info.splits)}")
-    if lost := [path.name for path in builder.info.splits[split].filepaths if not path.exists()]:
+    with built.checked(folder):
+        files = {stored: info.filepaths for stored, info in builder.info.splits.items()}
+    if split not in files:
+        raise ValueError(f"data set {name} has no split {split!r}; it has {', '.join(files)}")
+    if lost := [path.name for path in files[split] if not path.exists()]:
         raise FileNotFoundError(
             f"data set {name} in {builder.data_path} has lost {', '.join(lost)}; delete that folder and build it again"
         )

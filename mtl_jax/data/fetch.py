@@ -2,22 +2,18 @@
 
 import json
 import shutil
-import tarfile
-import zipfile
-import zlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from mtl_jax.data import archives
 from mtl_jax.runtime import atomic_files
 from mtl_jax.runtime.download import DownloadError, retrieve, sha256
 
-ARCHIVES = (".tgz", ".tar.gz", ".tar", ".zip")
-# Exceptions of damaged, encrypted or unsupported archives, and of a full disk.
-_UNPACKING = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError)
-
+ARCHIVES = archives.SUFFIXES
 
 _REMEDY = (
     "Get the file by other means, put it (or the folder it unpacks to) into a folder DIR and pass --manual_dir=DIR to "
@@ -31,7 +27,7 @@ class Download:
 
     Attributes:
         file: Name of the file.
-        url: Address of the file (http or https), or of a page for people to open if `drive_id` is set.
+        url: Address of the file (https), or of a page for people to open if `drive_id` is set.
         drive_id: Id of a file on Google Drive, whose download needs the package gdown; "" for other files.
         sha256: Published checksum; "" if there is none.
     """
@@ -123,29 +119,28 @@ def locate(folder: str, source: Download, *, marker: str, manual_dir: Path | Non
 def extract(archive: Path, into: Path) -> Path:
     """Unpacks an archive into a folder below `into`, unless an earlier call has done so.
 
+    Only one process may call it at a time for the same folder.
+
     Returns:
         The folder, whose name contains that of the archive and its checksum.
 
     Raises:
-        ValueError: the archive cannot be unpacked, because it is damaged or the disk is full.
+        ValueError: The archive cannot be unpacked, because it is damaged, has members that do not belong into a data
+            set, unpacks to too much, or the disk is full.
     """
     target = into / f"{archive.name}.{sha256(archive)[:16]}"
+    for left in into.glob("incomplete.*"):  # of a killed process
+        shutil.rmtree(left, ignore_errors=True)
     if target.is_dir():
         return target
-    partial = into / f"incomplete.{target.name}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    unfinished = into / f"incomplete.{target.name}"
+    unfinished.mkdir(parents=True)
     try:
-        if archive.name.endswith(".zip"):
-            with zipfile.ZipFile(archive) as file:
-                file.extractall(partial)
-        else:
-            with tarfile.open(archive) as file:
-                file.extractall(partial, filter="data")
-    except _UNPACKING as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise ValueError(f"cannot unpack {archive}: {error}; get the archive again, or free disk space") from error
-    partial.rename(target)  # only a complete folder ever has this name
+        archives.unpack(archive, unfinished)
+    except ValueError:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    unfinished.rename(target)  # only a complete folder ever has this name
     return target
 
 
@@ -153,39 +148,70 @@ def download(source: Download, folder: Path) -> Path:
     """Downloads a file unless it is there, and verifies its checksum at every call.
 
     The SHA-256 of the first download is recorded in `<file>.json` beside the file, since not every file has a published
-    checksum.
+    checksum. It is recorded after the whole archive has been read without an error. Several processes may call this
+    function; one downloads the file.
 
     Returns:
         The path of the file.
 
     Raises:
-        OSError: the download failed; the message says where to put the file instead.
-        ValueError: the checksum is not the published or recorded one.
+        OSError: The download failed; the message says where to put the file instead.
+        ValueError: The file is no whole archive, its checksum is not the published or recorded one, or the record is
+            damaged.
     """
     path, note = folder / source.file, folder / f"{source.file}.json"
-    if not path.is_file():
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        there = path.is_file()
         try:
-            if source.drive_id:
+            if source.drive_id and not there:
                 _from_drive(source, path)
-            else:
-                retrieve(source.url, path)
+            elif not there:
+                retrieve(source.url, path, partial(_check_download, source))
         except DownloadError as error:
             raise OSError(f"{error}. {_REMEDY}") from error
-    checksum = sha256(path)
-    if source.sha256 and checksum != source.sha256:
-        raise ValueError(
-            f"{path} has SHA-256 {checksum}, published is {source.sha256}. Delete the file to download it again"
-        )
-    if not note.is_file():
-        content = {"url": source.url, "bytes": path.stat().st_size, "sha256": checksum}
-        atomic_files.write_json(note, content)  # an incomplete record would make the file look wrong
-    recorded = json.loads(note.read_text())["sha256"]
+        checksum = sha256(path)
+        if source.sha256 and checksum != source.sha256:
+            raise ValueError(
+                f"{path} has SHA-256 {checksum}, published is {source.sha256}. Delete the file to download it again"
+            )
+        if not note.is_file():
+            if there:
+                archives.check(path)
+            content = {"url": source.url, "bytes": path.stat().st_size, "sha256": checksum}
+            atomic_files.write_json(note, content)  # an incomplete record would make the file look wrong
+        recorded = _recorded(note)
     if checksum != recorded:
         raise ValueError(
             f"{path} has SHA-256 {checksum}, but {note.name} beside it records {recorded}. Delete the file to download "
             "it again; delete both if the published file has changed"
         )
     return path
+
+
+def _recorded(note: Path) -> str:
+    """Returns the checksum in the record beside a download."""
+    try:
+        recorded = json.loads(note.read_bytes())["sha256"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"{note}, the record of the checksum of {note.stem}, is damaged ({error}); delete it to have the file "
+            "checked anew, or delete both to download it again"
+        ) from error
+    return str(recorded)
+
+
+def _check_download(source: Download, path: Path) -> None:
+    """Checks that a download is a whole archive, and has the published checksum if there is one."""
+    if source.sha256 and (checksum := sha256(path)) != source.sha256:
+        raise ValueError(
+            f"{source.file} from {source.url} has SHA-256 {checksum}, published is {source.sha256}; it was not kept. "
+            "Try again later, or tell the publisher"
+        )
+    try:
+        archives.check(path, source.file)
+    except ValueError as error:
+        raise ValueError(f"the download from {source.url} was not kept: {error}. {_REMEDY}") from error
 
 
 def _from_drive(source: Download, path: Path) -> None:
@@ -197,12 +223,16 @@ def _from_drive(source: Download, path: Path) -> None:
             f"{source.file} is on Google Drive ({source.url}), and the package gdown, which downloads from there, is "
             "not installed: pip install 'mtl-jax[drive]', or open the address in a browser"
         ) from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"incomplete.{path.name}")
+    unfinished = path.with_name(f"incomplete.{path.name}")
     try:
-        done = gdown.download(id=source.drive_id, output=str(partial), resume=True)
+        done = gdown.download(id=source.drive_id, output=str(unfinished), resume=True)
     except Exception as error:  # gdown passes on the exceptions of several libraries
         raise DownloadError(f"cannot download {source.file} from {source.url}: {error}") from error
     if done is None:
         raise DownloadError(f"cannot download {source.file} from {source.url}")
-    partial.replace(path)
+    try:
+        _check_download(source, unfinished)
+    except ValueError:
+        unfinished.unlink(missing_ok=True)
+        raise
+    unfinished.replace(path)

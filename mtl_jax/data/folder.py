@@ -4,6 +4,7 @@ The user's folder holds `dataset.toml` (`mtl_jax.data.description`), the images,
 ids. An image without a label file of a task is unlabelled for that task: no loss and no metric counts it.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -20,7 +21,7 @@ import tensorflow_datasets as tfds
 
 from mtl_jax import tasks as task_table
 from mtl_jax.codecs import pictures
-from mtl_jax.data import description, file_builder, originals, staging
+from mtl_jax.data import built, description, file_builder, originals, staging
 from mtl_jax.data.description import Description
 from mtl_jax.data.file_patterns import FilePattern
 from mtl_jax.labels import LabelFiles, axes, readers
@@ -64,23 +65,26 @@ class FolderMt(file_builder.FilesBuilder):
             num_workers: Number of processes that read files, see `workers.map_ordered`.
 
         Raises:
-            ValueError: The description is faulty or has another name, or the folder has changed since it was built.
+            ValueError: The description is faulty or has another name, the folder has changed since it was built, or a
+                file of the built data set is damaged.
             FileNotFoundError: The folder has no description, or `manual_dir` is None and the data set is not built.
         """
         if manual_dir is None:
-            built = data_dir / cls.name / name / str(cls.VERSION)
-            if not built.is_dir():
+            folder = data_dir / cls.name / name / str(cls.VERSION)
+            if not folder.is_dir():
                 raise FileNotFoundError(
                     f"data set {cls.name}/{name} is not built in {data_dir}; give its folder: "
                     "--config.data.manual_dir=DIR to scripts/train.py, or --dataset DIR to scripts/build_data.py"
                 )
-            return tfds.builder_from_directory(str(built))
+            return built.open_built(folder)
         root = Path(manual_dir).expanduser().resolve()
         content = description.read(root)
         if name not in ("", content.name):
             raise ValueError(f"{root / description.FILE} describes {content.name!r}, expected {name!r}")
         config = FolderConfig(name=content.name, description=cls.DESCRIPTION, root=root, content=content)
-        builder = cls(config=config, data_dir=str(data_dir), num_workers=num_workers)
+        folder = data_dir / cls.name / content.name / str(cls.VERSION)
+        with built.checked(folder) if folder.is_dir() else contextlib.nullcontext():
+            builder = cls(config=config, data_dir=str(data_dir), num_workers=num_workers)
         if builder.is_prepared():
             builder.check_unchanged()
         return builder
@@ -95,27 +99,27 @@ class FolderMt(file_builder.FilesBuilder):
         Raises:
             ValueError: The folder has changed; the message says how. A copy of the folder has not.
         """
-        config, metadata, built = self.builder_config, dict(self.info.metadata), Path(self.data_path)
+        config, metadata, folder = self.builder_config, dict(self.info.metadata), Path(self.data_path)
         ids, states = self._files()
         source = self._hash(ids, states)
         # The hash is that of all ids in a row, so it does not tell which split they belong to. Their numbers do.
         counts = {split: info.num_examples for split, info in self.info.splits.items()}
         same_splits = counts == {split: len(names) for split, names in ids.items()}
-        if same_splits and (source == metadata.get("source") or originals.is_accepted(built, source)):
+        if same_splits and (source == metadata.get("source") or originals.is_accepted(folder, source)):
             return
         changes = _redescribed(metadata.get("description", {}), description.to_dict(config.content))
         if not changes:
             there = filter(None, (state for _, state in states))
-            different = originals.differences(built, config.root, self.lists(), ids, there, self._num_workers)
+            different = originals.differences(folder, config.root, self.lists(), ids, there, self._num_workers)
             if different == []:
                 logger.info(
                     "%s has other modification times than when it was built, and the same contents", config.root
                 )
-                originals.accept(built, source)
+                originals.accept(folder, source)
                 return
             changes = different or ["a list, name, size or time; the version that built it did not note which"]
         raise ValueError(
-            f"{config.root} has changed since it was built in {built}: {'; '.join(changes)}. Delete {built} to build "
+            f"{config.root} has changed since it was built in {folder}: {'; '.join(changes)}. Delete {folder} to build "
             "it again, or give the changed data another name"
         )
 

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError
 
-from mtl_jax.data import records
+from mtl_jax.data import built, records
 from mtl_jax.data.file_builder import LABELLED
 from mtl_jax.labels import IGNORE, Conventions
 
@@ -178,7 +178,7 @@ class Split:
     def _opened(self) -> Any:
         with self._lock:
             if self._source is None:
-                builder = tfds.builder_from_directory(self.path)
+                builder = built.open_built(Path(self.path))
                 skipped = {
                     key: tfds.decode.SkipDecoding()
                     for key, feature in builder.info.features.items()

@@ -8,6 +8,7 @@ import errno
 import json
 import math
 import os
+import uuid
 from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
@@ -32,9 +33,10 @@ def write(path: Path, content: str | bytes, *, sync: bool = True) -> Path:
     Raises:
         OSError: the file cannot be written; the message names the file.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    # Two processes that write one file must not write into each other's.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             if sync:
                 file.flush()
@@ -43,8 +45,9 @@ def write(path: Path, content: str | bytes, *, sync: bool = True) -> Path:
         if sync:
             sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -4,6 +4,7 @@ import zipfile
 from pathlib import Path
 
 _FACTOR, _FLOOR = 4, 64 * 2**20
+_END, _END_SIZE = b"PK\5\6", 22  # beginning and size of the record at the end, without the comment
 
 
 def allowance(path: Path) -> int:
@@ -30,6 +31,27 @@ def check_allowance(size: int, path: Path) -> None:
             f"it asks for {size} bytes, and a file of {path.stat().st_size} bytes may hold at most {allowed} bytes of "
             "arrays"
         )
+
+
+def check_count(archive: zipfile.ZipFile, path: Path) -> None:
+    """Checks that a zip archive has as many members as the record at its end says.
+
+    A wrong length in the table of members makes zipfile skip the members behind it, without an error.
+
+    Args:
+        archive: The archive.
+        path: The file of the archive.
+
+    Raises:
+        zipfile.BadZipFile: There are more or fewer members.
+    """
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _END_SIZE - len(archive.comment)))
+        end = file.read(_END_SIZE)
+    counted = int.from_bytes(end[10:12], "little")
+    # With 65535 the number is in another record. Archives with something behind the end are left alone.
+    if end[:4] == _END and counted != 0xFFFF and counted != len(archive.infolist()):
+        raise zipfile.BadZipFile(f"it lists {len(archive.infolist())} members, and its end says {counted}")
 
 
 def read_member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:

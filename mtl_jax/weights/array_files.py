@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save
 
 from mtl_jax.runtime import atomic_files
 from mtl_jax.weights import entries, torch_file
-from mtl_jax.weights.archives import check_allowance, read_member
+from mtl_jax.weights.archives import check_allowance, check_count, read_member
 from mtl_jax.weights.prefixes import strip_wrappers
 
 WRITABLE = (".safetensors", ".npz")
@@ -70,6 +70,7 @@ def _form(path: Path) -> str:
     if start[:4] == b"PK\3\4":
         try:
             with zipfile.ZipFile(path) as archive:
+                check_count(archive, path)
                 names = archive.namelist()
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise ValueError(f"{path} is a damaged zip archive: {error}; copy or download it again") from error

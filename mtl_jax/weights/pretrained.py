@@ -33,6 +33,7 @@ _PUBLISHED = {
 _CLASSIFIER = ("fc.", "classifier.", "final_layer.", "incre_modules.", "downsamp_modules.")
 
 
+_LARGEST = 2**31  # bytes; the largest published file has 304 MB
 _WRAPPERS = re.compile(r"(?:(?:module|_orig_mod|model)\.){0,8}")
 _HEADS = ("decoder.", "decoders.", "heads.")
 
@@ -108,12 +109,10 @@ def _published(backbone: str) -> Path:
                 "Delete it, if it is there, and fetch it again"
             )
 
-    if path.is_file():
-        verify(path)
-        return path
-    logger.info("downloading %s to %s", url, path)
+    if not path.is_file():
+        logger.info("downloading %s to %s", url, path)
     try:
-        retrieve(url, path, verify)
+        retrieve(url, path, verify, limit=_LARGEST)
     except DownloadError as error:
         raise DownloadError(
             f"{error}. The configuration asks for ImageNet weights of {backbone}: fetch {url} by other means and put "

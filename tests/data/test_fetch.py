@@ -1,5 +1,6 @@
 """Where a data set's files come from: a folder, an archive, a download."""
 
+import hashlib
 import http.server
 import json
 import shutil
@@ -8,11 +9,14 @@ import tarfile
 import threading
 import types
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from mtl_jax.data import datasets, fetch, nyud
+from mtl_jax.runtime import download
+from tests.file_server import Answer, serving
 from tests.nyud_release import IDS, build, write
 
 
@@ -68,9 +72,10 @@ def test_archive_of_something_else(tmp_path):
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path, monkeypatch):
     """Serves tmp_path/www on this machine; yields the address."""
     (tmp_path / "www").mkdir()
+    monkeypatch.setattr(download, "_SCHEMES", ("http",))
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *args):
@@ -116,11 +121,112 @@ def test_default_manual_folder_of_others_is_no_matter(tmp_path, server, monkeypa
     assert len(datasets.open_split(build("survey", tmp_path / "tfds", None), "train")) == 3
 
 
+def archive(folder):
+    """A whole archive of one file."""
+    path = folder / "archive"
+    with tarfile.open(path, "w:gz") as written:
+        written.addfile(tarfile.TarInfo("empty"))
+    return path.read_bytes()
+
+
+def names(folder):
+    """Names of the files in a folder, without those of locks."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+
+
 def test_published_checksum(tmp_path, server):
-    (tmp_path / "www" / "file.tgz").write_bytes(b"content")
+    """A file of another checksum is not kept; one that lies there is left to the user."""
+    content = archive(tmp_path)
+    (tmp_path / "www" / "file.tgz").write_bytes(content)
     source = fetch.Download("file.tgz", f"{server}/file.tgz", sha256="0" * 64)
-    with pytest.raises(ValueError, match=r"file.tgz has SHA-256 ed7002.*, published is 0000"):
+    with pytest.raises(
+        ValueError, match=r"file.tgz from http.* has SHA-256 [0-9a-f]{64}, published is 0000.* not kept"
+    ):
         fetch.download(source, tmp_path / "dl")
+    assert names(tmp_path / "dl") == []
+    (tmp_path / "dl" / "file.tgz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"dl/file.tgz has SHA-256 .*, published is 0000.* Delete the file"):
+        fetch.download(source, tmp_path / "dl")
+    assert names(tmp_path / "dl") == ["file.tgz"]
+    right = fetch.Download("file.tgz", f"{server}/file.tgz", sha256=hashlib.sha256(content).hexdigest())
+    assert fetch.download(right, tmp_path / "dl").read_bytes() == content
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_a_download_cut_short_is_not_recorded(tmp_path, monkeypatch, length):
+    """Neither if the server says how long it is, nor if it does not."""
+    content = archive(tmp_path)
+    with serving(monkeypatch) as running:
+        source = fetch.Download("file.tgz", running.url)
+        running.answers.append(Answer(content, cut=len(content) - 4, length=length))
+        with pytest.raises((OSError, ValueError), match=r"(broke after|no whole archive: ).*--manual_dir=DIR"):
+            fetch.download(source, tmp_path / "dl")
+        assert names(tmp_path / "dl") == []
+        running.answers[:] = [Answer(content, length=length)]
+        assert fetch.download(source, tmp_path / "dl").read_bytes() == content
+        assert names(tmp_path / "dl") == ["file.tgz", "file.tgz.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\n<!DOCTYPE html><title>Google Drive - Quota exceeded</title>", "it is a web page instead of the file"),
+        (b"content", "no whole archive"),
+        (b"", "no whole archive"),
+    ],
+)
+@pytest.mark.parametrize("file", ["file.tgz", "file.zip"])
+def test_something_else_than_an_archive_is_not_recorded(tmp_path, server, content, message, file):
+    """Whatever type the server says it has."""
+    (tmp_path / "www" / file).write_bytes(content)
+    with pytest.raises(ValueError, match=f"the download from http.* was not kept: .*{message}.*--manual_dir=DIR"):
+        fetch.download(fetch.Download(file, f"{server}/{file}"), tmp_path / "dl")
+    assert names(tmp_path / "dl") == []
+
+
+def test_a_file_put_into_the_folder_of_downloads_is_checked_before_its_checksum_is_recorded(tmp_path):
+    source = fetch.Download("file.tgz", "https://nowhere.invalid/file.tgz")
+    (tmp_path / "dl").mkdir()
+    (tmp_path / "dl" / "file.tgz").write_bytes(archive(tmp_path)[:-4])
+    with pytest.raises(ValueError, match=r"file.tgz is no whole archive"):
+        fetch.download(source, tmp_path / "dl")
+    assert names(tmp_path / "dl") == ["file.tgz"]
+    (tmp_path / "dl" / "file.tgz").write_bytes(archive(tmp_path))
+    fetch.download(source, tmp_path / "dl")
+    assert names(tmp_path / "dl") == ["file.tgz", "file.tgz.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b'{"url": "x"}', b"7"])
+def test_a_damaged_record_of_a_checksum(tmp_path, content):
+    source = fetch.Download("file.tgz", "https://nowhere.invalid/file.tgz")
+    (tmp_path / "dl").mkdir()
+    (tmp_path / "dl" / "file.tgz").write_bytes(archive(tmp_path))
+    (tmp_path / "dl" / "file.tgz.json").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"file.tgz.json, the record of the checksum of file.tgz, is damaged .*; delete"
+    ):
+        fetch.download(source, tmp_path / "dl")
+
+
+def test_several_at_once(tmp_path, monkeypatch):
+    content = archive(tmp_path)
+    with serving(monkeypatch) as running, ThreadPoolExecutor(4) as pool:
+        running.answers.append(Answer(content, wait=0.1))
+        source = fetch.Download("file.tgz", running.url)
+        paths = list(pool.map(lambda _: fetch.download(source, tmp_path / "dl"), range(4)))
+        assert paths == [tmp_path / "dl" / "file.tgz"] * 4
+        assert len(running.requests) == 1
+    assert names(tmp_path / "dl") == ["file.tgz", "file.tgz.json"]
+
+
+def test_what_a_killed_process_left_unpacked_goes(tmp_path):
+    (tmp_path / "file.tgz").write_bytes(archive(tmp_path))
+    for name in ("incomplete.file.tgz.0123", "incomplete.other.tgz.4567"):
+        (tmp_path / "into" / name / "folder").mkdir(parents=True)
+    for _ in range(2):
+        folder = fetch.extract(tmp_path / "file.tgz", tmp_path / "into")
+        assert list((tmp_path / "into").iterdir()) == [folder]
+        assert names(folder) == ["empty"]
 
 
 def test_drive(tmp_path, monkeypatch):
@@ -128,15 +234,19 @@ def test_drive(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gdown", None)  # as if it were not installed
     with pytest.raises(OSError, match=r"(?s)drive.google.com/file/d/abc.*'mtl-jax\[drive\]'.*--manual_dir=DIR"):
         fetch.download(source, tmp_path / "dl")
+    served = [b"<html>Quota exceeded</html>", archive(tmp_path)]
 
     def download(id, output, resume):
         assert (id, resume) == ("abc", True)
-        Path(output).write_bytes(b"content")
+        Path(output).write_bytes(served.pop(0))
         return output
 
     monkeypatch.setitem(sys.modules, "gdown", types.SimpleNamespace(download=download))
-    assert fetch.download(source, tmp_path / "dl").read_bytes() == b"content"
-    assert sorted(path.name for path in (tmp_path / "dl").iterdir()) == ["NYUD_MT.tgz", "NYUD_MT.tgz.json"]
+    with pytest.raises(ValueError, match=r"drive.google.com.* was not kept: .* a web page instead .*--manual_dir=DIR"):
+        fetch.download(source, tmp_path / "dl")
+    assert names(tmp_path / "dl") == []
+    assert fetch.download(source, tmp_path / "dl").read_bytes() == archive(tmp_path)
+    assert names(tmp_path / "dl") == ["NYUD_MT.tgz", "NYUD_MT.tgz.json"]
 
 
 def test_failed_download(tmp_path, server):
@@ -146,4 +256,4 @@ def test_failed_download(tmp_path, server):
         with pytest.raises(OSError, match=f"(?s){reason}") as error:
             fetch.download(fetch.Download("NYUD_MT.tgz", f"{server}/{name}"), tmp_path / "dl")
         error.match(remedy)
-    assert list((tmp_path / "dl").iterdir()) == []
+    assert names(tmp_path / "dl") == []

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
 
@@ -97,3 +98,12 @@ def test_folders_are_synced_where_that_is_possible(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", failing(errno.EIO))
     with pytest.raises(OSError, match="Input/output error"):
         atomic_files.sync_folder(tmp_path)
+
+
+def test_two_writers_of_one_file(tmp_path):
+    """The file holds what one of them has written, and nothing else is left."""
+    contents = [str(number) * 100_000 for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: atomic_files.write(tmp_path / "file", content), contents * 4))
+    assert (tmp_path / "file").read_text() in contents
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,6 +1,7 @@
 import argparse
 import collections
 import io
+import random
 import zipfile
 from pathlib import Path
 
@@ -178,3 +179,33 @@ def test_unreadable_files_are_refused(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=message):
             weights.read_arrays(tmp_path / name)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_damaged_npz_files_are_refused_or_read_right(tmp_path, save):
+    """A wrong length in the table of members makes zipfile skip the members behind it, without an error."""
+    arrays = {"a.weight": np.random.default_rng(0).normal(size=(8, 5)), "b.bias": np.arange(7.0), "c": np.ones((3, 3))}
+    path = tmp_path / "x.npz"
+    save(path, **arrays)
+    data = path.read_bytes()
+    table = data.index(b"PK\1\2")
+    lengths = [table + place for place in (28, 29, 30, 31, 32, 33)]  # of name, extra field and comment
+    refused = 0
+    for number, place in enumerate([*lengths, *random.Random(0).sample(range(len(data)), 100)]):
+        for bit in range(8) if number < len(lengths) else (number % 8,):
+            content = bytearray(data)
+            content[place] ^= 1 << bit
+            path.write_bytes(content)
+            message = ""
+            try:
+                got = weights.read_arrays(path)
+            except ValueError as error:
+                message = str(error)
+            if message:
+                assert str(path) in message
+                refused += 1
+                continue
+            assert got.keys() == arrays.keys()
+            for name, value in arrays.items():
+                np.testing.assert_array_equal(got[name], value)
+    assert refused > 60
