@@ -137,7 +137,7 @@ class _Run:
             self.position = self.batches.get_state()  # after the last batch trained on
             # Only now has everything been accepted: until here the work directory fits the run that it belongs to.
             processes.on_first(lambda: experiment.store_config(config, workdir))
-            self.placed = prefetch.ahead(self._place_batch)
+            self.placed = prefetch.ahead(self._place_batch, what=self._name_input())
             exits.callback(self.placed.close)
             self.writer = Writer(workdir, resume_step=self.step, active=processes.first())
             exits.callback(self.writer.close)
@@ -263,6 +263,12 @@ class _Run:
         if self.progress["input"] is not None:
             batches.set_state(self.progress["input"])
         return batches
+
+    def _name_input(self) -> str:
+        """Describes a batch for the warning that none comes, with what may be stuck."""
+        workers = self.config.data.num_workers
+        readers = f"{workers} worker processes" if workers else "a thread of this process"
+        return f"batch of {self.source.name}, which {readers} read from {self.source.path} (a slow or lost disk?)"
 
     def _place_batch(self) -> tuple[dict[str, jax.Array], dict[str, int]]:
         """Returns the next batch, on its way to the devices, and the position in the data after it."""

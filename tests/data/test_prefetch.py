@@ -46,3 +46,18 @@ def test_errors_come_with_their_item():
     assert [next(items), next(items)] == [1, 2]
     with pytest.raises(ValueError, match="broken record"):
         next(items)
+
+
+def test_a_long_wait_is_told(caplog):
+    release = threading.Event()
+
+    def produce():
+        release.wait(10)
+        raise StopIteration
+
+    items = ahead(produce, what="batch of own, which 2 worker processes read", patience=0.02)
+    threading.Timer(0.1, release.set).start()
+    assert list(items) == []
+    assert "has waited 0.02 seconds for the next batch of own, which 2 worker processes read" in caplog.text
+    assert "has waited 0.04 seconds" in caplog.text
+    assert caplog.text.count("has waited") <= 4
