@@ -116,7 +116,7 @@ class Experiment(NamedTuple):
             names |= {f"deepsup_{task}" for task in self.aux_tasks}
         if self.model == "mti_net":
             names |= {f"scale_{scale}_{task}" for scale in range(scales) for task in self.aux_tasks}
-        return {f"loss/{name}" for name in names | {"total"}} | {"gradient_norm"}
+        return {f"loss/{name}" for name in names | {"total"}} | {"gradient_norm", "parameter_norm"}
 
 
 EXPERIMENTS = [Experiment.read(line) for line in TABLE.strip().splitlines()[1:]]

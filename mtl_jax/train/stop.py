@@ -26,7 +26,8 @@ class StopRequests:
     second SIGINT if the main thread does not.
 
     With several processes a signal to one of them stops all: JAX's preemption service, which owns SIGTERM there, tells
-    the others and finds a step that none of them has passed. Outside of the main thread signals keep their handlers.
+    the others and finds a step that none of them has passed. Outside of the main thread signals keep their handlers. A
+    signal that the process was started to ignore stays ignored.
     """
 
     def __init__(self) -> None:
@@ -44,7 +45,8 @@ class StopRequests:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT,) if self._shared else (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._request)
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as in a background job of a script
+                    self._previous[number] = signal.signal(number, self._request)
             self._pipe = os.pipe()
             os.set_blocking(self._pipe[1], False)
             self._wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)

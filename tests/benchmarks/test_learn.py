@@ -42,7 +42,7 @@ def test_the_same_network_has_the_same_curve(config):
     ours, twin, control = learned.curves.values()
     assert list(learned.curves) == ["mtl_jax", "torch eager", CONTROL]
     assert ours == twin
-    assert ours.losses != control.losses
+    assert ours != control  # in the scores; so few losses may agree to the last digit
     np.testing.assert_allclose(ours.losses, control.losses, rtol=1e-4)
     assert ours.losses[2] < ours.losses[0]
     assert list(ours.scores) == [2, 3]
@@ -55,7 +55,7 @@ def test_the_same_network_has_the_same_curve(config):
     assert [row[:2] for row in rows[2:]] == [[steps, name] for steps in ("1 to 2", "3 to 3") for name in learned.curves]
     assert rows[2][3] == "0.0e+00"
     assert rows[3][3] == ""
-    assert 0 < float(rows[-1][3]) < 1e-4
+    assert float(rows[-1][3]) < 1e-4
     assert json.loads(json.dumps(learned.numbers()))["curves"]["mtl_jax"]["losses"] == ours.losses
 
 

@@ -13,8 +13,9 @@ from tests.processes import ROOT
 
 # The main thread is in C and handles no signal, as during a long compilation.
 BUSY = """
-import hashlib, sys
+import hashlib, signal
 from mtl_jax.train.stop import StopRequests
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started this process
 with StopRequests() as stop:
     print("started", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
@@ -44,6 +45,26 @@ def test_a_signal_is_answered_at_once(busy, number):
     assert busy.wait(30) == 128 + signal.SIGINT
 
 
+def test_what_is_ignored_stays_ignored():
+    """Scripts start background jobs so that a Ctrl-C for the script does not reach them."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopRequests() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not stop.reached(1)
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def interruptible():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_main_thread_that_handles_signals_ends_by_itself():
     def twice():
         for _ in range(2):
