@@ -139,6 +139,15 @@ class Description:
         """True if ids begin with the name of the split, see `file_patterns`."""
         return any("{split}" in files.stem for files in (self.image_files, *self.label_files.values()))
 
+    def key(self, split_name: str, name: str) -> str:
+        """Returns the id of an image in the data set, see `file_patterns`.
+
+        Args:
+            split_name: Text for {split} in patterns.
+            name: Text for {id} in patterns.
+        """
+        return f"{split_name}/{name}" if self.by_split else name
+
     def split_name(self, split: str) -> str:
         """Returns the text for {split} in patterns."""
         return self.split_names.get(split, split)

@@ -159,7 +159,7 @@ class FolderMt(file_builder.FilesBuilder):
             name = content.split_name(split)
             new: list[str] = []
             listed = file_builder.read_list(root, path, new) if path else _images_there(root, content, name, new)
-            ids[split] = [f"{name}/{key}" if content.by_split else key for key in listed]
+            ids[split] = [content.key(name, key) for key in listed]
             problems += new
         return ids
 
@@ -199,7 +199,7 @@ class FolderMt(file_builder.FilesBuilder):
             for split in map(content.split_name, content.splits):
                 for key, path in files.files(root, split):
                     there.add(path)
-                    if (f"{split}/{key}" if content.by_split else key) in asked:
+                    if content.key(split, key) in asked:
                         belonging.add(path)
             unlisted[task] = sorted(there - belonging)
             if unlisted[task]:

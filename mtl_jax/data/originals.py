@@ -1,4 +1,4 @@
-"""What the original files of a data set were when it was built, to compare a folder with what was built from it.
+"""Notes on the original files of a data set, to compare a folder with what was built from it.
 
 Names, sizes and modification times are compared first. A copy of a folder has other times; its contents tell that it is
 the same folder.

@@ -54,17 +54,20 @@ def file_name(checkpoint: str = BEST, protocol: str = "", split: str = SPLIT) ->
         protocol: Key of `PROTOCOLS`; empty for the run's own protocol, which the name leaves out.
         split: Split of the images, "val", which the name leaves out, or another one.
     """
-    return f"{'_'.join(('results', *(part for part in (checkpoint, protocol) if part not in ('', BEST))))}{_end(split)}"
+    return (
+        f"{'_'.join(('results', *(part for part in (checkpoint, protocol) if part not in ('', BEST))))}{ending(split)}"
+    )
 
 
-def _end(split: str) -> str:
-    return ".json" if split == SPLIT else f".{split}.json"
+def ending(split: str, suffix: str = ".json") -> str:
+    """Returns how the name of a file about a split ends; "val" is left out."""
+    return suffix if split == SPLIT else f".{split}{suffix}"
 
 
 def find(directories: Iterable[str | Path], split: str = SPLIT) -> list[Path]:
     """Returns the paths of the reports on a split below the directories, each once."""
     protocols = "|".join(map(re.escape, PROTOCOLS))
-    names = re.compile(rf"results(_latest|_\d+)?(_({protocols}))?{re.escape(_end(split))}")
+    names = re.compile(rf"results(_latest|_\d+)?(_({protocols}))?{re.escape(ending(split))}")
     paths = {path.resolve() for directory in directories for path in Path(directory).rglob("results*.json")}
     return sorted(path for path in paths if names.fullmatch(path.name))
 

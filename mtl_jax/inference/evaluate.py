@@ -205,9 +205,7 @@ def _evaluate(
     predicted = find(source)
     edges = None
     if "edge" in names:
-        store = path.with_name(
-            "edge_counts.jsonl" if options.split == result_files.SPLIT else f"edge_counts.{options.split}.jsonl"
-        )
+        store = path.with_name(f"edge_counts{result_files.ending(options.split, '.jsonl')}")
         edges = EdgeScores(
             source, run.dataset.edge_rule(run.protocol.name), store=store, num_workers=options.num_workers
         )

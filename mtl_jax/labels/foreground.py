@@ -159,9 +159,7 @@ def _declared(files: LabelFiles) -> readers.Load:
 
     def load(data: bytes) -> np.ndarray:
         raw = readers.as_map(files.load()(data), 1)
-        values, inverse = np.unique(raw, return_inverse=True)
-        stored = readers.translated(values.tolist(), meanings, "values", expected, "{:g}".format)
-        return stored[inverse].reshape(raw.shape).astype(np.float32)
+        return readers.translated(raw, meanings, "values", expected).astype(np.float32)
 
     return load
 

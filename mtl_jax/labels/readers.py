@@ -5,7 +5,7 @@ faulty file. `read` runs a reader and adds its error to a list of problems inste
 """
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,20 +121,23 @@ def class_ids(
 
     def reader(data: bytes) -> tuple[bytes, Size]:
         raw = as_map(load(data), 1)
-        raw_ids, inverse = np.unique(raw, return_inverse=True)
-        stored = translated(raw_ids.tolist(), ids, "class ids", expected, show)[inverse].reshape(raw.shape)
+        stored = translated(raw, ids, "class ids", expected, show)
         return pictures.encode_png(stored), (raw.shape[0], raw.shape[1])
 
     return reader
 
 
 def translated(
-    raw: Sequence[float], meanings: Mapping[int, int], name: str, expected: str, show: Callable[[float], str]
+    raw: np.ndarray,
+    meanings: Mapping[int, int],
+    name: str,
+    expected: str,
+    show: Callable[[float], str] = "{:g}".format,
 ) -> np.ndarray:
-    """Returns what the values of a file mean, uint8 `[len(raw)]`.
+    """Returns what the values of a file mean, uint8 in the shape of `raw`.
 
     Args:
-        raw: Values that occur in the file.
+        raw: Values of the file.
         meanings: {value: stored value}.
         name: Description of such values, for the error message.
         expected: Description of the allowed values, for the error message.
@@ -143,10 +146,11 @@ def translated(
     Raises:
         ValueError: A value has no meaning.
     """
-    if wrong := [show(value) for value in raw if value not in meanings]:
+    values, inverse = np.unique(raw, return_inverse=True)
+    if wrong := [show(value) for value in values.tolist() if value not in meanings]:
         listed = f"{', '.join(wrong[:_SHOWN])}{', ...' if len(wrong) > _SHOWN else ''}"
         raise ValueError(f"{name} {listed}, expected {expected}")
-    return np.array([meanings[int(value)] for value in raw], np.uint8)
+    return np.array([meanings[int(value)] for value in values], np.uint8)[inverse].reshape(raw.shape)
 
 
 def floats(load: Load, channels: int, low: float, high: float, void: float | None = None) -> Reader:

@@ -246,7 +246,7 @@ class _Machine:
 
 
 class _Dictionary:
-    """What the names of dictionaries stand for."""
+    """A placeholder for the names of classes of dictionaries."""
 
 
 def _key(key: Any) -> Any:
