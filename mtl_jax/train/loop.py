@@ -5,6 +5,7 @@ import importlib.metadata
 import logging
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -205,18 +206,15 @@ class _Run:
             self.exits.callback(bar.close)
             started, arrays, seed = time.perf_counter(), self.state.arrays, np.uint32(train.seed)
             while self.step < self.total_steps:
-                try:
-                    batch, position = next(self.placed)
-                except Exception:
-                    self._rescue(arrays, pending, started)
-                    raise
-                self.position = position
+                with self._rescuing(arrays, pending, started):
+                    batch, self.position = next(self.placed)
                 arrays, scalars = self.train_step(arrays, batch, seed)
                 self.step += 1
                 pending.append((self.step, scalars))
                 # Otherwise a slow device lags behind by all steps between two lines of the log: the bar shows a rate
                 # that is not true, a signal waits for all these steps, and their batches fill the memory.
-                jax.block_until_ready([scalars for _, scalars in pending[:-_AHEAD]][-1:])
+                if len(pending) > _AHEAD:
+                    jax.block_until_ready(pending[-1 - _AHEAD][1])
                 bar.update()
                 stops = stop.reached(self.step) and self.step < self.total_steps
                 epoch_ends = self.step % self.steps_per_epoch == 0
@@ -228,11 +226,8 @@ class _Run:
                     pending, started = [], time.perf_counter()
                 score = None
                 if epoch_ends and self._evaluates(self.step // self.steps_per_epoch):
-                    try:
+                    with self._rescuing(arrays, pending, started):
                         results = self._evaluate(arrays)
-                    except Exception:
-                        self._rescue(arrays, [], started)
-                        raise
                     score = scoring.score(results, self.reference, self.criteria)
                     started = time.perf_counter()
                 if saves:
@@ -355,17 +350,21 @@ class _Run:
         logger.info("step %d\n%s", self.step, scoring.table(results))
         return results
 
-    def _rescue(self, arrays: Any, pending: list[tuple[int, Scalars]], started: float) -> None:
+    @contextlib.contextmanager
+    def _rescuing(self, arrays: Any, pending: list[tuple[int, Scalars]], started: float) -> Iterator[None]:
         """Saves the newest step after an error of input or evaluation, for example because a worker was killed.
 
         With several processes, those whose input goes on would wait for this one, so nothing is saved.
         """
-        if jax.process_count() > 1 or self.step == self.first_step:
-            return
-        if pending:
-            self._flush(pending, started)
-        self._save(arrays, None)
-        logger.warning("step %d was saved before the error; the same command continues from it", self.step)
+        try:
+            yield
+        except Exception:
+            if jax.process_count() == 1 and self.step > self.first_step:
+                if pending:
+                    self._flush(pending, started)
+                self._save(arrays, None)
+                logger.warning("step %d was saved before the error; the same command continues from it", self.step)
+            raise
 
     def _save(self, arrays: Any, score: float | None) -> None:
         progress = {"step": self.step, "input": self.position, "reference": self.reference}
