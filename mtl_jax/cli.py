@@ -89,6 +89,6 @@ def _parse(argv: list[str]) -> list[str]:
 
 def enable_compilation_cache() -> None:
     """Keeps compiled programs in $MTL_JAX_CACHE (default ~/.cache/mtl_jax), so that a second run starts in seconds."""
-    import jax
+    from mtl_jax.runtime import compiled_programs
 
-    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
+    compiled_programs.keep(cache_dir() / "xla")

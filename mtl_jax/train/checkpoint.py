@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import logging
+import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
 DAMAGED = "damaged_checkpoints"
-SCORE = "score"
+_SCORE, _REFERENCE = "score", "reference"
 KEPT = 2  # newest checkpoints: one to continue from, and one in case that one is damaged
 
 
@@ -42,8 +43,8 @@ class Checkpoints:
     """The checkpoints of a work directory.
 
     A checkpoint holds `state`, the arrays of {0: model, 1: optimiser, 2: memory of a balancing method}, and `progress`,
-    JSON with the position in the training data and the results that evaluations are ranked by. A checkpoint that was
-    not evaluated has no score and is never the best one.
+    JSON with the position in the training data and the results that evaluations are ranked by. The score of its
+    evaluation is added later. A checkpoint without a score is never the best one.
 
     The first process writes a manifest into the checkpoint (see `integrity`) before Orbax gives the checkpoint its
     name, so every finished checkpoint has its manifest. The files are compared with the manifest before they are
@@ -72,11 +73,11 @@ class Checkpoints:
             processes.on_first(self._set_damaged_scores_aside)
 
         def score(metrics: Any) -> float:
-            return metrics[SCORE]
+            return -math.inf if metrics[_SCORE] is None else metrics[_SCORE]
 
         best = BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
-            best_fn=score,
+            best_fn=score,  # of the metrics that `add_evaluation` adds
             preservation_policy=AnyPreservationPolicy([LatestN(n=KEPT), best]),
             read_only=read_only,
             create=not read_only,
@@ -93,8 +94,9 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """Returns the step with the highest score, or None where no step has a score."""
-        scored = [c for c in self.steps() if self._manager.metrics(c) is not None]
-        return max(scored, key=lambda step: self._manager.metrics(step)[SCORE], default=None)
+        evaluations = {step: self._manager.metrics(step) for step in self.steps()}
+        scores = {step: found[_SCORE] for step, found in evaluations.items() if found and found[_SCORE] is not None}
+        return max(scores, key=scores.__getitem__, default=None)
 
     def steps(self) -> list[int]:
         """Returns all steps, in order."""
@@ -125,7 +127,7 @@ class Checkpoints:
             raise FileNotFoundError(f"{self.directory} has no step {step}; it has {', '.join(map(str, steps))}")
         return int(step)
 
-    def save(self, step: int, arrays: Any, progress: dict, score: float | None) -> None:
+    def save(self, step: int, arrays: Any, progress: dict) -> None:
         """Starts writing a checkpoint, and returns once the arrays are copied.
 
         A step that exists already is left alone.
@@ -134,7 +136,6 @@ class Checkpoints:
             step: Number of the step.
             arrays: Arrays of model, optimiser and balancing method.
             progress: Other state of the run, ready for JSON.
-            score: Number that ranks the checkpoint, higher is better; None = it was not evaluated.
 
         Raises:
             SaveError: The checkpoint before could not be written, or this one cannot be begun.
@@ -146,7 +147,37 @@ class Checkpoints:
             self._manager.wait_until_finished()
             self._sync()
             self._saved = step
-            self._manager.save(step, args=args, metrics=None if score is None else {SCORE: score})
+            self._manager.save(step, args=args)
+
+    def evaluated(self, step: int) -> bool:
+        """Returns True if the evaluation of a step was added to it."""
+        return self._manager.metrics(step) is not None
+
+    def reference(self, step: int) -> Any:
+        """Returns the results that the evaluation of a step was ranked by; None where there are none."""
+        return (self._manager.metrics(step) or {}).get(_REFERENCE)
+
+    def add_evaluation(self, step: int, score: float | None, reference: Any) -> None:
+        """Adds its evaluation to a step, once the step is written, and deletes the steps that are not kept any longer.
+
+        A checkpoint is saved before it is evaluated, so that an evaluation that fails or is killed loses no step.
+
+        Args:
+            step: Number of the step.
+            score: Number that ranks the checkpoint, higher is better; None where it is not defined.
+            reference: Results that the score is relative to, ready for JSON; None where there are none.
+
+        Raises:
+            SaveError: The checkpoint or its evaluation could not be written.
+        """
+        found = {_SCORE: score, _REFERENCE: reference}
+        with self._saving():
+            self._manager.wait_until_finished()
+            self._sync()
+            processes.on_first(partial(integrity.add_score, self.directory / str(step), found))
+            self._manager.reload()
+            for other in set(self.steps()[:-KEPT]) - {self.best()}:
+                self._manager.delete(other)
 
     def check(self) -> None:
         """Raises SaveError if writing in the background has failed so far."""

@@ -89,7 +89,7 @@ def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.
     state = train_state.create(build, tx, sharding.make_mesh(), balancing=balancing)
     experiment.store_config(run.config, workdir)
     checkpoints = checkpoint.Checkpoints(workdir)
-    checkpoints.save(0, state.arrays, PROGRESS, score=None)
+    checkpoints.save(0, state.arrays, PROGRESS)
     checkpoints.close()
 
 

@@ -8,7 +8,9 @@ instead, which finds files that are missing or cut short, but few flipped bits: 
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import tensorstore
 
@@ -34,7 +36,7 @@ def seal(directory: Path) -> None:
     Raises:
         OSError: A file cannot be read or written.
     """
-    lines = []
+    listed = {}
     folders = [directory]
     for path in sorted(directory.rglob("*")):
         name = path.relative_to(directory).as_posix()
@@ -43,11 +45,29 @@ def seal(directory: Path) -> None:
         elif name not in _NOT_LISTED:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-                lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
+                listed[name] = hashlib.file_digest(file, "sha256").hexdigest()
     for folder in folders:
         atomic_files.sync_folder(folder)
-    text = "".join(lines)
-    atomic_files.write(directory / MANIFEST, f"{text}{_END}{_sha256(text)}\n")
+    _write_manifest(directory, listed)
+
+
+def add_score(directory: Path, score: Mapping[str, Any]) -> None:
+    """Adds the score of a step, which Orbax reads as the metrics of the step, and its SHA-256 to the manifest.
+
+    Args:
+        directory: Folder of the step.
+        score: Content of the score, ready for JSON.
+
+    Raises:
+        OSError: A file cannot be read or written.
+    """
+    listed, _ = _read_manifest(directory)
+    path, text = directory / _SCORE, json.dumps(score)
+    path.parent.mkdir(exist_ok=True)
+    atomic_files.sync_folder(directory)
+    atomic_files.write(path, text)
+    if listed:  # steps of older versions have no manifest
+        _write_manifest(directory, {**listed, _SCORE: _sha256(text)})
 
 
 def is_sealed(directory: Path) -> bool:
@@ -100,6 +120,11 @@ def changes(directory: Path) -> str:
     # The folder of a damaged score is moved away; `damaged_score` looks at the score.
     checked = {name: digest for name, digest in listed.items() if not name.startswith("metrics/")}
     return next(filter(None, (_changed(directory / name, digest) for name, digest in checked.items())), "")
+
+
+def _write_manifest(directory: Path, listed: Mapping[str, str]) -> None:
+    text = "".join(f"{digest}  {name}\n" for name, digest in listed.items())
+    atomic_files.write(directory / MANIFEST, f"{text}{_END}{_sha256(text)}\n")
 
 
 def _read_manifest(directory: Path) -> tuple[dict[str, str], str]:

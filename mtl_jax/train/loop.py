@@ -27,7 +27,7 @@ from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints
 from mtl_jax.train.step import SKIPPED, Scalars, make_eval_step, make_train_step
 from mtl_jax.train.stop import StoppedError, StopRequests
-from mtl_jax.train.writer import Writer
+from mtl_jax.train.writer import EVALUATION, TRAINING, Writer
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +115,7 @@ class _Run:
             exits.callback(self.checkpoints.close)
             self.state, self.progress = self._initial_state()
             self.step = self.first_step = self.progress["step"]
+            self.evaluates_first = self._is_evaluated(self.step) and not self.checkpoints.evaluated(self.step)
             self.reference = self._choose_reference(single_task)
             self.train_step = make_train_step(
                 self.state.graphdef,
@@ -140,7 +141,9 @@ class _Run:
             processes.on_first(lambda: experiment.store_config(config, workdir))
             self.placed = prefetch.ahead(self._place_batch, what=self._name_input())
             exits.callback(self.placed.close)
-            self.writer = Writer(workdir, resume_step=self.step, active=processes.first())
+            self.writer = Writer(
+                workdir, resume_step=self.step, evaluates_again=self.evaluates_first, active=processes.first()
+            )
             exits.callback(self.writer.close)
             self.exits = exits.pop_all()  # closed in reverse order, each even if another fails to
 
@@ -188,7 +191,7 @@ class _Run:
 
     def _choose_reference(self, single_task: scoring.Results | None) -> scoring.Results | None:
         """Returns the results that the multi-task performance is relative to, the same over the whole run."""
-        stored = self.progress["reference"]
+        stored = self.progress["reference"] or self.checkpoints.reference(self.step)
         if stored is not None and single_task is not None and single_task != stored:
             raise ValueError(
                 "the run has ranked its checkpoints by other results than the ones that --single_task gives now, and "
@@ -202,9 +205,13 @@ class _Run:
         pending: list[tuple[int, Scalars]] = []
         # Whatever ends the loop, what was saved so far reaches the disk.
         with StopRequests() as stop, self.exits:
+            arrays, seed = self.state.arrays, np.uint32(train.seed)
+            if self.evaluates_first:
+                logger.info("the evaluation of step %d was not finished", self.step)
+                results = self._evaluate(arrays)
             bar = tqdm(total=self.total_steps, initial=self.step, unit="step", disable=not processes.first())
             self.exits.callback(bar.close)
-            started, arrays, seed = time.perf_counter(), self.state.arrays, np.uint32(train.seed)
+            started = time.perf_counter()
             while self.step < self.total_steps:
                 with self._rescuing(arrays, pending, started):
                     batch, self.position = next(self.placed)
@@ -224,19 +231,16 @@ class _Run:
                     means = self._flush(pending, started)
                     bar.set_postfix(loss=f"{means['loss/total']:.3f}", epoch=self.step // self.steps_per_epoch)
                     pending, started = [], time.perf_counter()
-                score = None
-                if epoch_ends and self._evaluates(self.step // self.steps_per_epoch):
-                    with self._rescuing(arrays, pending, started):
-                        results = self._evaluate(arrays)
-                    score = scoring.score(results, self.reference, self.criteria)
-                    started = time.perf_counter()
                 if saves:
-                    self._save(arrays, score)
+                    self._save(arrays)
                 if stops:
                     raise StoppedError(
                         f"stopped at step {self.step} of {self.total_steps}, which was saved; run the same command "
                         "again to continue"
                     )
+                if self._is_evaluated(self.step):
+                    results = self._evaluate(arrays)
+                    started = time.perf_counter()
         return results
 
     def _train_batches(self) -> loader.TrainBatches:
@@ -283,7 +287,7 @@ class _Run:
             "learning_rate": float(self.learning_rate(self.step - 1)),
             "images_per_second": len(fetched) * self.config.train.batch_size / seconds,
         }
-        self.writer.write(self.step, "train", means | rate)
+        self.writer.write(self.step, TRAINING, means | rate)
         return means
 
     def _check_finite(self, step: int, scalars: dict[str, float]) -> None:
@@ -320,11 +324,14 @@ class _Run:
         except records.CorruptRecordError as error:  # another image stood in for this one
             return {"index": index, "corrupt": str(error)}
 
-    def _evaluates(self, epoch: int) -> bool:
+    def _is_evaluated(self, step: int) -> bool:
+        """Returns True if an epoch ends with this step, and is one of those that are evaluated."""
+        epoch, rest = divmod(step, self.steps_per_epoch)
         last = self.config.train.eval_final_epochs
-        return last == 0 or epoch > self.config.train.epochs - last
+        return epoch > 0 and rest == 0 and (last == 0 or epoch > self.config.train.epochs - last)
 
     def _evaluate(self, arrays: Any) -> scoring.Results:
+        """Evaluates the newest step, which was saved before, and adds the score to its checkpoint."""
         batches = loader.val_batches(
             self.val_source,
             conventions=self.experiment.conventions,
@@ -346,13 +353,15 @@ class _Run:
             for name, value in result.items()
             if isinstance(value, float) and math.isfinite(value)  # a task without labels has none
         }
-        self.writer.write(self.step, "eval", scalars)
+        self.writer.write(self.step, EVALUATION, scalars)
         logger.info("step %d\n%s", self.step, scoring.table(results))
+        score = scoring.score(results, self.reference, self.criteria)
+        self.checkpoints.add_evaluation(self.step, score, self.reference)
         return results
 
     @contextlib.contextmanager
     def _rescuing(self, arrays: Any, pending: list[tuple[int, Scalars]], started: float) -> Iterator[None]:
-        """Saves the newest step after an error of input or evaluation, for example because a worker was killed.
+        """Saves the newest step after an error of input, for example because a worker was killed.
 
         With several processes, those whose input goes on would wait for this one, so nothing is saved.
         """
@@ -362,13 +371,13 @@ class _Run:
             if jax.process_count() == 1 and self.step > self.first_step:
                 if pending:
                     self._flush(pending, started)
-                self._save(arrays, None)
+                self._save(arrays)
                 logger.warning("step %d was saved before the error; the same command continues from it", self.step)
             raise
 
-    def _save(self, arrays: Any, score: float | None) -> None:
+    def _save(self, arrays: Any) -> None:
         progress = {"step": self.step, "input": self.position, "reference": self.reference}
-        self.checkpoints.save(self.step, arrays, progress, score)
+        self.checkpoints.save(self.step, arrays, progress)
 
 
 def _versions() -> dict[str, str]:

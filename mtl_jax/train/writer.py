@@ -23,6 +23,7 @@ from mtl_jax.runtime import atomic_files, messages
 
 LOG = "log.jsonl"
 EVENTS = "tensorboard"
+TRAINING, EVALUATION = "train", "eval"  # kinds of lines
 _VERSION = "brain.Event:2"  # of the form of event files, which their first record names
 _MOST_STEPS = 2**63
 
@@ -39,20 +40,22 @@ class Writer:
         workdir: The work directory of the run.
         resume_step: Step that the run continues from. Lines of later steps, written before an interruption, are
             dropped, so that every step appears once. If lines cannot be read, a copy of the log is kept beside it.
+        evaluates_again: True if the run continues with the evaluation of `resume_step`. The line of an earlier
+            evaluation of this step is dropped too.
         active: True on one process. On the others the writer does nothing.
 
     Raises:
         OSError: A file cannot be read or written; the message names it.
     """
 
-    def __init__(self, workdir: str | Path, *, resume_step: int, active: bool = True):
+    def __init__(self, workdir: str | Path, *, resume_step: int, evaluates_again: bool = False, active: bool = True):
         self._active = active
         if not active:
             return
         self._path, self._folder = Path(workdir) / LOG, Path(workdir) / EVENTS
         with contextlib.ExitStack() as exits:
             with messages.writing("the log", self._path):
-                _truncate(self._path, resume_step)
+                _truncate(self._path, resume_step, evaluates_again)
                 self._log = exits.enter_context(io.FileIO(self._path, "a"))
             # TensorBoard reads all files of the folder in the order of their names.
             name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{uuid.uuid4().hex[:8]}"
@@ -70,7 +73,7 @@ class Writer:
 
         Args:
             step: Number of the step.
-            kind: "train" or "eval".
+            kind: TRAINING or EVALUATION.
             values: {name: value}.
 
         Raises:
@@ -184,8 +187,12 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def _truncate(path: Path, step: int) -> None:
-    """Drops the lines of steps after `step` and a torn last line. Keeps a copy of a log with damaged lines."""
+def _truncate(path: Path, step: int, evaluates_again: bool) -> None:
+    """Drops the lines after `step`, where asked for the evaluation of `step`, and a torn last line.
+
+    Keeps a copy of a log with damaged lines.
+    """
+    last = {EVALUATION: step - 1} if evaluates_again else {}
     if not path.exists():
         return
     log = path.read_bytes()
@@ -198,7 +205,7 @@ def _truncate(path: Path, step: int) -> None:
         )
     if lines.torn:
         logger.info("%s: the last line was cut short and is dropped", path)
-    kept = b"".join(line + b"\n" for line, content in lines.whole if content["step"] <= step)
+    kept = b"".join(line + b"\n" for line, content in lines.whole if content["step"] <= last.get(content["kind"], step))
     if kept != log:
         atomic_files.write(path, kept)
 

@@ -34,7 +34,9 @@ def abstract(tree):
 def save(workdir, scores):
     checkpoints = Checkpoints(workdir)
     for step, score in scores.items():
-        checkpoints.save(step, arrays(step), progress(step), score)
+        checkpoints.save(step, arrays(step), progress(step))
+        if score is not None:
+            checkpoints.add_evaluation(step, score, None)
     checkpoints.close()
 
 
@@ -177,8 +179,10 @@ def test_the_manifest_goes_with_its_step(copy):
     folders = {int(path.parent.name) for path in copy.rglob(integrity.MANIFEST)}
     checkpoints = Checkpoints(copy)
     assert folders == set(checkpoints.steps()) == {1, 3, 4}  # the best one and the two newest
-    checkpoints.save(5, arrays(5), progress(5), 0.95)
-    checkpoints.save(6, arrays(6), progress(6), None)
+    checkpoints.save(5, arrays(5), progress(5))
+    checkpoints.add_evaluation(5, 0.95, None)
+    assert checkpoints.steps() == [4, 5]
+    checkpoints.save(6, arrays(6), progress(6))
     checkpoints.close()
     assert continued(copy) == (6, True, 5)
     assert {path.name for path in (copy / "checkpoints").iterdir() if path.name != "metadata"} == {"5", "6"}
@@ -193,11 +197,44 @@ def test_a_step_without_its_manifest_is_never_finished(copy, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(integrity, "seal", fails)
         checkpoints = Checkpoints(copy)
-        checkpoints.save(5, arrays(5), progress(5), 0.5)
+        checkpoints.save(5, arrays(5), progress(5))
         with pytest.raises(SaveError, match=r"could not be written to .*Input/output error"):
             checkpoints.close()
     assert continued(copy) == (4, True, 1)
     assert Checkpoints(copy, read_only=True).steps() == [1, 3, 4]
+
+
+def test_a_score_is_listed_in_the_manifest_and_where_it_is_undefined_ranks_nothing(copy):
+    checkpoints = Checkpoints(copy)
+    checkpoints.save(5, arrays(5), progress(5))
+    assert not checkpoints.evaluated(5)
+    checkpoints.add_evaluation(5, None, {"depth": {"rmse": 0.5}})
+    assert checkpoints.evaluated(5)
+    assert checkpoints.reference(5) == {"depth": {"rmse": 0.5}}
+    assert checkpoints.best() == 1
+    checkpoints.close()
+    assert "metrics/metrics" in (copy / "checkpoints/5" / integrity.MANIFEST).read_text()
+    assert continued(copy) == (5, True, 1)
+
+
+@pytest.mark.parametrize(("wrote", "ranked"), [("a folder", False), ("the score", True)])
+def test_a_crash_while_the_score_is_added_loses_no_step(tmp_path, monkeypatch, wrote, ranked):
+    save(tmp_path, {1: 0.1, 2: None})
+    checkpoints = Checkpoints(tmp_path)
+    fails = {"a folder": "write", "the score": "_write_manifest"}[wrote]
+
+    def crash(*arguments):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(integrity if fails.startswith("_") else integrity.atomic_files, fails, crash)
+        with pytest.raises(SaveError, match="Input/output error"):
+            checkpoints.add_evaluation(2, 0.9, None)
+    checkpoints.close()
+    assert continued(tmp_path) == (2, True, 2 if ranked else 1)
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.evaluated(2) == ranked
+    checkpoints.close()
 
 
 def test_one_process_decides_for_all(copy, monkeypatch):
@@ -217,12 +254,12 @@ def test_a_step_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", record)
-    save(tmp_path, {1: 0.5})
+    save(tmp_path, {1: None})
     unfinished = tmp_path / "checkpoints/1.orbax-checkpoint-tmp"
     before = {path for path, named in synced if not named}
     listed = [line.split()[1] for line in (tmp_path / "checkpoints/1" / integrity.MANIFEST).read_text().splitlines()]
-    expected = [*listed[:-1], ".", "state", "state/d", "progress", "metrics"]
-    assert len(expected) > 14
+    expected = [*listed[:-1], ".", "state", "state/d", "progress"]
+    assert len(expected) > 12
     assert before >= {unfinished / name for name in expected}
     assert any(path.name.startswith(f".{integrity.MANIFEST}.") for path in before)
     after = [path for path, named in synced if named]

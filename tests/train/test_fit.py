@@ -129,6 +129,33 @@ def test_a_failure_of_the_input_loses_no_step(tmp_path, data_dir, monkeypatch, c
     jax.tree.map(np.testing.assert_array_equal, failed[1], straight[1])
 
 
+@pytest.mark.parametrize("moment", ["streaming", "table"])
+def test_an_evaluation_that_fails_loses_nothing(tmp_path, data_dir, monkeypatch, caplog, moment):
+    """As after a kill in the middle of an evaluation, or after its line of the log."""
+    config = tiny.config(data_dir, log_every=2, eval_final_epochs=0)
+    with monkeypatch.context() as patch:
+
+        def fail(*arguments):
+            raise RuntimeError("killed")
+
+        patch.setattr(loop.scoring, moment, fail)
+        with pytest.raises(RuntimeError, match="killed"):
+            fit(config, tmp_path / "failed")
+    failed = Checkpoints(tmp_path / "failed", read_only=True)
+    assert failed.resolve("latest") == 3
+    assert not failed.evaluated(3)
+    with caplog.at_level(logging.INFO):
+        fit(config, tmp_path / "failed")
+    assert "the evaluation of step 3 was not finished" in caplog.text
+    fit(config, tmp_path / "straight")
+    failed, straight = (tmp_path / name for name in ("failed", "straight"))
+    jax.tree.map(np.testing.assert_array_equal, runs.arrays(failed)[1], runs.arrays(straight)[1])
+    evaluations = [[line for line in runs.lines(run) if line["kind"] == "eval"] for run in (failed, straight)]
+    assert evaluations[0] == evaluations[1]
+    assert len(evaluations[0]) > 1
+    assert Checkpoints(failed, read_only=True).best() == Checkpoints(straight, read_only=True).best()
+
+
 def test_the_device_lags_behind_by_two_steps_at_most(tmp_path, data_dir, monkeypatch):
     """The bar, signals and memory depend on it."""
     make, given, ended = loop.make_train_step, [], []
@@ -169,7 +196,7 @@ def test_best_and_latest_are_kept(tmp_path, data_dir, monkeypatch):
 def test_without_evaluation_the_latest_stands_in_for_the_best(tmp_path, data_dir, caplog):
     config = tiny.config(data_dir, epochs=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Run, "_evaluates", lambda self, epoch: False)
+        patch.setattr(loop._Run, "_is_evaluated", lambda self, step: False)
         fit(config, tmp_path)
     with caplog.at_level(logging.WARNING):
         assert Checkpoints(tmp_path, read_only=True).resolve("best") == 3

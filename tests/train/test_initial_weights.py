@@ -198,7 +198,8 @@ def test_the_best_checkpoint_is_taken(tmp_path):
         checkpoints = Checkpoints(tmp_path / task)
         for step, score in ((1, 0.9), (2, 0.1)):
             arrays = jax.tree.map(lambda x, step=step: x + step if x.dtype == jnp.float32 else x, state.arrays)
-            checkpoints.save(step, arrays, initial_weights.PROGRESS, score)
+            checkpoints.save(step, arrays, initial_weights.PROGRESS)
+            checkpoints.add_evaluation(step, score, None)
         checkpoints.close()
         singles[task] = {key: value + np.float32(1) for key, value in weights.to_torch(state.model()).items()}
     config = multi_task(tmp_path, single_task=f"{tmp_path}/{{task}}")
