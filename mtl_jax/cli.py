@@ -41,7 +41,8 @@ def run(main: Callable[..., None], *names: str) -> None:
         handler.setFormatter(_Formatter("%(message)s"))
         logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
         logging.getLogger("mtl_jax").setLevel(logging.INFO)
-        absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax and TFDS log every folder that they open
+        # Orbax and TFDS log every folder that they open, and the traceback of every error that they raise.
+        absl_logging.set_verbosity(absl_logging.FATAL)
         try:
             main(*values)
         except USER_ERRORS as error:
@@ -82,9 +83,12 @@ def _parse(argv: list[str]) -> list[str]:
         _exit(first if len(lines) == 1 else f"{first} {lines[-1].strip()}")
     except flags.Error as error:
         _exit(str(error))
-    except (ValueError, AttributeError, KeyError, TypeError, OSError) as error:
+    except (ValueError, AttributeError, KeyError, TypeError, OSError, NameError, SyntaxError) as error:
         message = error.args[0] if len(error.args) == 1 else error  # str() of a KeyError is its repr
-        _exit(f"the configuration cannot be read: {message}; mtl_jax/config.py lists the fields")
+        _exit(
+            f"the configuration cannot be read: {message}; a configuration is a Python file like those in configs, and "
+            "mtl_jax/config.py lists the fields"
+        )
 
 
 def enable_compilation_cache() -> None:

@@ -85,6 +85,17 @@ def test_unknown_config_field(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [('{"remat": false}', "name 'false' is not defined"), ("def get_config(", "was never closed")],
+)
+def test_a_config_file_that_is_no_python(tmp_path, content, message):
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    process = scripts.run("train", "--config", path, "--workdir", tmp_path / "run")
+    _assert_fails(process, message, "a configuration is a Python file like those in configs")
+
+
 def test_no_config(tmp_path):
     _assert_fails(scripts.run("train", "--workdir", tmp_path / "run"), "--config must have a value")
 

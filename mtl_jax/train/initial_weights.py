@@ -1,5 +1,6 @@
 """Initial weights of a model: random, from pretrained backbones, or from trained single-task models."""
 
+import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -87,10 +88,14 @@ def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.
 
     tx, balancing = run.optimizer(steps_per_epoch=1), task_balancing.from_config(run.config)
     state = train_state.create(build, tx, sharding.make_mesh(), balancing=balancing)
-    experiment.store_config(run.config, workdir)
-    checkpoints = checkpoint.Checkpoints(workdir)
-    checkpoints.save(0, state.arrays, PROGRESS)
-    checkpoints.close()
+    try:
+        experiment.store_config(run.config, workdir)
+        checkpoints = checkpoint.Checkpoints(workdir)
+        checkpoints.save(0, state.arrays, PROGRESS)
+        checkpoints.close()
+    except BaseException:  # otherwise the same command would be refused, because the work directory exists
+        shutil.rmtree(workdir, ignore_errors=True)
+        raise
 
 
 def _fill(model: MultiTaskModel, config: Config, fill: Callable[[nnx.Module, Arrays], None]) -> None:

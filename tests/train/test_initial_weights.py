@@ -8,7 +8,7 @@ import pytest
 from mtl_jax import backbones, experiment, models, weights
 from mtl_jax.inference.restored import Restored
 from mtl_jax.train import initial_weights, restore
-from mtl_jax.train.checkpoint import Checkpoints
+from mtl_jax.train.checkpoint import Checkpoints, SaveError
 from mtl_jax.train.loop import fit
 from tests import tiny
 from tests.train import runs
@@ -303,3 +303,17 @@ def test_a_workdir_is_created_whole_or_not_at_all(tmp_path):
     (tmp_path / "run").mkdir()
     with pytest.raises(FileExistsError, match="run exists already"):
         initial_weights.create_workdir(config, tmp_path / "run", arrays)
+
+
+def test_a_work_directory_that_cannot_be_written_does_not_stay(tmp_path, monkeypatch):
+    config, arrays = single(tmp_path, "depth")
+
+    def fail(*arguments):
+        raise SaveError("no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", fail)
+        with pytest.raises(SaveError):
+            initial_weights.create_workdir(config, tmp_path / "run", arrays)
+    assert not (tmp_path / "run").exists()
+    initial_weights.create_workdir(config, tmp_path / "run", arrays)

@@ -70,6 +70,7 @@ def group_exists(group):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("seed", [0])
 def test_a_run_that_is_ended_at_every_stage_comes_out_the_same(tmp_path, seed):
     draw = random.Random(seed)

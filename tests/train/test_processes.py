@@ -99,6 +99,11 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(run, tmp_path):
         ("--config.optim.lr=0.02", "optim.lr is 0.01 in process 0, 0.02 in process 1"),
         ("--config.train.batch_size=8", "train.batch_size is 4 in process 0, 8 in process 1"),
         ("--config.train.seed=1", "train.seed is 0 in process 0, 1 in process 1"),
+        ("--config.train.epochs=3", "train.epochs is 2 in process 0, 3 in process 1"),
+        ("--config.optim.weight_decay=0.5", "optim.weight_decay is 0.0001 in process 0, 0.5 in process 1"),
+        ("--config.model.dtype=bfloat16", "model.dtype is 'float32' in process 0, 'bfloat16' in process 1"),
+        ("--config.data.image_size=(64,96)", "data.image_size is [64, 64] in process 0, [64, 96] in process 1"),
+        ("--config.balancing=uncertainty", "balancing is 'fixed' in process 0, 'uncertainty' in process 1"),
     ],
 )
 def test_processes_with_different_configurations_do_not_start(run, tmp_path, option, message):
