@@ -68,9 +68,9 @@ class Checkpoints:
             )
 
         if read_only:
-            self._refuse_damaged_scores()
+            self._refuse_what_orbax_cannot_read()
         else:
-            processes.on_first(self._set_damaged_scores_aside)
+            processes.on_first(self._set_aside_what_orbax_cannot_read)
 
         def score(metrics: Any) -> float:
             return -math.inf if metrics[_SCORE] is None else metrics[_SCORE]
@@ -295,17 +295,19 @@ class Checkpoints:
         return json.dumps([None, damaged])
 
     def _folders(self) -> list[Path]:
-        """Returns the folders of all finished steps; Orbax reads the scores of all of them before anything else."""
+        """Returns the folders of all finished steps; Orbax reads the scores and metadata of all of them first."""
         return [path for path in self.directory.glob("*") if path.name.isdecimal()]
 
-    def _refuse_damaged_scores(self) -> None:
+    def _refuse_what_orbax_cannot_read(self) -> None:
         for folder in self._folders():
             if damage := integrity.damaged_score(folder):
                 raise DamagedError(
                     f"{damage}; move {folder / 'metrics'} elsewhere, the checkpoint then counts as not evaluated"
                 )
+            if damage := integrity.damaged_metadata(folder):
+                raise DamagedError(f"{damage}; delete it, because nothing that is restored depends on it")
 
-    def _set_damaged_scores_aside(self) -> None:
+    def _set_aside_what_orbax_cannot_read(self) -> None:
         for folder in self._folders():
             if damage := integrity.damaged_score(folder):
                 aside = self._aside(int(folder.name)).with_name(f"{folder.name}_metrics")
@@ -313,6 +315,9 @@ class Checkpoints:
                 _move(folder / "metrics", aside)
             elif integrity.lost_score(folder):
                 logger.warning("%s has lost its score, and counts as not evaluated", folder)
+            if damage := integrity.damaged_metadata(folder):
+                logger.warning("%s and is deleted; nothing that is restored depends on it", damage)
+                (folder / integrity.METADATA).unlink()
 
     def _aside(self, step: int) -> Path:
         return self.directory.parent / DAMAGED / str(step)

@@ -19,7 +19,8 @@ from mtl_jax.runtime import atomic_files
 MANIFEST = "manifest.sha256"
 _END = "# SHA-256 of the lines above: "  # a comment to sha256sum
 # Orbax writes them after the manifest: times and names of types, which nothing that is restored depends on.
-_NOT_LISTED = ("_CHECKPOINT_METADATA", "commit_success.txt")
+METADATA = "_CHECKPOINT_METADATA"
+_NOT_LISTED = (METADATA, "commit_success.txt")
 _SCORE = "metrics/metrics"
 _AT_ONCE = 64  # arrays that are read at the same time
 _ARRAY = "/.zarray"  # the keys of the descriptions of arrays end so
@@ -88,6 +89,19 @@ def damaged_score(directory: Path) -> str:
     # A run that is going on may be deleting the file.
     problem = _no_json(path) or _changed(path, listed.get(_SCORE))
     return problem if path.exists() else ""
+
+
+def damaged_metadata(directory: Path) -> str:
+    """Returns what is wrong with Orbax's metadata of a step, at which Orbax fails; "" where nothing is wrong.
+
+    Nothing that is restored depends on these metadata. Orbax passes over metadata that are no JSON.
+    """
+    path = directory / METADATA
+    try:
+        wrong = not isinstance(json.loads(path.read_bytes()), dict)
+    except (OSError, ValueError):
+        wrong = False
+    return f"{path} holds no JSON object" if wrong else ""
 
 
 def lost_score(directory: Path) -> bool:

@@ -175,6 +175,16 @@ def test_a_damaged_manifest_can_be_set_aside(copy, damaged):
     assert evaluated(copy) == (True, 1)
 
 
+def test_metadata_that_orbax_cannot_read_are_told_of(copy):
+    path = copy / NEWEST / "_CHECKPOINT_METADATA"
+    path.write_text("[]")
+    with pytest.raises(DamagedError, match=r"4/_CHECKPOINT_METADATA holds no JSON object; delete it"):
+        evaluated(copy)
+    assert continued(copy) == (4, True, 1)
+    assert not path.exists()
+    assert evaluated(copy) == (True, 1)
+
+
 def test_the_manifest_goes_with_its_step(copy):
     folders = {int(path.parent.name) for path in copy.rglob(integrity.MANIFEST)}
     checkpoints = Checkpoints(copy)
