@@ -15,6 +15,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from mtl_jax.runtime import messages
+from mtl_jax.runtime.allocator import tune_allocator
 from mtl_jax.runtime.download import cache_dir
 
 # Bad input raises these errors, with a message that says what to do; any other error is a bug and keeps its traceback.
@@ -50,6 +51,7 @@ def run(main: Callable[..., None], *names: str) -> None:
                 raise
             _exit(messages.explain(error))
 
+    tune_allocator()
     app.run(wrapped, flags_parser=_parse)
 
 

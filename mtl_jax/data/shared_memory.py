@@ -6,7 +6,6 @@ again as soon as its batch has been copied.
 """
 
 import contextlib
-import ctypes
 import errno
 import itertools
 import logging
@@ -23,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from mtl_jax.runtime import allocator
+
 Batch = dict[str, np.ndarray]
 Form = Mapping[str, tuple[tuple[int, ...], str]]  # {name: (shape, dtype)}
 Fill = Callable[[Any, Batch], None]
@@ -31,7 +32,6 @@ _ALIGNMENT = 64  # alignment of the arrays in bytes, and number of bytes before 
 _FULL, _CLOSED = 0, 1  # positions in the state of a slot
 _POLL_SECONDS = 0.0005
 _SMALL = 4096  # bytes; smaller arrays of a batch are copied out of its memory block
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _MEMORY = Path("/dev/shm")  # file system of shared memory on Linux, whose size is limited
 _worker = 0
 _serial = itertools.count()
@@ -146,10 +146,7 @@ def init_worker(index: int) -> None:
     """
     global _worker
     _worker = index
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # None without glibc
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 1 << 25)
-        mallopt(_M_TRIM_THRESHOLD, 1 << 29)
+    allocator.set_options({allocator.MMAP_THRESHOLD: 1 << 25, allocator.TRIM_THRESHOLD: 1 << 29})
 
 
 def remove_abandoned() -> None:
