@@ -9,6 +9,7 @@ import jax
 from benchmarks import device
 from benchmarks.compiled import Costs
 from benchmarks.timing import Timed, alternate
+from mtl_jax.runtime.allocator import describe_allocator
 
 OURS = "mtl_jax"
 
@@ -121,6 +122,7 @@ class Comparison:
                 f"  {moved / 1e9:.1f} GB/s as XLA counts them, {moved / self.peaks.bandwidth:.0%} of the "
                 f"{self.peaks.bandwidth / 1e9:.1f} of a copy",
             ]
+        lines.append(f"allocator of all programs: {describe_allocator()}")
         if self.allocated_peak is not None:
             lines.append(f"jax held {self.allocated_peak / 2**30:.2f} GiB at most, of all its programs together")
         return "\n".join(lines)

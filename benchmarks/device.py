@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.timing import call
+from mtl_jax.runtime.allocator import describe_allocator
 
 _REPEATS = 7
 
@@ -73,9 +74,9 @@ def allocated_peak() -> int | None:
 
 
 def describe() -> dict[str, Any]:
-    """Returns the kind of device and the versions of packages, on which measurements depend."""
+    """Returns the kind of device, the allocator and the versions of packages, on which measurements depend."""
     versions = {name: metadata.version(name) for name in ("jax", "jaxlib", "flax")}
-    return {"device": jax.devices()[0].device_kind, "versions": versions}
+    return {"device": jax.devices()[0].device_kind, "allocator": describe_allocator(), "versions": versions}
 
 
 def _median(function: Callable[..., Any], *arguments: Any) -> float:

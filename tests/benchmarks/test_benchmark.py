@@ -167,12 +167,14 @@ def test_training_steps(config, small_peaks):
     assert found.table().splitlines()[2].startswith("| mtl_jax |")
     assert " | - | " in found.table().splitlines()[3]
     assert "GFLOP/s of the model" in found.describe()
+    assert "allocator of all programs: as the system sets it" in found.describe()
     assert "other" not in found.describe()
     numbers = json.loads(json.dumps(found.numbers()))
     assert numbers["rows"]["mtl_jax"]["memory"] == ours.memory
     assert numbers["rows"]["mtl_jax"]["flops"] == ours.flops
     assert len(numbers["rows"]["other"]["seconds"]) == 2
     assert numbers["versions"]["jax"] == jax.__version__
+    assert numbers["allocator"] == "as the system sets it"
 
 
 @pytest.mark.slow

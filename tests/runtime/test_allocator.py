@@ -20,8 +20,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(**environment):
+    inherited = {name: value for name, value in os.environ.items() if name != allocator.VARIABLE}
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=os.environ | environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", PROGRAM], env=inherited | environment, capture_output=True, text=True, check=True
     )
     tuned, count = run.stdout.split()
     return tuned, int(count)
