@@ -207,7 +207,7 @@ class _Run:
         with StopRequests() as stop, self.exits:
             arrays, seed = self.state.arrays, np.uint32(train.seed)
             if self.evaluates_first:
-                logger.info("the evaluation of step %d was not finished", self.step)
+                logger.info("step %d has no score and is evaluated first", self.step)
                 results = self._evaluate(arrays)
             bar = tqdm(total=self.total_steps, initial=self.step, unit="step", disable=not processes.first())
             self.exits.callback(bar.close)

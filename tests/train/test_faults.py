@@ -98,14 +98,14 @@ def test_damage_is_seen(copy, finished):
     assert seen["metrics/metrics", False]
 
 
-def test_a_damaged_score_leaves_the_checkpoint(copy, finished, data_dir, caplog):
+def test_a_damaged_score_is_computed_again(copy, finished, data_dir, caplog):
     (copy / "checkpoints/6/metrics/metrics").write_text('{"score"')
     with pytest.raises(DamagedError, match=r"6/metrics/metrics is no whole JSON: .*; move .*6/metrics elsewhere"):
         Checkpoints(copy, read_only=True)
     fit(tiny.config(data_dir, eval_final_epochs=1), copy)
     assert "the checkpoint counts as not evaluated" in caplog.text
     assert (copy / "damaged_checkpoints/6_metrics/metrics").exists()
-    assert Checkpoints(copy, read_only=True).best() is None
+    assert Checkpoints(copy, read_only=True).best() == 6  # it was evaluated again
     jax.tree.map(np.testing.assert_array_equal, runs.arrays(finished)[1], runs.arrays(copy)[1])
 
 
