@@ -8,7 +8,7 @@ import pytest
 
 # The processes inherit it: glibc otherwise keeps freed arrays, which are gigabytes in the parity suite.
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 20))
-os.environ.setdefault("MTL_JAX_ALLOCATOR", "system")  # scripts that run in these processes leave them as they are
+os.environ.setdefault("MTL_JAX_ALLOCATOR", "system")  # scripts in these processes leave the allocator as it is
 # Each process has a core of its own: threads of NumPy's products of matrices would wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

@@ -51,7 +51,10 @@ def run(main: Callable[..., None], *names: str) -> None:
                 raise
             _exit(messages.explain(error))
 
-    tune_allocator()
+    try:
+        tune_allocator()
+    except ValueError as error:
+        _exit(str(error))
     app.run(wrapped, flags_parser=_parse)
 
 
@@ -85,7 +88,7 @@ def _parse(argv: list[str]) -> list[str]:
         _exit(first if len(lines) == 1 else f"{first} {lines[-1].strip()}")
     except flags.Error as error:
         _exit(str(error))
-    except (ValueError, AttributeError, KeyError, TypeError, OSError, NameError, SyntaxError) as error:
+    except (ValueError, AttributeError, KeyError, TypeError, OSError, NameError, SyntaxError, ImportError) as error:
         message = error.args[0] if len(error.args) == 1 else error  # str() of a KeyError is its repr
         _exit(
             f"the configuration cannot be read: {message}; a configuration is a Python file like those in configs, and "

@@ -96,6 +96,18 @@ def test_a_config_file_that_is_no_python(tmp_path, content, message):
     _assert_fails(process, message, "a configuration is a Python file like those in configs")
 
 
+def test_a_wrong_allocator():
+    process = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/summary.py")],
+        env=os.environ | {"MTL_JAX_ALLOCATOR": "jemalloc"},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=600,
+    )
+    _assert_fails(process, "MTL_JAX_ALLOCATOR is 'jemalloc'")
+
+
 def test_no_config(tmp_path):
     _assert_fails(scripts.run("train", "--workdir", tmp_path / "run"), "--config must have a value")
 

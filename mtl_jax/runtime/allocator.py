@@ -42,7 +42,10 @@ def tune_allocator() -> bool:
 
 
 def describe_allocator() -> str:
-    """Returns which allocator this process uses, on which measured times depend."""
+    """Returns how this process has set the allocator, on which measured times depend.
+
+    An allocator that LD_PRELOAD puts in the place of glibc's is not noticed.
+    """
     return "glibc, keeps freed memory" if _tuned else "as the system sets it"
 
 

@@ -1,5 +1,6 @@
 """The cache of compiled programs. JAX fills it, and this module removes entries that are damaged."""
 
+import contextlib
 import logging
 import re
 import warnings
@@ -18,8 +19,8 @@ def keep(folder: Path) -> None:
     """Keeps the programs that this process compiles in a folder, for itself and for later processes.
 
     JAX warns of a damaged entry, compiles the program, and does not replace the entry, so that every later process
-    compiles the program as well. After this call a damaged entry is removed when JAX meets it, and JAX stores the
-    program again. A log line says so.
+    compiles the program as well. After this call a damaged entry is removed when JAX warns of it, and JAX stores the
+    program again. A log line says so. Where Python ignores warnings, damaged entries stay.
 
     Args:
         folder: Folder of the entries, made where it is missing.
@@ -40,10 +41,13 @@ def keep(folder: Path) -> None:
 
 
 def _remove_damaged(folder: Path, program: str) -> list[Path]:
-    """Removes the damaged entries of a program, and returns their paths."""
-    removed = [path for path in folder.glob(f"{program}-*-cache") if not _is_whole(path)]
-    for path in removed:
-        path.unlink(missing_ok=True)
+    """Removes the damaged entries of a program, and returns the paths of those that could be removed."""
+    removed = []
+    for path in folder.glob(f"{program}-*-cache"):
+        with contextlib.suppress(OSError):  # another process has removed it, or the folder cannot be written
+            if not _is_whole(path):
+                path.unlink()
+                removed.append(path)
     return removed
 
 
@@ -51,10 +55,13 @@ def _is_whole(path: Path) -> bool:
     """Returns True if an entry can be unpacked.
 
     JAX packs with zlib, which has a checksum. Where the package zstandard is installed, and from Python 3.14 on, JAX
-    packs with Zstandard instead. These entries count as damaged, because they have no checksum.
+    packs with Zstandard instead. zlib cannot unpack these entries, so all of a program's entries count as damaged.
+
+    Raises:
+        OSError: The entry cannot be read.
     """
     try:
         zlib.decompress(path.read_bytes())
-    except (OSError, zlib.error):
+    except zlib.error:
         return False
     return True

@@ -5,7 +5,9 @@ import itertools
 import json
 import logging
 import math
+import shutil
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
 DAMAGED = "damaged_checkpoints"
-_SCORE, _REFERENCE = "score", "reference"
+_SCORE = "score"
 KEPT = 2  # newest checkpoints: one to continue from, and one in case that one is damaged
 
 
@@ -37,6 +39,20 @@ def exist(workdir: str | Path) -> bool:
     """Returns True if a work directory holds a finished checkpoint."""
     # Unfinished ones have a longer name.
     return any(path.name.isdecimal() for path in (Path(workdir) / FOLDER).glob("*"))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The evaluation of a checkpoint, as JSON the metrics of a step in Orbax.
+
+    Attributes:
+        score: Number that ranks the checkpoint, higher is better; None where it is not defined.
+        reference: Results that the score is relative to, ready for JSON; None where there are none. The first
+            evaluation of a run may set them, when `progress` of its step is written already.
+    """
+
+    score: float | None
+    reference: Any = None
 
 
 class Checkpoints:
@@ -70,7 +86,7 @@ class Checkpoints:
         if read_only:
             self._refuse_what_orbax_cannot_read()
         else:
-            processes.on_first(self._set_aside_what_orbax_cannot_read)
+            processes.on_first(self._correct_what_orbax_cannot_read)
 
         def score(metrics: Any) -> float:
             return -math.inf if metrics[_SCORE] is None else metrics[_SCORE]
@@ -149,35 +165,43 @@ class Checkpoints:
             self._saved = step
             self._manager.save(step, args=args)
 
-    def evaluated(self, step: int) -> bool:
-        """Returns True if the evaluation of a step was added to it."""
-        return self._manager.metrics(step) is not None
+    def evaluation(self, step: int) -> Evaluation | None:
+        """Returns the evaluation of a step, the same in all processes; None where the step was not evaluated."""
+        # One process decides for all, as in `restore_newest`.
+        metrics = json.loads(processes.first_says(lambda: json.dumps(self._manager.metrics(step))))
+        return None if metrics is None else Evaluation(**metrics)
 
-    def reference(self, step: int) -> Any:
-        """Returns the results that the evaluation of a step was ranked by; None where there are none."""
-        return (self._manager.metrics(step) or {}).get(_REFERENCE)
-
-    def add_evaluation(self, step: int, score: float | None, reference: Any) -> None:
-        """Adds its evaluation to a step, once the step is written, and deletes the steps that are not kept any longer.
+    def add_evaluation(self, step: int, evaluation: Evaluation) -> None:
+        """Adds the evaluation of a step to its checkpoint, and deletes the steps that are superseded.
 
         A checkpoint is saved before it is evaluated, so that an evaluation that fails or is killed loses no step.
 
         Args:
             step: Number of the step.
-            score: Number that ranks the checkpoint, higher is better; None where it is not defined.
-            reference: Results that the score is relative to, ready for JSON; None where there are none.
+            evaluation: What the evaluation says.
 
         Raises:
             SaveError: The checkpoint or its evaluation could not be written.
         """
-        found = {_SCORE: score, _REFERENCE: reference}
+
+        def add() -> None:
+            integrity.add_score(self.directory / str(step), asdict(evaluation))
+            self._manager.reload()
+            self._delete_superseded()
+
         with self._saving():
             self._manager.wait_until_finished()
             self._sync()
-            processes.on_first(partial(integrity.add_score, self.directory / str(step), found))
+            processes.on_first(add)
             self._manager.reload()
-            for other in set(self.steps()[:-KEPT]) - {self.best()}:
-                self._manager.delete(other)
+
+    def _delete_superseded(self) -> None:
+        """Deletes the steps that are neither the best nor among the newest ones, in the first process."""
+        for step in set(self.steps()[:-KEPT]) - {self.best()}:
+            # Under this name Orbax deletes at the next start what a kill leaves of the folder.
+            deleted = self.directory / f"{step}{ocp.path.atomicity.TMP_DIR_SUFFIX}"
+            (self.directory / str(step)).rename(deleted)
+            shutil.rmtree(deleted)
 
     def check(self) -> None:
         """Raises SaveError if writing in the background has failed so far."""
@@ -237,8 +261,8 @@ class Checkpoints:
             aside = self._aside(number)
             logger.warning("checkpoint %d is damaged and passed over: %s. It lies in %s now", number, damage, aside)
             processes.on_first(partial(_move, self.directory / str(number), aside))
-        if damaged:
-            self._manager.reload()
+        processes.on_first(self._delete_superseded)  # a kill may have come before it
+        self._manager.reload()
         self._note_without_manifest(step)
         return step, *self._restore(step, abstract)
 
@@ -307,14 +331,14 @@ class Checkpoints:
             if damage := integrity.damaged_metadata(folder):
                 raise DamagedError(f"{damage}; delete it, because nothing that is restored depends on it")
 
-    def _set_aside_what_orbax_cannot_read(self) -> None:
+    def _correct_what_orbax_cannot_read(self) -> None:
         for folder in self._folders():
             if damage := integrity.damaged_score(folder):
                 aside = self._aside(int(folder.name)).with_name(f"{folder.name}_metrics")
                 logger.warning("%s; it lies in %s now, and the checkpoint counts as not evaluated", damage, aside)
                 _move(folder / "metrics", aside)
             elif integrity.lost_score(folder):
-                logger.warning("%s has lost its score, and counts as not evaluated", folder)
+                logger.warning("%s has no score, although its manifest lists one; it counts as not evaluated", folder)
             if damage := integrity.damaged_metadata(folder):
                 logger.warning("%s and is deleted; nothing that is restored depends on it", damage)
                 (folder / integrity.METADATA).unlink()

@@ -1,5 +1,6 @@
 """Initial weights of a model: random, from pretrained backbones, or from trained single-task models."""
 
+import contextlib
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -74,9 +75,7 @@ def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.
         FileExistsError: The work directory exists already.
         ValueError: The model is impossible, or the arrays do not fit it. Nothing has been written then.
     """
-    if Path(workdir).exists():
-        raise FileExistsError(f"{workdir} exists already; give the path of a new work directory")
-
+    _refuse_existing(workdir)
     run = experiment.make(config)
     names = weights.torch_keys(nnx.eval_shape(lambda: models.build(run.config)))
     fitting = weights.fit_names(arrays, names, "the weights of the new work directory")
@@ -88,14 +87,24 @@ def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.
 
     tx, balancing = run.optimizer(steps_per_epoch=1), task_balancing.from_config(run.config)
     state = train_state.create(build, tx, sharding.make_mesh(), balancing=balancing)
-    try:
+    with contextlib.ExitStack() as exits:
+        try:
+            Path(workdir).mkdir(parents=True)
+        except FileExistsError:  # made in the meantime
+            _refuse_existing(workdir)
+            raise
+        # Otherwise the same command would be refused after an error, because the work directory exists.
+        exits.callback(shutil.rmtree, workdir, ignore_errors=True)
         experiment.store_config(run.config, workdir)
-        checkpoints = checkpoint.Checkpoints(workdir)
+        checkpoints = exits.enter_context(contextlib.closing(checkpoint.Checkpoints(workdir)))
         checkpoints.save(0, state.arrays, PROGRESS)
         checkpoints.close()
-    except BaseException:  # otherwise the same command would be refused, because the work directory exists
-        shutil.rmtree(workdir, ignore_errors=True)
-        raise
+        exits.pop_all()
+
+
+def _refuse_existing(workdir: str | Path) -> None:
+    if Path(workdir).exists():
+        raise FileExistsError(f"{workdir} exists already; give the path of a new work directory")
 
 
 def _fill(model: MultiTaskModel, config: Config, fill: Callable[[nnx.Module, Arrays], None]) -> None:

@@ -64,11 +64,12 @@ def add_score(directory: Path, score: Mapping[str, Any]) -> None:
     """
     listed, _ = _read_manifest(directory)
     path, text = directory / _SCORE, json.dumps(score)
+    if listed:  # steps of older versions have no manifest, and a damaged one stays as it is
+        # First: after a crash before the next write the score counts as lost, and is computed again.
+        _write_manifest(directory, {**listed, _SCORE: _sha256(text)})
     path.parent.mkdir(exist_ok=True)
     atomic_files.sync_folder(directory)
     atomic_files.write(path, text)
-    if listed:  # steps of older versions have no manifest
-        _write_manifest(directory, {**listed, _SCORE: _sha256(text)})
 
 
 def is_sealed(directory: Path) -> bool:
@@ -105,7 +106,7 @@ def damaged_metadata(directory: Path) -> str:
 
 
 def lost_score(directory: Path) -> bool:
-    """Returns True if a step was written with a score, and the score is gone."""
+    """Returns True if the manifest of a step lists a score, and there is none."""
     return _SCORE in _read_manifest(directory)[0] and not (directory / _SCORE).exists()
 
 

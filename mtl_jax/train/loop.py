@@ -24,7 +24,7 @@ from mtl_jax.runtime import atomic_files, processes, sharding
 from mtl_jax.tasks import Criterion
 from mtl_jax.train import checkpoint, initial_weights, task_balancing
 from mtl_jax.train import state as train_state
-from mtl_jax.train.checkpoint import Checkpoints
+from mtl_jax.train.checkpoint import Checkpoints, Evaluation
 from mtl_jax.train.step import SKIPPED, Scalars, make_eval_step, make_train_step
 from mtl_jax.train.stop import StoppedError, StopRequests
 from mtl_jax.train.writer import EVALUATION, TRAINING, Writer
@@ -115,8 +115,10 @@ class _Run:
             exits.callback(self.checkpoints.close)
             self.state, self.progress = self._initial_state()
             self.step = self.first_step = self.progress["step"]
-            self.evaluates_first = self._is_evaluated(self.step) and not self.checkpoints.evaluated(self.step)
-            self.reference = self._choose_reference(single_task)
+            evaluation = self.checkpoints.evaluation(self.step)
+            self.evaluates_first = self._asks_for_evaluation(self.step) and evaluation is None
+            stored = self.progress["reference"] or (None if evaluation is None else evaluation.reference)
+            self.reference = _choose_reference(stored, single_task)
             self.train_step = make_train_step(
                 self.state.graphdef,
                 run.objective,
@@ -189,16 +191,6 @@ class _Run:
         logger.info("continuing from step %d of %d", step, self.total_steps)
         return train_state.TrainState(abstract.graphdef, arrays), progress
 
-    def _choose_reference(self, single_task: scoring.Results | None) -> scoring.Results | None:
-        """Returns the results that the multi-task performance is relative to, the same over the whole run."""
-        stored = self.progress["reference"] or self.checkpoints.reference(self.step)
-        if stored is not None and single_task is not None and single_task != stored:
-            raise ValueError(
-                "the run has ranked its checkpoints by other results than the ones that --single_task gives now, and "
-                "the two cannot be compared; continue without --single_task, or with the results given at first"
-            )
-        return stored or single_task
-
     def fit(self) -> scoring.Results:
         train = self.config.train
         results: scoring.Results = {}
@@ -238,7 +230,7 @@ class _Run:
                         f"stopped at step {self.step} of {self.total_steps}, which was saved; run the same command "
                         "again to continue"
                     )
-                if self._is_evaluated(self.step):
+                if self._asks_for_evaluation(self.step):
                     results = self._evaluate(arrays)
                     started = time.perf_counter()
         return results
@@ -324,7 +316,7 @@ class _Run:
         except records.CorruptRecordError as error:  # another image stood in for this one
             return {"index": index, "corrupt": str(error)}
 
-    def _is_evaluated(self, step: int) -> bool:
+    def _asks_for_evaluation(self, step: int) -> bool:
         """Returns True if an epoch ends with this step, and is one of those that are evaluated."""
         epoch, rest = divmod(step, self.steps_per_epoch)
         last = self.config.train.eval_final_epochs
@@ -356,7 +348,7 @@ class _Run:
         self.writer.write(self.step, EVALUATION, scalars)
         logger.info("step %d\n%s", self.step, scoring.table(results))
         score = scoring.score(results, self.reference, self.criteria)
-        self.checkpoints.add_evaluation(self.step, score, self.reference)
+        self.checkpoints.add_evaluation(self.step, Evaluation(score, self.reference))
         return results
 
     @contextlib.contextmanager
@@ -378,6 +370,16 @@ class _Run:
     def _save(self, arrays: Any) -> None:
         progress = {"step": self.step, "input": self.position, "reference": self.reference}
         self.checkpoints.save(self.step, arrays, progress)
+
+
+def _choose_reference(stored: scoring.Results | None, single_task: scoring.Results | None) -> scoring.Results | None:
+    """Returns the results that the multi-task performance is relative to, the same over the whole run."""
+    if stored is not None and single_task is not None and single_task != stored:
+        raise ValueError(
+            "the run has ranked its checkpoints by other results than the ones that --single_task gives now, and "
+            "the two cannot be compared; continue without --single_task, or with the results given at first"
+        )
+    return stored or single_task
 
 
 def _versions() -> dict[str, str]:

@@ -41,7 +41,7 @@ class Writer:
         resume_step: Step that the run continues from. Lines of later steps, written before an interruption, are
             dropped, so that every step appears once. If lines cannot be read, a copy of the log is kept beside it.
         evaluates_again: True if the run continues with the evaluation of `resume_step`. The line of an earlier
-            evaluation of this step is dropped too.
+            evaluation of this step is dropped too; TensorBoard shows both.
         active: True on one process. On the others the writer does nothing.
 
     Raises:
@@ -188,11 +188,10 @@ def _is_finite(value: Any) -> bool:
 
 
 def _truncate(path: Path, step: int, evaluates_again: bool) -> None:
-    """Drops the lines after `step`, where asked for the evaluation of `step`, and a torn last line.
+    """Drops the lines after `step` and a torn last line. Where asked, it drops the evaluation of `step` too.
 
     Keeps a copy of a log with damaged lines.
     """
-    last = {EVALUATION: step - 1} if evaluates_again else {}
     if not path.exists():
         return
     log = path.read_bytes()
@@ -205,6 +204,7 @@ def _truncate(path: Path, step: int, evaluates_again: bool) -> None:
         )
     if lines.torn:
         logger.info("%s: the last line was cut short and is dropped", path)
+    last = {EVALUATION: step - 1} if evaluates_again else {}
     kept = b"".join(line + b"\n" for line, content in lines.whole if content["step"] <= last.get(content["kind"], step))
     if kept != log:
         atomic_files.write(path, kept)

@@ -3,7 +3,7 @@ import sys
 
 # A process of its own: the folder of the cache holds for a whole process.
 PROGRAM = """
-import logging, pathlib, sys, zlib
+import logging, pathlib, sys
 import jax, jax.numpy as jnp
 from mtl_jax.runtime import compiled_programs
 
@@ -37,8 +37,7 @@ for name, content in whole.items():
 assert sum(content != whole[name] for name, content in entries().items()) == 3
 assert call() == [1, 2, 3, 4]
 assert entries().keys() == whole.keys()
-for content in entries().values():
-    zlib.decompress(content)
+assert all(len(content) > 200 for content in entries().values())
 assert call() == [1, 2, 3, 4]
 """
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mtl_jax.train import integrity
-from mtl_jax.train.checkpoint import Checkpoints, DamagedError, SaveError
+from mtl_jax.train.checkpoint import Checkpoints, DamagedError, Evaluation, SaveError
 
 SCORES = {1: 0.9, 2: None, 3: 0.1, 4: 0.2}
 NEWEST = "checkpoints/4"
@@ -36,7 +36,7 @@ def save(workdir, scores):
     for step, score in scores.items():
         checkpoints.save(step, arrays(step), progress(step))
         if score is not None:
-            checkpoints.add_evaluation(step, score, None)
+            checkpoints.add_evaluation(step, Evaluation(score))
     checkpoints.close()
 
 
@@ -143,7 +143,7 @@ def test_a_changed_score_ranks_nothing(copy, caplog):
     caplog.clear()
     assert evaluated(copy) == (True, 1)
     assert continued(copy) == (4, True, 1)
-    assert "checkpoints/4 has lost its score" in caplog.text
+    assert "checkpoints/4 has no score, although its manifest lists one" in caplog.text
 
 
 def test_steps_of_older_versions_are_read(copy, caplog):
@@ -190,7 +190,7 @@ def test_the_manifest_goes_with_its_step(copy):
     checkpoints = Checkpoints(copy)
     assert folders == set(checkpoints.steps()) == {1, 3, 4}  # the best one and the two newest
     checkpoints.save(5, arrays(5), progress(5))
-    checkpoints.add_evaluation(5, 0.95, None)
+    checkpoints.add_evaluation(5, Evaluation(0.95))
     assert checkpoints.steps() == [4, 5]
     checkpoints.save(6, arrays(6), progress(6))
     checkpoints.close()
@@ -217,34 +217,51 @@ def test_a_step_without_its_manifest_is_never_finished(copy, monkeypatch):
 def test_a_score_is_listed_in_the_manifest_and_where_it_is_undefined_ranks_nothing(copy):
     checkpoints = Checkpoints(copy)
     checkpoints.save(5, arrays(5), progress(5))
-    assert not checkpoints.evaluated(5)
-    checkpoints.add_evaluation(5, None, {"depth": {"rmse": 0.5}})
-    assert checkpoints.evaluated(5)
-    assert checkpoints.reference(5) == {"depth": {"rmse": 0.5}}
+    assert checkpoints.evaluation(5) is None
+    undefined = Evaluation(None, {"depth": {"rmse": 0.5}})
+    checkpoints.add_evaluation(5, undefined)
+    assert checkpoints.evaluation(5) == undefined
     assert checkpoints.best() == 1
     checkpoints.close()
     assert "metrics/metrics" in (copy / "checkpoints/5" / integrity.MANIFEST).read_text()
     assert continued(copy) == (5, True, 1)
 
 
-@pytest.mark.parametrize(("wrote", "ranked"), [("a folder", False), ("the score", True)])
-def test_a_crash_while_the_score_is_added_loses_no_step(tmp_path, monkeypatch, wrote, ranked):
+@pytest.mark.parametrize("name", [integrity.MANIFEST, "metrics"])
+def test_a_crash_while_the_score_is_added_loses_no_step(tmp_path, monkeypatch, name):
+    """The manifest and then the score are written; the crash comes before one of them."""
     save(tmp_path, {1: 0.1, 2: None})
     checkpoints = Checkpoints(tmp_path)
-    fails = {"a folder": "write", "the score": "_write_manifest"}[wrote]
+    write = integrity.atomic_files.write
 
-    def crash(*arguments):
-        raise OSError(5, "Input/output error")
+    def crash(path, content):
+        if path.name == name:
+            raise OSError(5, "Input/output error")
+        return write(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(integrity if fails.startswith("_") else integrity.atomic_files, fails, crash)
+        patch.setattr(integrity.atomic_files, "write", crash)
         with pytest.raises(SaveError, match="Input/output error"):
-            checkpoints.add_evaluation(2, 0.9, None)
+            checkpoints.add_evaluation(2, Evaluation(0.9))
     checkpoints.close()
-    assert continued(tmp_path) == (2, True, 2 if ranked else 1)
+    assert continued(tmp_path) == (2, True, 1)
     checkpoints = Checkpoints(tmp_path)
-    assert checkpoints.evaluated(2) == ranked
+    assert checkpoints.evaluation(2) is None
+    checkpoints.add_evaluation(2, Evaluation(0.9))
     checkpoints.close()
+    assert continued(tmp_path) == (2, True, 2)
+
+
+def test_a_run_that_continues_deletes_what_a_kill_left(copy):
+    """The kill came after the score of a new best step was added, and before the old best step was deleted."""
+    checkpoints = Checkpoints(copy)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "_delete_superseded", lambda self: None)
+        checkpoints.add_evaluation(4, Evaluation(0.95))
+    assert checkpoints.steps() == [1, 3, 4]
+    checkpoints.close()
+    assert continued(copy) == (4, True, 4)
+    assert Checkpoints(copy, read_only=True).steps() == [3, 4]
 
 
 def test_one_process_decides_for_all(copy, monkeypatch):

@@ -143,7 +143,7 @@ def test_an_evaluation_that_fails_loses_nothing(tmp_path, data_dir, monkeypatch,
             fit(config, tmp_path / "failed")
     failed = Checkpoints(tmp_path / "failed", read_only=True)
     assert failed.resolve("latest") == 3
-    assert not failed.evaluated(3)
+    assert failed.evaluation(3) is None
     with caplog.at_level(logging.INFO):
         fit(config, tmp_path / "failed")
     assert "step 3 has no score and is evaluated first" in caplog.text
@@ -196,7 +196,7 @@ def test_best_and_latest_are_kept(tmp_path, data_dir, monkeypatch):
 def test_without_evaluation_the_latest_stands_in_for_the_best(tmp_path, data_dir, caplog):
     config = tiny.config(data_dir, epochs=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Run, "_is_evaluated", lambda self, step: False)
+        patch.setattr(loop._Run, "_asks_for_evaluation", lambda self, step: False)
         fit(config, tmp_path)
     with caplog.at_level(logging.WARNING):
         assert Checkpoints(tmp_path, read_only=True).resolve("best") == 3
@@ -235,6 +235,23 @@ def test_a_run_keeps_one_reference(tmp_path, data_dir):
     with pytest.raises(ValueError, match="ranked its checkpoints by other results"):
         fit(config, tmp_path, singles | {"depth": {"rmse": 0.6}})
     assert fit(config, tmp_path) == {}  # the stored ones serve on
+
+
+def test_the_first_evaluation_stays_the_reference_after_a_kill(tmp_path, data_dir, monkeypatch):
+    """The step that it evaluates was saved before there was a reference."""
+    config = tiny.config(data_dir, epochs=2, eval_final_epochs=0)
+    config.data.tasks, config.model.name = ("normals", "depth"), "baseline"
+    fit(config, tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        runs.kill_at(4, patch)
+        with pytest.raises(runs.Killed):
+            fit(config, tmp_path / "killed")
+    fit(config, tmp_path / "killed")
+    (*_, straight), (*_, killed) = (runs.arrays(tmp_path / name) for name in ("straight", "killed"))
+    assert straight["reference"] == killed["reference"]
+    assert straight["reference"]["depth"]["rmse"] > 0
+    evaluations = [Checkpoints(tmp_path / name, read_only=True).evaluation(6) for name in ("straight", "killed")]
+    assert evaluations[0] == evaluations[1]
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path, data_dir):

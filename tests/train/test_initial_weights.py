@@ -8,7 +8,7 @@ import pytest
 from mtl_jax import backbones, experiment, models, weights
 from mtl_jax.inference.restored import Restored
 from mtl_jax.train import initial_weights, restore
-from mtl_jax.train.checkpoint import Checkpoints, SaveError
+from mtl_jax.train.checkpoint import Checkpoints, Evaluation, SaveError
 from mtl_jax.train.loop import fit
 from tests import tiny
 from tests.train import runs
@@ -199,7 +199,7 @@ def test_the_best_checkpoint_is_taken(tmp_path):
         for step, score in ((1, 0.9), (2, 0.1)):
             arrays = jax.tree.map(lambda x, step=step: x + step if x.dtype == jnp.float32 else x, state.arrays)
             checkpoints.save(step, arrays, initial_weights.PROGRESS)
-            checkpoints.add_evaluation(step, score, None)
+            checkpoints.add_evaluation(step, Evaluation(score))
         checkpoints.close()
         singles[task] = {key: value + np.float32(1) for key, value in weights.to_torch(state.model()).items()}
     config = multi_task(tmp_path, single_task=f"{tmp_path}/{{task}}")
