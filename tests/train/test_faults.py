@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import time
@@ -141,8 +142,8 @@ def test_a_full_disk_leaves_the_last_checkpoint(run, copy, finished):
     limit = ("bash", "-c", 'ulimit -f 10 && exec "$@"', "bash")  # KiB
     errors = run(copy, *options, status=1, prefix=limit)
     assert "train.epochs: 2 there, 4 now" in errors
-    assert "error: a checkpoint could not be written to" in errors
-    assert "File too large" in errors.splitlines()[-1]
+    # A thread of Orbax may write about its own end after it.
+    assert re.search("error: a checkpoint could not be written to .*File too large", errors)
     assert "[wait_until_finished]" not in errors  # Orbax's own account of the same error
     assert Checkpoints(copy, read_only=True).steps() == [3, 6]
     jax.tree.map(np.testing.assert_array_equal, runs.arrays(finished)[1], runs.arrays(copy)[1])
