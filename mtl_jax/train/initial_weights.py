@@ -75,7 +75,9 @@ def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.
         FileExistsError: The work directory exists already.
         ValueError: The model is impossible, or the arrays do not fit it. Nothing has been written then.
     """
-    _refuse_existing(workdir)
+    if Path(workdir).exists():
+        raise FileExistsError(f"{workdir} exists already; give the path of a new work directory")
+
     run = experiment.make(config)
     names = weights.torch_keys(nnx.eval_shape(lambda: models.build(run.config)))
     fitting = weights.fit_names(arrays, names, "the weights of the new work directory")
@@ -88,11 +90,7 @@ def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.
     tx, balancing = run.optimizer(steps_per_epoch=1), task_balancing.from_config(run.config)
     state = train_state.create(build, tx, sharding.make_mesh(), balancing=balancing)
     with contextlib.ExitStack() as exits:
-        try:
-            Path(workdir).mkdir(parents=True)
-        except FileExistsError:  # made in the meantime
-            _refuse_existing(workdir)
-            raise
+        Path(workdir).mkdir(parents=True)
         # Otherwise the same command would be refused after an error, because the work directory exists.
         exits.callback(shutil.rmtree, workdir, ignore_errors=True)
         experiment.store_config(run.config, workdir)
@@ -100,11 +98,6 @@ def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.
         checkpoints.save(0, state.arrays, PROGRESS)
         checkpoints.close()
         exits.pop_all()
-
-
-def _refuse_existing(workdir: str | Path) -> None:
-    if Path(workdir).exists():
-        raise FileExistsError(f"{workdir} exists already; give the path of a new work directory")
 
 
 def _fill(model: MultiTaskModel, config: Config, fill: Callable[[nnx.Module, Arrays], None]) -> None:

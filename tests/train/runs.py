@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from mtl_jax import experiment, models
 from mtl_jax.runtime import sharding
@@ -126,8 +127,8 @@ class Killed(BaseException):
     """Ends a run from outside, like a signal: nothing may catch it."""
 
 
-def kill_at(step, monkeypatch):
-    """Ends runs in this process before a training step."""
+def fit_and_kill(config, workdir, step):
+    """Trains in this process, and ends the run before a training step."""
     original = loop.make_train_step
 
     def make(*args, **options):
@@ -140,4 +141,7 @@ def kill_at(step, monkeypatch):
 
         return train_step
 
-    monkeypatch.setattr(loop, "make_train_step", make)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "make_train_step", make)
+        with pytest.raises(Killed):
+            loop.fit(config, workdir)

@@ -25,17 +25,12 @@ RENDERED = catalogue.FAMILIES["rendered_scenes"]
 
 
 @pytest.mark.parametrize(("num_workers", "killed_at", "accumulate"), [slow(0, 5, 1), (1, 3, 2)])
-def test_an_interrupted_run_ends_bit_identical(
-    tmp_path, data_dir, monkeypatch, caplog, num_workers, killed_at, accumulate
-):
+def test_an_interrupted_run_ends_bit_identical(tmp_path, data_dir, caplog, num_workers, killed_at, accumulate):
     config = tiny.config(data_dir, checkpoint_every=2, eval_final_epochs=1, accumulate=accumulate)
     with caplog.at_level(logging.INFO):
         fit(config, tmp_path / "straight")
     assert ("batch norm takes each micro-batch of 2 images for a batch" in caplog.text) == (accumulate == 2)
-    with monkeypatch.context() as patch:
-        runs.kill_at(killed_at, patch)  # in the middle of an epoch, at least a step after the last save
-        with pytest.raises(runs.Killed):
-            fit(config, tmp_path / "killed")
+    runs.fit_and_kill(config, tmp_path / "killed", killed_at)  # within an epoch, at least a step after the last save
     config.data.num_workers = num_workers  # worker processes change nothing
     fit(config, tmp_path / "killed")
 
@@ -237,15 +232,12 @@ def test_a_run_keeps_one_reference(tmp_path, data_dir):
     assert fit(config, tmp_path) == {}  # the stored ones serve on
 
 
-def test_the_first_evaluation_stays_the_reference_after_a_kill(tmp_path, data_dir, monkeypatch):
+def test_the_first_evaluation_stays_the_reference_after_a_kill(tmp_path, data_dir):
     """The step that it evaluates was saved before there was a reference."""
     config = tiny.config(data_dir, epochs=2, eval_final_epochs=0)
     config.data.tasks, config.model.name = ("normals", "depth"), "baseline"
     fit(config, tmp_path / "straight")
-    with monkeypatch.context() as patch:
-        runs.kill_at(4, patch)
-        with pytest.raises(runs.Killed):
-            fit(config, tmp_path / "killed")
+    runs.fit_and_kill(config, tmp_path / "killed", 4)
     fit(config, tmp_path / "killed")
     (*_, straight), (*_, killed) = (runs.arrays(tmp_path / name) for name in ("straight", "killed"))
     assert straight["reference"] == killed["reference"]

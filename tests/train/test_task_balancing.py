@@ -84,14 +84,11 @@ def test_every_method_trains_a_model(step, method):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["famo", "db_mtl"])
-def test_an_interrupted_run_remembers(tmp_path, data_dir, monkeypatch, method):
+def test_an_interrupted_run_remembers(tmp_path, data_dir, method):
     """FAMO learns from step to step, and from another forward pass after each; DB-MTL averages the gradients."""
     options = config(data_dir, method, checkpoint_every=2, eval_final_epochs=1)
     fit(options, tmp_path / "straight")
-    with monkeypatch.context() as patch:
-        runs.kill_at(5, patch)
-        with pytest.raises(runs.Killed):
-            fit(options, tmp_path / "killed")
+    runs.fit_and_kill(options, tmp_path / "killed", 5)
     fit(options, tmp_path / "killed")
     assert runs.log(tmp_path / "straight") == runs.log(tmp_path / "killed")
     weights = [line["weight/depth"] for line in runs.log(tmp_path / "killed") if line["kind"] == "train"]
