@@ -74,7 +74,7 @@ class Network:
 
     @cached_property
     def abstract(self) -> nnx.Module:
-        return nnx.eval_shape(lambda: models.build(self.config, rngs=nnx.Rngs(0)))
+        return nnx.eval_shape(lambda: models.build(self.config))
 
     def empty(self) -> nnx.Module:
         """A new model of zeros."""

@@ -5,6 +5,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from mtl_jax import balancing
@@ -16,6 +17,7 @@ NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 def run(monkeypatch, capsys, name, *arguments):
     """{task: (first loss, last loss)} as the example prints them."""
     monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+    jax.clear_caches()  # jax takes the data class of an example for that of its previous run, whose fields are the same
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     lines = re.findall(r"^(\w+): (\S+) -> (\S+)$", capsys.readouterr().out, re.MULTILINE)
     return {task: (float(first), float(last)) for task, first, last in lines}

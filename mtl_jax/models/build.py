@@ -31,7 +31,7 @@ def build(config: Config, *, rngs: nnx.Rngs | None = None) -> MultiTaskModel:
         backbone_name=config.model.backbone,
         head_name=config.model.head,
         image_size=size if size != (0, 0) else None,
-        rngs=nnx.Rngs(config.train.seed) if rngs is None else rngs,
+        rngs=nn.InitialKeys(config.train.seed) if rngs is None else rngs,
     )
     # None: float32 parameters compute in float32, and a state cast to float64 computes in float64.
     dtype = None if config.model.dtype == "float32" else jnp.dtype(config.model.dtype)

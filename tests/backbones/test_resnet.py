@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from mtl_jax.backbones import ResNet, resnet
-from mtl_jax.nn import BatchNorm, Conv
+from mtl_jax.nn import BatchNorm, Conv, InitialKeys
 from tests import tiny
 
 # 3x3 convolutions of the layers as (stride, dilation). Where layer3 and layer4 lost their stride, that convolution has
@@ -36,7 +36,7 @@ EXPECTED = {
 
 
 def abstract(name) -> ResNet:
-    return nnx.eval_shape(lambda: ResNet(name, rngs=nnx.Rngs(0)))
+    return nnx.eval_shape(lambda: ResNet(name, rngs=InitialKeys(0)))
 
 
 @pytest.mark.parametrize("name", EXPECTED)

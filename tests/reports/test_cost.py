@@ -9,7 +9,7 @@ from flax import nnx
 
 from mtl_jax import backbones, models
 from mtl_jax.config import Config, Data, Model
-from mtl_jax.nn import BasicBlock, Conv, Linear, SqueezeExcite, resize_bilinear
+from mtl_jax.nn import BasicBlock, Conv, InitialKeys, Linear, SqueezeExcite, resize_bilinear
 from mtl_jax.reports import cost
 from parity import flax_run, golden
 from tests.marks import slow
@@ -108,7 +108,7 @@ def test_parameters_are_those_of_the_recorded_networks(name):
 
 @pytest.mark.parametrize("name", _slow_if_large(BACKBONES))
 def test_parameters_are_those_of_the_recorded_backbones(name):
-    backbone = nnx.eval_shape(lambda: backbones.build(name, rngs=nnx.Rngs(0)))
+    backbone = nnx.eval_shape(lambda: backbones.build(name, rngs=InitialKeys(0)))
     assert cost.parameters(backbone) == MANIFEST[f"backbone_{name}"]["n_parameters"]
 
 
