@@ -1,5 +1,6 @@
 """Two processes run the tests; what shares expensive fixtures or caches stays in one of them."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -26,6 +27,12 @@ def _compilation_cache():
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     yield
     jax.config.update("jax_compilation_cache_dir", None)
+
+
+def pytest_collection_finish():
+    """Keeps the garbage collector away from imported modules, which it otherwise searches each time that jax traces."""
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 @pytest.hookimpl(tryfirst=True)
