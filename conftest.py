@@ -13,7 +13,8 @@ os.environ.setdefault("MTL_JAX_ALLOCATOR", "system")  # scripts in these process
 # Each process has a core of its own: threads of NumPy's products of matrices would wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-# XLA's newer way to compile fused loops gives faster programs and takes nearly twice as long.
+# XLA's newer way to compile fused loops gives faster programs. Where LLVM does not optimise, it takes nearly twice as
+# long; where LLVM does, the older way takes minutes for a large network.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
 
 # The tests spend most of their time compiling. A second run finds the programs of the first one here; a folder for each

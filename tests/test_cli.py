@@ -152,8 +152,9 @@ def test_no_run_no_checkpoint_no_images(tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_training_continues_and_every_script_works(tmp_path):
+def test_killed_training_continues_and_every_script_works(tmp_path, monkeypatch):
     """The whole path with the real model: SIGKILL in the middle, the same command again, evaluation, prediction."""
+    monkeypatch.delenv("XLA_FLAGS", raising=False)  # the flag of conftest.py is slow where LLVM optimises
     command = [
         sys.executable,
         "scripts/train.py",
