@@ -4,8 +4,9 @@
     python scripts/predict.py --workdir runs/nyud_mtinet --images photos --images other/room.png --out predictions
     python scripts/predict.py --workdir runs/nyud_mtinet --split val --limit 8 --out predictions
 
-Writes OUT/<task>/<name>.png (depth as .mat in metres) and OUT/panels/<name>.png. Photographs are turned as their EXIF
-orientation says. Files that cannot be read are passed over and listed at the end; the exit status is 1 then.
+Writes OUT/<task>/<name>.png (depth in millimetres, and .npy in metres), OUT/panels/<name>.png and OUT/maps.json, which
+says what the values mean. Photographs are turned as their EXIF orientation says. Files that cannot be read are passed
+over and listed at the end; the exit status is 1 then.
 """
 
 from pathlib import Path
@@ -13,8 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from mtl_jax import cli, experiment
-from mtl_jax.inference import predict
-from mtl_jax.inference.restored import Restored
+from mtl_jax.inference import model, predict
 from mtl_jax.runtime import messages
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "directory of a training run", required=True)
@@ -36,7 +36,7 @@ def main() -> None:
     config = experiment.load_config(_WORKDIR.value)
     if _DATA_DIR.value is not None:
         config.data.data_dir = _DATA_DIR.value
-    run = Restored(config, _WORKDIR.value, _STEP.value)
+    run = model.from_run(config, _WORKDIR.value, _STEP.value)
     unreadable: list[str] = []
     if paths is not None:
         samples = predict.file_samples(paths, unreadable)

@@ -1,7 +1,9 @@
 """Image files as the input of predictions."""
 
 import io
+import json
 import zlib
+from functools import partial
 from types import SimpleNamespace
 
 import cv2
@@ -10,7 +12,10 @@ import pytest
 from PIL import Image
 
 from mtl_jax.drawing import panels
+from mtl_jax.evaluation import predictions
 from mtl_jax.inference import predict
+from mtl_jax.inference.maps import Map
+from mtl_jax.inference.options import PredictOptions
 from tests import scripts
 from tests.full_disk import small_files
 
@@ -111,15 +116,23 @@ def test_unreadable_files_are_passed_over(photos):
     assert "the PNG ends early (500 bytes)" in unreadable[0]
 
 
+class Stub:
+    """A model whose depth is the red channel."""
+
+    origin = "runs/stub"
+
+    def __init__(self, tasks=()):
+        self.tasks = tasks
+
+    def stream(self, samples, image_of, options):
+        for sample in samples:
+            red = image_of(sample)[..., :1].astype(np.float32)
+            yield sample, partial(dict, {task: Map(task, red, 1) for task in self.tasks})
+
+
 def test_a_full_disk_is_told_by_the_panel_and_leaves_no_half(tmp_path, monkeypatch):
-    run = SimpleNamespace(
-        experiment=SimpleNamespace(image_size=(H, W)),
-        mesh=SimpleNamespace(size=1),
-        tasks=(),
-        predict_batches=lambda batches: [(0, {})],
-    )
     monkeypatch.setattr(predict, "tqdm", lambda samples, **_: samples)
-    sample = {"id": "rooms/a", "image": picture()}
+    run, sample = Stub(), {"id": "rooms/a", "image": picture()}
     with small_files(), pytest.raises(OSError, match=r"File too large: '.*panels/rooms/a\.png'"):
         predict.predict(run, [sample], tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -128,17 +141,45 @@ def test_a_full_disk_is_told_by_the_panel_and_leaves_no_half(tmp_path, monkeypat
     np.testing.assert_array_equal(panel, panels.panel(sample["image"], {}, None))
 
 
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_files_say_what_they_mean(tmp_path, caplog):
+    samples = [{"id": name, "image": picture(seed)} for seed, name in enumerate(("a", "b"))]
+    assert predict.predict(Stub(("depth",)), iter(samples), tmp_path) == 2
+    assert files(tmp_path) == [
+        *("depth/a.npy", "depth/a.png", "depth/b.npy", "depth/b.png"),
+        *("maps.json", "panels/a.png", "panels/b.png"),
+    ]
+    np.testing.assert_array_equal(np.load(tmp_path / "depth" / "b.npy"), picture(1)[..., 0])
+    said = json.loads((tmp_path / "maps.json").read_text())
+    assert (said["model"], said["format"], said["options"]["resize"]) == ("runs/stub", "default", "fit")
+    assert said["tasks"]["depth"]["values"] == "value in m"
+    assert said["tasks"]["depth"]["files"]["depth/NAME.png"].startswith("grey PNG of 16 bits: millimetres")
+    assert not caplog.records
+    assert predict.predict(Stub(("depth",)), samples, tmp_path, PredictOptions(flip=True), form="reference") == 2
+    (warning,) = caplog.messages
+    assert "holds maps with another format and another options (see maps.json)" in warning
+    np.testing.assert_array_equal(predictions.load("depth", tmp_path / "depth" / "a")[..., 0], picture()[..., 0])
+
+
+def test_a_format_that_does_not_exist(tmp_path):
+    with pytest.raises(ValueError, match="the format is 'jpeg'; it may be 'default' or 'reference'"):
+        predict.predict(Stub(), [], tmp_path, form="jpeg")
+
+
+def test_a_folder_of_an_evaluation_stays(tmp_path):
+    predictions.claim(tmp_path, {"model": "x"}, "runs/x")
+    with pytest.raises(ValueError, match="holds predictions that"):
+        predict.predict(Stub(), [], tmp_path)
+
+
 def test_the_script_lists_them(photos, monkeypatch):
     """What can be predicted is there, and the status says that something is missing."""
     (photos / "text.png").write_text("no image")
 
-    class Model:
-        tasks = ()
-
-        def __init__(self, *_):
-            pass
-
-    monkeypatch.setattr("mtl_jax.inference.restored.Restored", Model)
+    monkeypatch.setattr("mtl_jax.inference.model.from_run", lambda *_: SimpleNamespace(tasks=()))
     monkeypatch.setattr("mtl_jax.experiment.load_config", lambda _: None)
     monkeypatch.setattr(predict, "predict", lambda run, samples, out: len(list(samples)))
     result = scripts.run("predict", "--workdir=run", f"--images={photos}", f"--images={photos / 'more'}", "--out=out")
