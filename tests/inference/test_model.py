@@ -185,6 +185,22 @@ def test_maps_are_saved_in_the_form_of_the_suffix(model, tmp_path):
         maps["semseg"].save(tmp_path / "x.jpg")
 
 
+def test_the_example_of_the_documentation(workdir, tmp_path, monkeypatch, capsys):
+    """The lines that the README and docs/predict.md show."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "demo").symlink_to(workdir)
+    Image.fromarray(picture(50, 90)).save(tmp_path / "photo.jpg")
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "predict.md").read_text(encoding="utf-8"), re.DOTALL)[0]
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(code, "docs/predict.md", "exec"), names)
+    assert "depth (50, 90) value in m" in capsys.readouterr().out
+    assert sorted(path.stem for path in (tmp_path / "predictions").iterdir()) == sorted(TASKS)
+    assert names["depth"].shape == (50, 90)
+    assert names["names"][0] == "wall"
+    assert (tmp_path / "rooms" / "README.md").exists()
+
+
 # Saved models
 
 
