@@ -8,6 +8,7 @@ from PIL import Image, ImageOps
 
 from mtl_jax.codecs import pictures
 
+ImageLike = str | Path | Image.Image | np.ndarray
 _EXPECTED = "give a path, a PIL image, or an array of uint8 with the shape [H, W, 3] (RGB) or [H, W] (grey)"
 _PIL_MODES = ("1", "L", "P", "RGB", "CMYK", "YCbCr", "LAB", "HSV")  # of at most 8 bits a channel, and opaque
 

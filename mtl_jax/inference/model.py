@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from flax import nnx
@@ -17,7 +17,7 @@ from mtl_jax.data import prefetch
 from mtl_jax.evaluation import result_files
 from mtl_jax.experiment import Experiment
 from mtl_jax.inference import hub, maps, model_folder, windows
-from mtl_jax.inference.image_input import as_image
+from mtl_jax.inference.image_input import ImageLike, as_image
 from mtl_jax.inference.maps import Maps
 from mtl_jax.inference.network import Network
 from mtl_jax.inference.options import WINDOWS, PredictOptions
@@ -68,7 +68,15 @@ class Model:
         """The network itself, from normalised images `[B, H, W, 3]` to `Outputs`."""
         return self._state.model()
 
-    def __call__(self, images: Any, *, options: PredictOptions | None = None, **changes: Any) -> Any:
+    @overload
+    def __call__(
+        self, images: list[Any] | tuple[Any, ...], *, options: PredictOptions | None = None, **changes: Any
+    ) -> list[Maps]: ...
+
+    @overload
+    def __call__(self, images: ImageLike, *, options: PredictOptions | None = None, **changes: Any) -> Maps: ...
+
+    def __call__(self, images: Any, *, options: PredictOptions | None = None, **changes: Any) -> Maps | list[Maps]:
         """Predicts the maps of an image, or of each image of a list.
 
         Args:

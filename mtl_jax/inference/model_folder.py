@@ -109,10 +109,15 @@ def _filled(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
 
 
 def _portable(experiment: Experiment) -> Config:
-    """Returns the configuration without places of this machine, and with the image size that follows from its data."""
+    """Returns the configuration without places of this machine, and with the image size that follows from its data.
+
+    The places among the options of a model are those that runs of one experiment need not share.
+    """
     config = experiment.config
+    places = {name.rpartition(".")[2] for name, _, rules in models.option_fields(config) if rules.same_experiment}
+    options = {name: value for name, value in config.model.options.items() if name not in places}
     data = dataclasses.replace(config.data, data_dir="", manual_dir="", image_size=experiment.image_size)
-    model = dataclasses.replace(config.model, pretrained="", pretrained_entry="", pretrained_prefix="")
+    model = dataclasses.replace(config.model, pretrained="", pretrained_entry="", pretrained_prefix="", options=options)
     return dataclasses.replace(config, data=data, model=model)
 
 

@@ -126,6 +126,7 @@ def predict(
     options: PredictOptions | None = None,
     *,
     form: str = "default",
+    draw_panels: bool = True,
 ) -> int:
     """Predicts, and writes OUT/<task>/<id>.* and OUT/panels/<id>.png at the size of the image.
 
@@ -138,6 +139,7 @@ def predict(
         out: Folder OUT.
         options: Options of prediction.
         form: Format of the files, a key of `FORMATS`.
+        draw_panels: Draw the panels as well.
 
     Returns:
         The number of images.
@@ -151,7 +153,7 @@ def predict(
         raise ValueError(f"the format is {form!r}; it may be {' or '.join(map(repr, FORMATS))}")
     if (out / predictions.OWNER).exists():
         raise ValueError(f"{out} holds predictions that scripts/evaluate.py has saved; give another --out")
-    (out / "panels").mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     origin = {"model": model.origin, "format": form, "options": dataclasses.asdict(options)}
     _warn_of_others(out, origin)
     described: Mapping[str, Map] = {}
@@ -160,7 +162,7 @@ def predict(
     pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
     try:
         for sample, finish in tqdm(model.stream(samples, _image, options), unit="image"):
-            waiting.append(pool.submit(_write, out, sample, finish, FORMATS[form]))
+            waiting.append(pool.submit(_write, out, sample, finish, FORMATS[form], draw_panels))
             written += 1
             while len(waiting) > _WAITING:
                 described = waiting.popleft().result()
@@ -178,17 +180,22 @@ def _image(sample: Sample) -> np.ndarray:
     return image
 
 
-def _write(out: Path, sample: Sample, finish: Finish, form: Format) -> Maps:
-    """Writes the maps and the panel of one image, and returns the maps."""
+def _write(out: Path, sample: Sample, finish: Finish, form: Format, draw_panels: bool) -> Maps:
+    """Writes the maps and, if asked for, the panel of one image, and returns the maps."""
     maps = finish()
     for task, one in maps.items():
         for suffix, content in form.files(one).items():
             _put(out / task / f"{sample['id']}{suffix}", content, sync=False)  # there are thousands of them
+    if draw_panels:
+        _put(out / "panels" / f"{sample['id']}.png", pictures.encode_png(_panel(sample, maps)), sync=True)
+    return maps
+
+
+def _panel(sample: Sample, maps: Mapping[str, Map]) -> np.ndarray:
+    """Draws an image, its maps and, where known, its labels side by side, RGB uint8."""
     shown = {task: one.kind.quantise(one.kind.as_prediction(one.decided)) for task, one in maps.items()}
     labels = {task: sample[task] for task in maps if task in sample}
-    panel = panels.panel(sample["image"], shown, labels or None)
-    _put(out / "panels" / f"{sample['id']}.png", pictures.encode_png(panel), sync=True)
-    return maps
+    return panels.panel(sample["image"], shown, labels or None)
 
 
 def _put(path: Path, content: bytes, *, sync: bool) -> None:
@@ -215,7 +222,11 @@ def _warn_of_others(out: Path, origin: Mapping[str, Any]) -> None:
     path = out / DESCRIPTION
     if not path.is_file():
         return
-    there = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        there = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        logger.warning("%s cannot be read (%s); maps of the same names are replaced, others stay", path, error)
+        return
     expected = json.loads(json.dumps(origin))
     if other := [name for name in expected if there.get(name) != expected[name]]:
         logger.warning(

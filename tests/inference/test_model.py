@@ -16,6 +16,7 @@ import mtl_jax
 from mtl_jax import experiment, models, weights
 from mtl_jax.config import Model
 from mtl_jax.evaluation import result_files
+from mtl_jax.inference import model_folder
 from mtl_jax.inference.model import from_run
 from mtl_jax.train import initial_weights
 from tests import tiny
@@ -219,6 +220,14 @@ def test_a_saved_model_names_no_places(saved, workdir):
         assert str(workdir.parents[1]) not in (saved / path).read_text()
 
 
+def test_places_among_the_options_of_a_model_stay_here(saved, tmp_path):
+    config = tiny.config(tmp_path)
+    config.data.tasks = ("semseg", "depth")
+    config.model = Model("cross_stitch", "tiny", options={"alpha": 0.8, "single_task": "/home/me/{task}"})
+    model_folder.write(tmp_path / "x", experiment.make(config), mtl_jax.load(saved).net, None)
+    assert json.loads((tmp_path / "x" / "config.json").read_text())["model"]["options"] == {"alpha": 0.8}
+
+
 def test_scores_go_with_the_model(workdir, tmp_path):
     run = experiment.make(experiment.load_config(workdir))
     scores = {"depth": {"rmse": 0.5}}
@@ -356,6 +365,8 @@ def test_networks_by_name():
     net = mtl_jax.create_model("baseline", "tiny", tasks=("semseg", "depth"), dataset="nyud", seed=3)
     outputs = models.evaluation_view(net)(np.zeros((1, 32, 64, 3), np.float32))
     assert outputs.logits["semseg"].shape == (1, 32, 64, 40)
+    soft = mtl_jax.create_model("cross_stitch", "tiny", tasks=("semseg", "depth"), dataset="nyud")
+    assert len(soft.backbones()) == 2
     own = mtl_jax.create_model("baseline", "tiny", tasks=("depth", "semseg"), num_classes=5)
     assert models.evaluation_view(own)(np.zeros((1, 32, 32, 3), np.float32)).logits["semseg"].shape[-1] == 5
 

@@ -164,6 +164,14 @@ def test_files_say_what_they_mean(tmp_path, caplog):
     np.testing.assert_array_equal(predictions.load("depth", tmp_path / "depth" / "a")[..., 0], picture()[..., 0])
 
 
+def test_maps_without_panels_beside_a_damaged_description(tmp_path, caplog):
+    (tmp_path / "maps.json").write_text("{")
+    predict.predict(Stub(("depth",)), [{"id": "a", "image": picture()}], tmp_path, draw_panels=False)
+    assert "maps.json cannot be read" in caplog.text
+    assert files(tmp_path) == ["depth/a.npy", "depth/a.png", "maps.json"]
+    assert json.loads((tmp_path / "maps.json").read_text())["format"] == "default"
+
+
 def test_a_format_that_does_not_exist(tmp_path):
     with pytest.raises(ValueError, match="the format is 'jpeg'; it may be 'default' or 'reference'"):
         predict.predict(Stub(), [], tmp_path, form="jpeg")
