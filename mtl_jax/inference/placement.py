@@ -10,6 +10,7 @@ import numpy as np
 from mtl_jax.data import transforms
 
 Size = tuple[int, int]  # height and width in pixels
+_CUBIC_UP_TO = 3.0  # times the size; beyond, cubic interpolation passes over whole pixels
 
 
 class Placed(NamedTuple):
@@ -25,10 +26,20 @@ class Placed(NamedTuple):
 
 
 def scaled(image: np.ndarray, size: Size) -> np.ndarray:
-    """Resizes an image `[H, W, 3]`: by area where it shrinks, so that fine patterns leave no false ones, else cubic."""
-    shrinks = size[0] * size[1] < image.shape[0] * image.shape[1]
-    mode = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return image if image.shape[:2] == size else cv2.resize(image, size[::-1], interpolation=mode)
+    """Resizes an image `[H, W, 3]`.
+
+    Interpolation is cubic, as in training: networks score lower on images that are shrunk in another way. An image of
+    more than three times the size is shrunk by area, because fine patterns would leave false ones.
+    """
+    if image.shape[:2] == size:
+        return image
+    if max(image.shape[0] / size[0], image.shape[1] / size[1]) > _CUBIC_UP_TO:
+        return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+    return _as_in_training(image, size)
+
+
+def _as_in_training(image: np.ndarray, size: Size) -> np.ndarray:
+    return transforms.val_transform({"image": image}, size, normalised=False)["image"]
 
 
 def padded(image: np.ndarray, size: Size) -> np.ndarray:
@@ -50,8 +61,7 @@ def _fit(image: np.ndarray, size: Size, multiple: int) -> Placed:
 
 
 def _stretch(image: np.ndarray, size: Size, multiple: int) -> Placed:
-    pixels = transforms.val_transform({"image": image}, size, normalised=False)["image"]
-    return Placed(pixels, size)
+    return Placed(_as_in_training(image, size), size)
 
 
 def _own_size(image: np.ndarray, size: Size, multiple: int) -> Placed:

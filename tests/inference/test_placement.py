@@ -40,9 +40,15 @@ def test_fit_keeps_the_aspect_and_pads_the_rest(size, content):
 
 def test_a_photo_is_shrunk_without_false_patterns():
     """Stripes one pixel wide become grey."""
-    stripes = np.zeros((300, 400, 3), np.uint8)
+    stripes = np.zeros((240, 320, 3), np.uint8)
     stripes[:, ::2] = 255
-    assert np.ptp(PLACEMENTS["fit"](stripes, (75, 100), 32).pixels.astype(int)) <= 1
+    assert np.ptp(PLACEMENTS["fit"](stripes, (60, 80), 32).pixels.astype(int)) <= 1
+
+
+@pytest.mark.parametrize("size", [(48, 64), (240, 320), (96, 128)])
+def test_an_image_of_the_networks_aspect_is_seen_as_in_training(size):
+    fitted, stretched = (PLACEMENTS[name](picture(*size), (96, 128), 32).pixels for name in ("fit", "stretch"))
+    np.testing.assert_array_equal(fitted, stretched)
 
 
 @pytest.mark.parametrize("size", [(60, 80), (200, 90), (96, 128)])
@@ -110,21 +116,26 @@ def test_nothing_is_lost_between_windows_or_at_the_border(size, overlap):
     assert all(shape[1:] == (64, 96, 3) and shape[0] <= 3 for shape in network.seen)
 
 
-def test_windows_blend_without_steps():
+@pytest.mark.parametrize("axis", [0, 1])
+def test_windows_blend_without_steps(axis):
     """Two windows that disagree, as depth does, leave a ramp between them."""
 
     class Disagreeing(Mirror):
+        size = (96, 96)
+
         def values(self, images, options):
             level = images[:, :1, :1, :1].astype(np.float32)  # every window has the depth of its first pixel
             return {"depth": np.broadcast_to(level, (*images.shape[:3], 1))}
 
-    image = np.zeros((64, 160, 3), np.uint8)
+    image = np.zeros((96, 160, 3), np.uint8)
     image[:, 60:] = 100
+    image = image if axis else image.transpose(1, 0, 2)
     options = PredictOptions(resize="windows", overlap=0.3)
-    depth = windows.predict(image, Disagreeing(), {"depth": KINDS["depth"]}, options)["depth"][32, :, 0]
-    assert depth[0] == 0
-    assert depth[-1] == 100
-    assert np.abs(np.diff(depth)).max() < 8
+    depth = windows.predict(image, Disagreeing(), {"depth": KINDS["depth"]}, options)["depth"][..., 0]
+    line = depth[40] if axis else depth[:, 40]
+    assert line[0] == 0
+    assert line[-1] == 100
+    assert np.abs(np.diff(line)).max() < 8
 
 
 @pytest.mark.parametrize(
