@@ -116,9 +116,7 @@ def test_many_tasks_take_columns_with_their_labels_below():
 
 
 @pytest.mark.parametrize("size", [(30, 40), (2000, 1500), (150, 3000), (3000, 150)])
-@pytest.mark.parametrize(
-    ("count", "labelled", "errors"), [(0, False, False), (1, True, True), (6, False, False), (6, True, True)]
-)
+@pytest.mark.parametrize(("count", "labelled"), [(0, False), (1, True), (6, False), (6, True)])
 def test_the_size_of_a_panel_does_not_depend_on_the_image(size, count, labelled):
     small = max(1, size[0] // 20), max(1, size[1] // 20)
     predictions = {task: np.zeros((*small, 3) if task == "normals" else small) for task in list(TASKS)[:count]}
