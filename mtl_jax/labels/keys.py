@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 Style = Literal["overlay", "map"]  # values laid over the image, or their colours alone
+STYLES: tuple[Style, ...] = get_args(Style)
 Color = tuple[int, int, int]  # red, green and blue, 0..255
 
 

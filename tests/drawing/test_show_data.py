@@ -199,7 +199,14 @@ def test_the_script_draws_a_split(options, tmp_path):
     assert picture.shape[1] == MARGIN + 3 * (240 + MARGIN)
     assert picture.shape[0] > MARGIN + 3 * (2 * text.LINE + 240 + MARGIN)
     assert picture.std() > 10
-    args = ["--augment", "--tasks=all", "--ids=train_00003", "--height=100", "--config.data.image_size=(64, 64)"]
+    args = [
+        "--augment",
+        "--style=map",
+        "--tasks=all",
+        "--ids=train_00003",
+        "--height=100",
+        "--config.data.image_size=(64, 64)",
+    ]
     process = run(*options, *args, f"--out={out}")
     assert process.returncode == 0, process.stderr
     assert cv2.imread(str(out)).shape[1] == MARGIN + 6 * (contact_sheet.NARROWEST + MARGIN)
