@@ -68,6 +68,11 @@ class Experiment:
         return dataclasses.replace(conventions, axes=data.axes or conventions.axes)
 
     @cached_property
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        """{task: names of its classes}, of the configuration or else of the data set's row."""
+        return {**self.dataset.class_names, **self.config.data.class_names}
+
+    @cached_property
     def data_dir(self) -> Path:
         """The folder of the built data sets."""
         return _data_dir(self.config)
@@ -256,7 +261,7 @@ def resolve(config: Config) -> Config:
     else:
         raise ValueError(
             f"data.dataset is {data.dataset!r} and data.manual_dir is empty; give the folder that has "
-            f"{description.FILE} in it: --config.data.manual_dir=DIR"
+            f"{description.FILE} in it: --data.manual_dir=DIR"
         )
     main = data.tasks or tuple(described.labels)
     names = tasks.ordered((*main, *data.aux_tasks))

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -98,5 +97,5 @@ def of(experiment: Experiment, decided: Mapping[str, np.ndarray]) -> Maps:
 
 def class_names(experiment: Experiment) -> dict[str, tuple[str, ...]]:
     """Returns {task: names of its classes} for the main tasks whose labels are class ids."""
-    names: dict[str, Any] = {**experiment.dataset.class_names, **experiment.config.data.class_names}
-    return {task: tuple(names[task]) for task in experiment.main_tasks if task in names}
+    names = experiment.class_names
+    return {task: names[task] for task in experiment.main_tasks if task in names}

@@ -152,7 +152,7 @@ def predict(
     if form not in FORMATS:
         raise ValueError(f"the format is {form!r}; it may be {' or '.join(map(repr, FORMATS))}")
     if (out / predictions.OWNER).exists():
-        raise ValueError(f"{out} holds predictions that scripts/evaluate.py has saved; give another --out")
+        raise ValueError(f"{out} holds predictions that `mtl evaluate` has saved; give another --out")
     out.mkdir(parents=True, exist_ok=True)
     origin = {"model": model.origin, "format": form, "options": dataclasses.asdict(options)}
     _warn_of_others(out, origin)
@@ -195,7 +195,14 @@ def _panel(sample: Sample, maps: Mapping[str, Map]) -> np.ndarray:
     """Draws an image, its maps and, where known, its labels side by side, RGB uint8."""
     shown = {task: one.kind.quantise(one.kind.as_prediction(one.decided)) for task, one in maps.items()}
     labels = {task: sample[task] for task in maps if task in sample}
-    return panels.panel(sample["image"], shown, labels or None)
+    return panels.panel(
+        sample["image"],
+        shown,
+        labels,
+        names={task: one.class_names for task, one in maps.items()},
+        conventions=next((one.conventions for one in maps.values()), Conventions()),
+        caption=sample["id"],
+    )
 
 
 def _put(path: Path, content: bytes, *, sync: bool) -> None:

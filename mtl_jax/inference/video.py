@@ -58,6 +58,8 @@ def predict_video(
     source, out = Path(source).expanduser(), Path(out)
     if out.suffix not in CODECS:
         raise ValueError(f"{out} ends in {out.suffix!r}; videos are written to files that end in {', '.join(CODECS)}")
+    if frames_per_second <= 0:
+        raise ValueError(f"frames_per_second is {frames_per_second}; give a number above 0")
     frames, rate = _open(source, frames_per_second)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.stem}.partial{out.suffix}")

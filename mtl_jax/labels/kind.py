@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import cv2
@@ -10,8 +9,12 @@ import jax
 import numpy as np
 
 from mtl_jax.codecs import map_files, pictures
+from mtl_jax.labels.conventions import Conventions
+from mtl_jax.labels.error_maps import ErrorMap
+from mtl_jax.labels.keys import Key, Note, Style
 from mtl_jax.labels.label_files import LabelFiles
 from mtl_jax.labels.readers import Reader, Size
+from mtl_jax.labels.sizes import nearest, resize
 
 IGNORE = 255  # label value that no loss and no metric counts
 Interpolation = Literal["nearest", "linear", "cubic"]
@@ -23,35 +26,6 @@ INTERPOLATIONS: Mapping[str, int] = {
 # How a data set stores a label: bytes [H, W, 1] as PNG, three bytes a pixel [H, W, 3] as PNG, or float32 [H, W, C].
 StoredForm = Literal["png", "colours", "float32"]
 _RGB_HEADER = 2  # colour type in the header of a PNG with three channels
-
-
-@dataclass(frozen=True)
-class Conventions:
-    """How a family of data sets stores its labels, and what its published code does with them.
-
-    The defaults suit data of one's own: no pixel gets a label that nobody gave it.
-
-    Attributes:
-        resize_labels: Labels of another size than the image are resized to the image; otherwise they are an error.
-        normals_dtype: Floating-point type in which the transforms compute normals.
-        normals_void: In normals of 8 bits the code (0, 0, 0) marks pixels without a label.
-        empty_is_unlabelled: Tasks of which a label of nothing but class 0 means that the image has no label, as
-            PASCAL's human parts have it for images without people.
-        interpolates_holes: Pixels without a label take part in interpolation with their 0, as in the published code.
-            Otherwise only labelled pixels take part, and a pixel with too few of them has no label.
-        border: Labels outside of a rotated image where the configuration does not say: "zero" or "ignore", see
-            `mtl_jax.data.transforms.scale_and_rotate`.
-        axes: Axes of vectors, a name or letters of `mtl_jax.labels.axes`. "" means that nobody says it; flips and
-            rotations then assume those of OpenCV, as the published code does.
-    """
-
-    resize_labels: bool = False
-    normals_dtype: str = "float32"
-    normals_void: bool = False
-    empty_is_unlabelled: tuple[str, ...] = ()
-    interpolates_holes: bool = False
-    border: Literal["zero", "ignore"] = "ignore"
-    axes: str = ""
 
 
 class LabelKind(ABC):
@@ -245,11 +219,33 @@ class LabelKind(ABC):
         """Returns what a user of an exported model has to know of this output, ready for JSON."""
         return {"meaning": self.meaning(conventions)}
 
-    # Drawing
+    # Drawing: the maps have the size of the picture, see `fit`
 
-    def legend(self, conventions: Conventions) -> str:
-        """Returns what the colours of a drawing mean, for the legend of a contact sheet; "" where classes say it."""
-        return ""
+    def fit(self, array: np.ndarray, height: int, width: int, *, is_label: bool) -> np.ndarray:
+        """Returns a label or a prediction at the size of a drawing, without values that it does not hold.
+
+        Args:
+            array: Label `[H, W, C]`, or prediction `[H, W]` or `[H, W, C]`.
+            height: Height of the drawing in pixels.
+            width: Width of the drawing in pixels.
+            is_label: The array is a label; otherwise it is a prediction.
+
+        Returns:
+            Float32 `[height, width]` or `[height, width, C]`. Numbers of predictions are averaged; labels and class
+            ids are not, because a mean of two labels is none of them.
+        """
+        if is_label or self.prediction_interpolation == "nearest":
+            return nearest(array, height, width).astype(np.float32)
+        smaller = height < array.shape[0] or width < array.shape[1]
+        interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+        return resize(array.astype(np.float32), height, width, interpolation)
+
+    def shown(self, array: np.ndarray, *, is_label: bool) -> np.ndarray:
+        """Returns where a label `[H, W, C]` or a prediction `[H, W]` or `[H, W, C]` has a value, bool `[H, W]`."""
+        if is_label:
+            return self.labelled(array)
+        known = np.isfinite(array)
+        return known.all(axis=-1) if array.ndim == 3 else known
 
     @abstractmethod
     def paint(
@@ -257,11 +253,29 @@ class LabelKind(ABC):
     ) -> np.ndarray:
         """Draws one image's prediction or label, `[H, W]` or `[H, W, C]`, as RGB uint8 `[H, W, 3]`.
 
+        The renderer draws over pixels that are not `shown`, so their colour does not matter.
+
         Args:
+            array: The values.
             is_label: The array is a label; otherwise it is a prediction.
-            low: Value of the darkest colour, where values have a range.
-            high: Value of the brightest colour, where values have a range.
+            low: Value of the first colour, where values have a range.
+            high: Value of the last colour, where values have a range.
         """
+
+    def overlay(
+        self,
+        image: np.ndarray,
+        array: np.ndarray,
+        *,
+        is_label: bool,
+        low: float | None = None,
+        high: float | None = None,
+    ) -> np.ndarray:
+        """Draws values over their image, RGB uint8 `[H, W, 3]`; the arguments are those of `paint`.
+
+        Values that fill the picture hide the image.
+        """
+        return self.paint(array, is_label=is_label, low=low, high=high)
 
     def value_range(self, arrays: Iterable[tuple[np.ndarray, bool]]) -> tuple[float | None, float | None]:
         """Returns the common range of several maps, (None, None) where values have a fixed one.
@@ -271,17 +285,44 @@ class LabelKind(ABC):
         """
         return None, None
 
-    def overlay(self, image: np.ndarray, label: np.ndarray) -> np.ndarray:
-        """Draws a label over its image, both `[H, W, ...]` of one size, as RGB uint8 `[H, W, 3]`."""
-        return self.paint(label, is_label=True)
+    def key(
+        self,
+        arrays: Sequence[tuple[np.ndarray, bool]],
+        *,
+        style: Style,
+        names: Sequence[str],
+        conventions: Conventions,
+        low: float | None,
+        high: float | None,
+    ) -> Key:
+        """Returns what the colours of a drawing mean.
 
-    def shrink(self, label: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Returns a label `[H, W, channels]` at the size of a drawing, float32 `[height, width, channels]`."""
-        return resize(label.astype(np.float32), height, width, cv2.INTER_NEAREST)
+        Args:
+            arrays: Pairs of a drawn map and whether it is a label.
+            style: "overlay" or "map".
+            names: Names of the classes, () where they are not known.
+            conventions: Label conventions of the data set.
+            low: Value of the first colour, where values have a range.
+            high: Value of the last colour, where values have a range.
+        """
+        return Note(self.meaning(conventions))
+
+    def errors(self, prediction: np.ndarray, label: np.ndarray) -> ErrorMap | None:
+        """Compares a prediction with its label of the same size, `[H, W]` or `[H, W, C]`.
+
+        Returns:
+            The errors, or None if this kind of label has no picture of errors.
+        """
+        return None
 
     @abstractmethod
-    def summarise(self, values: np.ndarray) -> str:
-        """Returns one line about the labelled values `[N, channels]` of an image, for a caption."""
+    def summarise(self, values: np.ndarray, names: Sequence[str] = ()) -> str:
+        """Returns one line about the labelled values `[N, channels]` of an image, for a caption.
+
+        Args:
+            values: The values.
+            names: Names of the classes, () where they are not known.
+        """
 
     # A folder of one's own
 
@@ -335,12 +376,6 @@ def ignore_zeros(label: np.ndarray) -> np.ndarray:
 def plane(array: np.ndarray) -> np.ndarray:
     """Returns the first channel of `[H, W, C]`; `[H, W]` stays as it is."""
     return array[..., 0] if array.ndim == 3 else array
-
-
-def resize(array: np.ndarray, height: int, width: int, interpolation: int) -> np.ndarray:
-    """Resizes `[H, W]` or `[H, W, C]` with OpenCV and keeps a last axis of length 1, which OpenCV drops."""
-    resized = cv2.resize(np.ascontiguousarray(array), (width, height), interpolation=interpolation)
-    return resized.reshape(height, width, *array.shape[2:])
 
 
 def mean_value(kind: LabelKind, labels: Iterable[np.ndarray]) -> np.ndarray:

@@ -138,7 +138,7 @@ def test_a_full_disk_is_told_by_the_panel_and_leaves_no_half(tmp_path, monkeypat
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert predict.predict(run, [sample], tmp_path) == 1
     panel = cv2.imread(str(tmp_path / "panels/rooms/a.png"), cv2.IMREAD_COLOR_RGB)
-    np.testing.assert_array_equal(panel, panels.panel(sample["image"], {}, None))
+    np.testing.assert_array_equal(panel, panels.panel(sample["image"], {}, caption="rooms/a"))
 
 
 def files(folder):
@@ -187,11 +187,46 @@ def test_the_script_lists_them(photos, monkeypatch):
     """What can be predicted is there, and the status says that something is missing."""
     (photos / "text.png").write_text("no image")
 
-    monkeypatch.setattr("mtl_jax.inference.model.from_run", lambda *_: SimpleNamespace(tasks=()))
-    monkeypatch.setattr("mtl_jax.experiment.load_config", lambda _: None)
-    monkeypatch.setattr(predict, "predict", lambda run, samples, out: len(list(samples)))
+    monkeypatch.setattr("mtl_jax.inference.model.load", lambda *_: SimpleNamespace(tasks=()))
+    monkeypatch.setattr(predict, "predict", lambda model, samples, out, options, **_: len(list(samples)))
     result = scripts.run("predict", "--workdir=run", f"--images={photos}", f"--images={photos / 'more'}", "--out=out")
     assert result.returncode == 1
     assert "4 images: maps and panels are in out" in result.stdout
     assert "error: 1 files could not be read:\n" in result.stderr
     assert "text.png: it is no image" in result.stderr
+
+
+def test_options_of_the_command(photos, tmp_path, monkeypatch):
+    told = {}
+    monkeypatch.setattr("mtl_jax.inference.model.load", lambda place, step: told.update(place=place, step=step))
+    monkeypatch.setattr(predict, "predict", lambda _, samples, out, options, **more: told.update(more, options=options))
+    flags = ["--format=reference", "--no_panels", "--flip", "--scales=0.75,1", "--batch_size=4"]
+    windows = ["--resize=windows", "--window_size=64x96", "--overlap=0.5"]
+    command = ["predict", "--workdir=hf://a/b", "--step=3", f"--images={photos}", f"--out={tmp_path}"]
+    assert scripts.run(*command, *flags, *windows).returncode == 0
+    assert told == {
+        **{"place": "hf://a/b", "step": "3", "form": "reference", "draw_panels": False},
+        "options": PredictOptions("windows", True, (0.75, 1.0), (64, 96), 0.5, 4),
+    }
+    assert scripts.run(*command).returncode == 0
+    assert told["options"] == PredictOptions()
+    assert told["draw_panels"]
+    for wrong, message in {
+        "--window_size=64": "'64' is no size such as 480x640",
+        "--scales=1,x": "'1,x' is no list of numbers such as 0.75,1,1.25",
+        "--split=val": "not allowed with argument --images",
+        "--overlap=2": "overlap is 2.0; give a number from 0 to below 1",
+    }.items():
+        result = scripts.run(*command, wrong)
+        assert result.returncode != 0
+        assert message in result.stderr
+
+
+def test_a_video_by_the_command(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("mtl_jax.inference.model.load", lambda *_: "model")
+    monkeypatch.setattr("mtl_jax.inference.video.predict_video", lambda *args, **more: told.append((args, more)) or 7)
+    result = scripts.run("predict", "--workdir=run", "--video=a.mp4", "--out=b.mp4", "--limit=7")
+    assert "7 frames: the video is b.mp4" in result.stdout
+    more = {"frames_per_second": 25.0, "limit": 7}
+    assert told == [(("model", "a.mp4", "b.mp4", PredictOptions()), more)]

@@ -86,6 +86,8 @@ def test_long_videos_are_shrunk(folder, tmp_path):
 def test_what_is_no_video(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="no video or folder of frames at"):
         video.predict_video(Stub(), tmp_path / "nothing.mp4", tmp_path / "x.mp4")
+    with pytest.raises(ValueError, match="frames_per_second is 0; give a number above 0"):
+        video.predict_video(Stub(), folder, tmp_path / "x.mp4", frames_per_second=0)
     with pytest.raises(ValueError, match=r"ends in '\.gif'; videos are written to files that end in \.mp4, \.avi"):
         video.predict_video(Stub(), folder, tmp_path / "x.gif")
     (tmp_path / "text.mp4").write_text("no video")
