@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import math
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
@@ -11,17 +10,15 @@ import numpy as np
 from tqdm import tqdm
 
 from mtl_jax.inference.image_input import as_image
-from mtl_jax.inference.maps import Maps
 from mtl_jax.inference.model import Model
 from mtl_jax.inference.options import PredictOptions
-from mtl_jax.inference.placement import Size, scaled
+from mtl_jax.inference.placement import Size
 from mtl_jax.inference.predict import find_images
+from mtl_jax.inference.side_by_side import SideBySide
 from mtl_jax.runtime.messages import size_text
 
 # {suffix of a video that is written: FourCC code of its codec}
 CODECS: Mapping[str, str] = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v"}
-_CAPTION = 28  # height of a caption in pixels
-_IN_A_ROW = 3  # pictures
 
 Frames = Generator[np.ndarray, None, None]  # RGB uint8 `[H, W, 3]`
 
@@ -36,7 +33,7 @@ def predict_video(
     long_side: int = 1920,
     limit: int = 0,
 ) -> int:
-    """Predicts every frame, and writes a video with the frame and its maps side by side. Sound is not kept.
+    """Predicts every frame, and writes a video with the frame, its maps and their keys side by side, without sound.
 
     Args:
         model: The model.
@@ -44,7 +41,7 @@ def predict_video(
         out: Video file to write, which ends in one of `CODECS`.
         options: Options of prediction.
         frames_per_second: Rate of the video for a folder of frames; a video keeps its own.
-        long_side: Greatest width and height of the video in pixels.
+        long_side: Greatest width and height of the video in pixels, except where the keys need more.
         limit: Greatest number of frames; 0 = all.
 
     Returns:
@@ -63,7 +60,7 @@ def predict_video(
     frames, rate = _open(source, frames_per_second)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.stem}.partial{out.suffix}")
-    ranges = _Ranges()
+    drawing = SideBySide(long_side)
     written = 0
     with contextlib.ExitStack() as exits:
         exits.callback(partial.unlink, missing_ok=True)
@@ -71,7 +68,7 @@ def predict_video(
         writer: cv2.VideoWriter | None = None
         images = itertools.islice(frames, limit or None)
         for frame, finish in tqdm(model.stream(images, _same, options or PredictOptions()), unit="frame"):
-            picture = _side_by_side(frame, ranges.draw(finish()), long_side)
+            picture = drawing.draw(frame, finish())
             if writer is None:
                 writer = _writer(partial, rate, (picture.shape[0], picture.shape[1]))
                 exits.callback(writer.release)
@@ -82,25 +79,6 @@ def predict_video(
         writer.release()
         partial.replace(out)
     return written
-
-
-class _Ranges:
-    """Ranges of values over all frames so far, so that a colour means nearly the same in all frames."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[float, float]] = {}
-
-    def draw(self, maps: Maps) -> dict[str, np.ndarray]:
-        """Returns {task: RGB picture of its map}."""
-        drawn = {}
-        for task, one in maps.items():
-            prediction = one.kind.as_prediction(one.decided)
-            low, high = one.kind.value_range([(prediction, False)])
-            if low is not None and high is not None:
-                before = self._known.get(task, (low, high))
-                low, high = self._known[task] = (min(low, before[0]), max(high, before[1]))
-            drawn[task] = one.kind.paint(prediction, is_label=False, low=low, high=high)
-        return drawn
 
 
 def _open(source: Path, frames_per_second: float) -> tuple[Frames, float]:
@@ -146,22 +124,6 @@ def _writer(path: Path, rate: float, size: Size) -> cv2.VideoWriter:
     if not writer.isOpened():
         raise OSError(f"OpenCV cannot write a video of {size_text(size)} to {path}; give another folder or suffix")
     return writer
-
-
-def _side_by_side(frame: np.ndarray, drawn: Mapping[str, np.ndarray], long_side: int) -> np.ndarray:
-    """Puts a frame and its pictures into rows of at most three with captions, RGB uint8; both sides are even."""
-    cells = [("frame", frame), *drawn.items()]
-    columns = min(len(cells), _IN_A_ROW)
-    rows = math.ceil(len(cells) / columns)
-    height, width = frame.shape[:2]
-    factor = min(1.0, long_side / (columns * width), long_side / (rows * (height + _CAPTION)))
-    size = (max(2, 2 * int(factor * height / 2)), max(2, 2 * int(factor * width / 2)))
-    picture = np.full((rows * (size[0] + _CAPTION), columns * size[1], 3), 255, np.uint8)
-    for index, (name, content) in enumerate(cells):
-        top, left = index // columns * (size[0] + _CAPTION), index % columns * size[1]
-        cv2.putText(picture, name, (left + 6, top + 20), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
-        picture[top + _CAPTION : top + _CAPTION + size[0], left : left + size[1]] = scaled(content, size)
-    return picture
 
 
 def _same(frame: np.ndarray) -> np.ndarray:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtl_jax.inference import video
+from mtl_jax.inference import side_by_side, video
 from mtl_jax.inference.maps import Map
+from mtl_jax.inference.side_by_side import SideBySide
 
 H, W = 48, 64
 
@@ -58,29 +59,53 @@ def test_a_folder_of_frames_becomes_a_video_and_that_a_video(folder, tmp_path, s
     rate, frames = read(out)
     assert rate == pytest.approx(10)
     assert len(frames) == 4
-    top = frames[0].shape[0] - H
-    assert frames[0].shape[1] == 3 * W  # the frame and two maps
-    saliency = frames[0][top:, W : 2 * W]
-    assert saliency[10:-10, 4 : W // 2 - 8].mean() > 200
-    assert saliency[10:-10, W // 2 + 8 : -4].mean() < 50
+    _, second, _ = np.split(frames[0][: side_by_side.text.LINE + 180, :], 3, axis=1)  # the frame and two maps
+    assert second[60:160, 20:100].mean() > 200
+    assert second[60:160, 140:220].mean() < 50
     assert video.predict_video(Stub(), out, tmp_path / "again.mp4", limit=2) == 2
     assert sorted(path.name for path in out.parent.iterdir()) == [out.name]
     rate, frames = read(tmp_path / "again.mp4")
     assert (rate, len(frames)) == (pytest.approx(10), 2)
 
 
-def test_a_colour_means_the_same_in_all_frames(folder, tmp_path):
+def drawn(drawing, index, depth):
+    """The picture of a frame, without captions and keys: the frame and its map."""
+    picture = drawing.draw(frame(index), {"depth": Map("depth", np.full((H, W, 1), depth, np.float32), 1)})
+    return np.split(picture[side_by_side.text.LINE :][:180], 2, axis=1)
+
+
+def test_a_colour_means_the_same_in_all_frames():
     """Depth of 0 m to 150 m; a range of each frame's own would show every frame alike."""
-    ranges = video._Ranges()
-    drawn = [ranges.draw({"depth": Map("depth", np.full((2, 2, 1), d, np.float32), 1)})["depth"] for d in (0, 150, 0)]
-    assert (drawn[0] == drawn[2]).all()
-    assert (drawn[0] != drawn[1]).any()
+    drawing = SideBySide(1920)
+    first, second, third = (drawn(drawing, 0, depth)[1] for depth in (1, 150, 1))
+    assert (first == third).all()
+    assert (first != second).any()
 
 
-def test_long_videos_are_shrunk(folder, tmp_path):
-    video.predict_video(Stub(), folder, tmp_path / "x.mp4", long_side=100, limit=1)
-    _, (image,) = read(tmp_path / "x.mp4")
-    assert max(image.shape) <= 100
+def test_names_keep_their_place():
+    """The most frequent class comes first in a key, and frames differ."""
+    drawing, shown = SideBySide(1920), []
+    for share in (0.7, 0.3):
+        ids = (np.arange(W) >= share * W).astype(np.int32)[None].repeat(H, axis=0)
+        maps = {"semseg": Map("semseg", ids, 2, ("wall", "floor"))}
+        shown.append(drawing.draw(frame(0), maps)[-side_by_side.keys.LINES * side_by_side.text.LINE :])
+    np.testing.assert_array_equal(*shown)
+
+
+def test_pictures_have_one_size_whatever_their_keys_hold():
+    drawing = SideBySide(1920)
+    sizes = set()
+    for number in (1, 40):
+        ids = (np.arange(H * W) % number).astype(np.int32).reshape(H, W)
+        sizes.add(drawing.draw(frame(0), {"semseg": Map("semseg", ids, 40, tuple("abcdefgh" * 5))}).shape)
+    ((height, width, _),) = sizes
+    assert height % 2 == width % 2 == 0
+
+
+def test_long_videos_are_shrunk():
+    large = np.zeros((1080, 1920, 3), np.uint8)
+    depth = {"depth": Map("depth", np.ones((1080, 1920, 1), np.float32), 1)}
+    assert max(SideBySide(1280).draw(large, depth).shape) <= 1280
 
 
 def test_what_is_no_video(folder, tmp_path):
