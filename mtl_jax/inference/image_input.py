@@ -1,5 +1,6 @@
 """Images as callers give them: paths, PIL images and arrays."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mtl_jax.codecs import pictures
+
+logger = logging.getLogger(__name__)
 
 ImageLike = str | Path | Image.Image | np.ndarray
 _EXPECTED = "give a path, a PIL image, or an array of uint8 with the shape [H, W, 3] (RGB) or [H, W] (grey)"
@@ -53,9 +56,13 @@ def _file(path: Path) -> np.ndarray:
         kind = "a folder; give the images in it as a list of paths" if path.is_dir() else "not there; check the path"
         raise FileNotFoundError(f"the image {path} is {kind}")
     try:
-        return read(path)
+        with pictures.collect_notes() as notes:
+            image = read(path)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    for text in notes:
+        logger.warning("%s: %s", path, text)
+    return image
 
 
 def _pil(image: Image.Image) -> np.ndarray:

@@ -116,6 +116,12 @@ def test_a_photo_is_turned_as_its_orientation_says(model, tmp_path):
     assert model(tmp_path / "x.png")["depth"].array.shape == (64, 32)
 
 
+def test_a_note_on_an_image_names_its_file(model, tmp_path, caplog):
+    Image.new("RGBA", (40, 40)).save(tmp_path / "glass.png")
+    model(tmp_path / "glass.png")
+    assert f"{tmp_path / 'glass.png'}: the image has transparent pixels" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
