@@ -21,7 +21,8 @@ LAYERS = (
     ("experiment",),
     ("evaluation",),
     ("drawing", "train"),
-    ("inference", "reports"),
+    ("inference",),
+    ("reports",),
     ("cli",),
 )
 HEIGHT = {part: height for height, layer in enumerate(LAYERS) for part in layer}
