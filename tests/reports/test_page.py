@@ -9,12 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mtl_jax import backbones, models, weights
-from mtl_jax.inference import evaluate
 from mtl_jax.reports import gallery, page, run_table
 from mtl_jax.reports.data_uris import DataUris
-from mtl_jax.train import initial_weights
-from tests import tiny
 from tests.stored_runs import SINGLE, counted_once, write
 
 NO_IMAGES = page.Options(gallery=0)
@@ -95,19 +91,6 @@ def test_texts_from_files_are_no_markup(tmp_path):
     assert data["runs"][0]["name"] == r"a<script>alert(2)<&\u202e"
     assert r"<img src=x onerror=alert(1)>\x1b[31m\u202e\u2028" in data["tables"][0]["protocol"]
     assert any(chart["name"].startswith("loss/</script><script>alert(1)") for chart in data["charts"])
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, data_dir):
-    """An evaluated model of two tasks on five images."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(backbones.BACKBONES, "tiny", tiny.build_backbone)
-        config = tiny.config(data_dir)
-        config.data.tasks, config.model.name = ("semseg", "depth"), "baseline"
-        path = tmp_path_factory.mktemp("runs") / "run"
-        initial_weights.create_workdir(config, path, weights.to_torch(models.build(config)))
-        evaluate.evaluate_run(path)
-        yield path
 
 
 def test_gallery(trained, tmp_path):

@@ -11,9 +11,10 @@ function columnsOf(table) {
   const balanced = new Set(table.rows.map((row) => row.balancing)).size > 1;
   const text = (head, of) => ({ head, cell: of, value: of });
   const labels = (row) => element("span", { class: "runs" }, row.runs.map(runLabel));
-  const columns = [{ head: "run", cell: labels, value: (row) => row.runs[0] }, text("model", (row) => row.model), text("backbone", (row) => row.backbone)];
-  if (balanced) columns.push(text("balancing", (row) => row.balancing));
-  columns.push(text("checkpoint", (row) => `${row.checkpoint} (step ${[...new Set(row.steps)].join(", ")})`));
+  const columns = [
+    { head: "run", cell: labels, value: (row) => row.runs[0] },
+    text("checkpoint", (row) => `${row.checkpoint} (step ${[...new Set(row.steps)].join(", ")})`),
+  ];
   for (const { task, metric, higher_is_better: higher } of table.columns) {
     const scores = (row) => (row.scores[task] && row.scores[task].metric === metric ? row.scores[task] : null);
     const direction = higher ? "higher is better" : "lower is better";
@@ -21,6 +22,8 @@ function columnsOf(table) {
   }
   const gains = spreadColumn((row) => row.delta_m, true, (v) => percent(v), (v) => (100 * v).toFixed(2));
   columns.push({ head: "Δm", title: "multi-task performance: mean relative gain over single-task models", ...gains });
+  columns.push(text("model", (row) => row.model), text("backbone", (row) => row.backbone));
+  if (balanced) columns.push(text("balancing", (row) => row.balancing));
   const amount = (head, of, show) => ({ head, number: true, cell: (row) => show(of(row)), value: of });
   columns.push(amount("parameters", (row) => row.parameters, (n) => `${(n / 1e6).toFixed(2)} M`));
   columns.push(amount("multiply-adds", (row) => row.multiply_adds, (n) => `${(n / 1e9).toFixed(1)} G`));
