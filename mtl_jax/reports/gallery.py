@@ -152,8 +152,8 @@ def _open(run: Experiment) -> Split:
     """Opens the validation split of a data set that is built; unlike training, a report builds none."""
     if not datasets.make_builder(run.builder_name, run.data_dir).is_prepared():
         raise FileNotFoundError(
-            f"the data set {run.builder_name} is not built in {run.data_dir}; build it there, for example by "
-            "evaluating the run, and make the report again"
+            f"the data set {run.builder_name} is not built in {run.data_dir}; evaluate the run with `mtl evaluate`, "
+            "which builds it, and make the report again"
         )
     return run.open_split(result_files.SPLIT, run.main_tasks)
 

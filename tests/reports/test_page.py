@@ -11,6 +11,7 @@ import pytest
 
 from mtl_jax.reports import gallery, page, run_table
 from mtl_jax.reports.data_uris import DataUris
+from tests import scripts
 from tests.stored_runs import SINGLE, counted_once, write
 
 NO_IMAGES = page.Options(gallery=0)
@@ -170,6 +171,13 @@ def test_equal_pictures_are_kept_once():
     assert [pictures.add(black), pictures.add(noise), pictures.add(black.copy())] == [0, 1, 0]
     assert [uri.split(";")[0] for uri in pictures.uris] == ["data:image/png", "data:image/jpeg"]
     assert pictures.size == sum(map(len, pictures.uris))
+
+
+def test_command(stored, tmp_path):
+    path = tmp_path / "report.html"
+    done = scripts.run("report", stored, "--html", path, "--gallery", "0")
+    assert done.returncode == 0, done.stderr
+    assert embedded(path.read_text(encoding="utf-8"), "data")["galleries"] == []
 
 
 def test_options_are_checked():
