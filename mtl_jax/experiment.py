@@ -61,11 +61,6 @@ class Experiment:
         return self.config.data.builder or self.dataset.builder(self.config.data.release)
 
     @cached_property
-    def class_names(self) -> dict[str, tuple[str, ...]]:
-        """{task: names of its classes}, for the tasks whose labels are class ids."""
-        return {**self.dataset.class_names, **self.config.data.class_names}
-
-    @cached_property
     def conventions(self) -> Conventions:
         """The label conventions of the data."""
         data = self.config.data

@@ -7,25 +7,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from mtl_jax import tasks as task_table
 from mtl_jax.data import datasets
 from mtl_jax.data.split import Split
-from mtl_jax.drawing import panels
+from mtl_jax.drawing import maps as drawn_maps
 from mtl_jax.evaluation import predictions, result_files
 from mtl_jax.experiment import Experiment
 from mtl_jax.inference.restored import Restored
-from mtl_jax.labels import LabelKind
-from mtl_jax.labels.kind import IGNORE, resize
 from mtl_jax.reports.data_uris import DataUris
-from mtl_jax.reports.error_maps import error_map
+from mtl_jax.reports.key_data import key_data
 from mtl_jax.reports.run_table import EvaluatedRun
 
 _LONG_SIDE = 320  # pixels of a picture
-_LISTED = 8  # classes in the legend of a picture
 
 
 @dataclass(frozen=True)
@@ -55,10 +51,9 @@ class TaskPictures:
         prediction: Drawing of the prediction.
         truth: Drawing of the label.
         error: Drawing of the errors.
-        meaning: What the colours of prediction and truth mean; "" where `classes` say it.
-        error_meaning: What the colours of the errors mean.
-        classes: (name, colour as #rrggbb) of the classes in prediction or truth, the most frequent first.
-        more_classes: Number of further classes.
+        key: What the colours of prediction and truth mean, from `key_data`.
+        error_key: What the colours of the errors mean, from `key_data`.
+        error_text: The errors in a few words.
     """
 
     task: str
@@ -66,10 +61,9 @@ class TaskPictures:
     prediction: int
     truth: int | None
     error: int | None
-    meaning: str
-    error_meaning: str
-    classes: list[tuple[str, str]]
-    more_classes: int
+    key: dict[str, Any]
+    error_key: dict[str, Any] | None
+    error_text: str
 
 
 @dataclass(frozen=True)
@@ -233,54 +227,30 @@ def _draw(
     values: dict[str, float],
     pictures: DataUris,
 ) -> TaskPictures:
-    kind, size = task_table.get(task).kind, _small(sample["image"])
-    prediction = _shrunk_prediction(kind, maps[task], size)
-    label = kind.shrink(kind.mark_ignored(sample[task]), *size) if task in sample else None
-    shown = [(prediction, False)] if label is None else [(prediction, False), (label, True)]
-    low, high = kind.value_range(shown)
-    drawn = [kind.paint(array, is_label=is_label, low=low, high=high) for array, is_label in shown]
-    errors = None if label is None else error_map(kind, prediction, label)
-    meaning = kind.legend(run.conventions)
-    if low is not None and high is not None:
-        meaning = f"{kind.meaning(run.conventions)}, from {low:.2f} (dark) to {high:.2f} (bright)"
-    classes, more = _classes(run, task, [array for array, _ in shown]) if kind.has_classes else ([], 0)
+    image = _shrunk(sample["image"])
+    height, width = image.shape[:2]
+    layers, errors = [drawn_maps.layer(task, maps[task], height, width, is_label=False)], None
+    if task in sample:
+        label = task_table.get(task).kind.mark_ignored(sample[task])
+        layers.append(drawn_maps.layer(task, label, height, width, is_label=True))
+        errors = drawn_maps.errors(task, maps[task], label)
+    limits = drawn_maps.limits(layers)
+    drawn = [pictures.add(drawn_maps.draw(layer, image, "map", limits)) for layer in layers]
+    key = drawn_maps.key(layers, "map", run.class_names.get(task, ()), run.conventions, limits)
     return TaskPictures(
         task=task,
         score=values[task] if math.isfinite(values[task]) else None,
-        prediction=pictures.add(drawn[0]),
-        truth=pictures.add(drawn[1]) if label is not None else None,
-        error=pictures.add(errors.picture()) if errors is not None else None,
-        meaning=meaning,
-        error_meaning=errors.meaning if errors is not None else "",
-        classes=classes,
-        more_classes=more,
+        prediction=drawn[0],
+        truth=drawn[1] if len(drawn) > 1 else None,
+        error=None if errors is None else pictures.add(drawn_maps.draw_errors(errors, height, width)),
+        key=key_data(key, pictures),
+        error_key=None if errors is None else key_data(errors.key(), pictures),
+        error_text="" if errors is None else errors.text,
     )
 
 
-def _small(image: np.ndarray) -> tuple[int, int]:
-    """Returns height and width of the pictures of an image."""
+def _shrunk(image: np.ndarray) -> np.ndarray:
+    """Returns an image at the size of the pictures."""
     height, width = image.shape[:2]
     scale = min(1, _LONG_SIDE / max(height, width))
-    return max(1, round(scale * height)), max(1, round(scale * width))
-
-
-def _shrunk(image: np.ndarray) -> np.ndarray:
-    return resize(image, *_small(image), cv2.INTER_AREA)
-
-
-def _shrunk_prediction(kind: LabelKind, prediction: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    nearest = kind.prediction_interpolation == "nearest"  # a mixture of two classes is no class
-    return resize(prediction, *size, cv2.INTER_NEAREST if nearest else cv2.INTER_AREA)
-
-
-def _classes(run: Experiment, task: str, arrays: Sequence[np.ndarray]) -> tuple[list[tuple[str, str]], int]:
-    """Returns (name, colour) of the most frequent classes of the arrays, and the number of the others."""
-    pixels = np.concatenate([array.reshape(-1) for array in arrays]).astype(np.int64)
-    counts = np.bincount(pixels, minlength=IGNORE + 1)
-    present = [int(i) for i in np.argsort(-counts[:IGNORE], kind="stable") if counts[i]]
-    names = run.class_names.get(task, ())
-    listed = []
-    for i in present[:_LISTED]:
-        red, green, blue = panels.colorize(task, np.full((1, 1, 1), i), label=True)[0, 0]
-        listed.append((names[i] if i < len(names) else f"class {i}", f"#{red:02x}{green:02x}{blue:02x}"))
-    return listed, len(present) - len(listed)
+    return drawn_maps.thumbnail(image, max(1, round(scale * height)), max(1, round(scale * width)))

@@ -119,10 +119,13 @@ def test_gallery(trained, tmp_path):
             decoded = cv2.imdecode(np.frombuffer(base64.b64decode(encoded), np.uint8), cv2.IMREAD_COLOR)
             assert max(decoded.shape) <= 320
             assert form in ("png", "jpeg")
-    names, colors = zip(*semseg[0]["classes"], strict=True)
-    assert set(names) < set(runs[0].experiment.class_names["semseg"])
-    assert all(re.fullmatch("#[0-9a-f]{6}", color) for color in colors)
-    assert "(dark)" in depth[0]["meaning"]
+    assert semseg[0]["key"]["form"] == "swatches"
+    entries = semseg[0]["key"]["entries"]
+    assert {entry["name"] for entry in entries} <= {*runs[0].experiment.class_names["semseg"], "unlabelled", "no label"}
+    assert any(re.fullmatch("#[0-9a-f]{6}", entry["color"] or "") for entry in entries)
+    assert (depth[0]["key"]["form"], depth[0]["key"]["unit"], len(depth[0]["key"]["stops"])) == ("bar", "m", 16)
+    assert depth[0]["error_key"]["form"] == "bar"
+    assert depth[0]["error_text"]
 
 
 def test_a_gallery_stops_at_its_size(trained, tmp_path):

@@ -32,11 +32,31 @@ function wipe(task) {
   return element("figure", { class: "wipe" }, stack, slider, element("figcaption", {}, "prediction; the slider lays the truth over it"));
 }
 
-function classLegend(task) {
-  if (!task.classes.length) return task.meaning ? element("div", { class: "legend" }, `Colours: ${task.meaning}`) : null;
-  const entries = task.classes.map(([name, color]) => element("span", {}, swatch(color), name));
-  if (task.more_classes) entries.push(element("span", {}, `and ${task.more_classes} more`));
-  return element("div", { class: "legend" }, entries);
+/** What colours mean: an element for each form of key that the Python module key_data makes. */
+const keyForms = {
+  swatches({ entries, more }) {
+    const shown = entries.map(({ name, color, picture: number }) => {
+      const square = number === null ? swatch(color) : element("img", { class: "swatch", src: pictures[number], alt: "" });
+      return element("span", {}, square, name);
+    });
+    return [...shown, more ? element("span", {}, `and ${more} more`) : null];
+  },
+  bar({ stops, low, high, unit, title, clipped }) {
+    const scale = element("span", { class: "scale" });
+    scale.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
+    const end = [high, unit, clipped ? "or more" : ""].filter(Boolean).join(" ");
+    return [element("span", {}, title ? `${title}: ` : "", low, scale, end)];
+  },
+  ball({ picture: number, title, lines }) {
+    return [element("img", { class: "ball", src: pictures[number], alt: title }), element("span", {}, [title, ...lines].join("; "))];
+  },
+  note({ text }) {
+    return [element("span", {}, text)];
+  },
+};
+
+function legend(key) {
+  return element("div", { class: "legend" }, keyForms[key.form](key));
 }
 
 function taskRow(image, task, score) {
@@ -44,11 +64,13 @@ function taskRow(image, task, score) {
     cell(image.image, "image", ""),
     wipe(task),
     cell(task.truth, "truth", "no label"),
-    cell(task.error, task.error === null ? "error" : `error; ${task.error_meaning}; grey: no label`, "no error map"),
+    cell(task.error, task.error_text ? `error: ${task.error_text}` : "error", "no error map"),
   ];
   const value = `${score.metric} ${fixed(task.score, 4)} ${score.higher_is_better ? "↑" : "↓"}`;
   const title = element("div", { class: "title" }, element("b", {}, task.task), `: ${value}`);
-  return element("div", { class: "task" }, title, element("div", { class: "cells" }, cells), classLegend(task));
+  const errorKey = task.error_key ? legend(task.error_key) : null;
+  if (errorKey) errorKey.prepend(element("b", {}, "Error:"));
+  return element("div", { class: "task" }, title, element("div", { class: "cells" }, cells), legend(task.key), errorKey);
 }
 
 function card(gallery, image) {
