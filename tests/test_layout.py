@@ -23,7 +23,7 @@ LAYERS = (
     ("evaluation",),
     ("drawing", "train"),
     ("inference",),
-    ("reports",),
+    ("reports", "app"),
     ("cli",),
     ("commands",),
     ("__main__",),

@@ -8,7 +8,7 @@ import numpy as np
 from mtl_jax.labels.keys import Ball, Bar, Color, Key, Note, Swatches
 from mtl_jax.reports.data_uris import DataUris
 
-_NAMED = 10  # swatches that are listed
+_NAMED = 12  # swatches that are listed
 _STOPS = 16  # colours of a scale
 
 

@@ -12,7 +12,7 @@ def test_swatches_are_colours_or_pictures_and_the_rest_is_counted():
     entries = [((255, 0, 16), "sky"), (np.array([0, 1, 2], np.uint8), "sea"), (np.zeros((12, 12, 3), np.uint8), "void")]
     pictures = DataUris()
     data = key_data(Swatches((*entries, *[((9, 9, 9), f"class {i}") for i in range(20)])), pictures)
-    assert (data["form"], len(data["entries"]), data["more"]) == ("swatches", 10, 13)
+    assert (data["form"], len(data["entries"]), data["more"]) == ("swatches", 12, 11)
     assert data["entries"][:3] == [
         {"name": "sky", "color": "#ff0010", "picture": None},
         {"name": "sea", "color": "#000102", "picture": None},

@@ -95,7 +95,7 @@ function describeGallery(gallery) {
   return (
     `Best checkpoint, step ${gallery.step}. ${images.length} images, half of them the worst and half the best, in turns by the score of each task, ` +
     `chosen from ${scored} of the ${total} images of the split ${gallery.split}.${fewer} ` +
-    `A score is that of the image alone, at its own size.${names} Protocol: ${gallery.protocol}.`
+    `Hatched pixels have no label. A score is that of the image alone, at its own size.${names} Protocol: ${gallery.protocol}.`
   );
 }
 
