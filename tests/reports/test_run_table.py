@@ -193,4 +193,4 @@ def test_command(runs, tmp_path):
     assert content[0]["delta_m"] is None
     assert content[0]["scores"]["depth"]["mean"] == pytest.approx(0.76)
     nothing = subprocess.run([sys.executable, "scripts/report.py"], capture_output=True, text=True, cwd=ROOT)
-    assert "missing arguments: directories..." in nothing.stdout + nothing.stderr
+    assert "the following arguments are required: DIRECTORY" in nothing.stderr
