@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
+from tqdm import tqdm
 
 from mtl_jax.runtime import messages
 from mtl_jax.runtime.allocator import tune_allocator
@@ -31,6 +32,8 @@ def run(main: Callable[..., None], *names: str) -> None:
     """
 
     def wrapped(argv: list[str]) -> None:
+        from mtl_jax.runtime import devices  # imports JAX, for which --help need not wait
+
         values = argv[1:]
         if len(values) > len(names) and not (names and names[-1].endswith("...")):
             unexpected = messages.printable(" ".join(values[len(names) :]))
@@ -38,14 +41,15 @@ def run(main: Callable[..., None], *names: str) -> None:
         if len(values) < len(names):
             raise app.UsageError(f"missing arguments: {' '.join(names[len(values) :])}")
         sys.excepthook = _show_bug
-        handler = logging.StreamHandler()
+        handler = _Handler()
         handler.setFormatter(_Formatter("%(message)s"))
         logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
         logging.getLogger("mtl_jax").setLevel(logging.INFO)
         # Orbax and TFDS log every folder that they open, and the traceback of every error that they raise.
         absl_logging.set_verbosity(absl_logging.FATAL)
         try:
-            main(*values)
+            with devices.explain_missing():
+                main(*values)
         except USER_ERRORS as error:
             if os.environ.get("MTL_JAX_TRACEBACK"):
                 raise
@@ -61,6 +65,14 @@ def run(main: Callable[..., None], *names: str) -> None:
 def show(text: str) -> None:
     """Prints the lines of a text, each of them `messages.printable`."""
     print("\n".join(map(messages.printable, text.split("\n"))))
+
+
+class _Handler(logging.StreamHandler):
+    """Writes a line of the log above the progress bars, which are drawn again below it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with tqdm.external_write_mode(self.stream):
+            super().emit(record)
 
 
 class _Formatter(logging.Formatter):
