@@ -14,9 +14,9 @@ from mtl_jax.train.writer import EVALUATION
 
 # The commands that take a trained run, with their options beside --workdir.
 _NEXT = {
-    "evaluate by the final protocol": "python scripts/evaluate.py --workdir {workdir}",
-    "predict on photographs": "python scripts/predict.py --workdir {workdir} --images {photos} --out {out}",
-    "export as one file": "python scripts/export.py --workdir {workdir} --out {file}",
+    "evaluate by the final protocol": "mtl evaluate --workdir {workdir}",
+    "predict on photographs": "mtl predict --workdir {workdir} --images {photos} --out {out}",
+    "export as one file": "mtl export --workdir {workdir} --out {file}",
 }
 
 

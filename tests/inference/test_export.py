@@ -22,12 +22,6 @@ from tests import scripts, tiny
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def script():
-    with scripts.loaded("export") as module:
-        yield module
-
-
 @pytest.fixture(autouse=True)
 def _tiny_backbones(monkeypatch):
     tiny.register_backbones(monkeypatch)
@@ -68,11 +62,9 @@ def assert_close(maps, wanted):
 
 
 @pytest.mark.slow
-def test_the_readme_reads_it_without_this_package(script, workdir, tmp_path, monkeypatch, capsys):
-    for name, value in {"_WORKDIR": str(workdir), "_STEP": "latest", "_OUT": str(tmp_path / "nyud_mtinet.zip")}.items():
-        monkeypatch.setattr(script, name, type("Flag", (), {"value": value}))
-    script.main()
-    assert "step 0, semseg, normals, edge, depth, for cpu and cuda" in capsys.readouterr().out
+def test_the_readme_reads_it_without_this_package(workdir, tmp_path):
+    result = scripts.run("export", "--workdir", workdir, "--step=latest", "--out", tmp_path / "nyud_mtinet.zip")
+    assert "step 0, semseg, normals, edge, depth, for cpu and cuda" in result.stdout
     (snippet,) = (s for s in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S) if "zip" in s)
     (tmp_path / "snippet.py").write_text(snippet)
     code = (

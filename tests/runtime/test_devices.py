@@ -11,7 +11,12 @@ from mtl_jax.runtime import devices
 from tests.processes import ROOT
 
 CARD = "NVIDIA GeForce RTX 4090"
-COMMAND = "import jax; from mtl_jax import cli; cli.run(lambda: jax.devices())"
+COMMAND = """
+import types, jax
+from mtl_jax import cli
+command = types.SimpleNamespace(__doc__="", add_arguments=lambda parser: None, run=lambda arguments: jax.devices())
+cli.run(command, "mtl devices")
+"""
 
 
 @pytest.mark.parametrize(("platforms", "what"), [("cuda", "no NVIDIA card is visible"), ("rocm", "no such devices")])

@@ -1,5 +1,6 @@
 """What a run says: at its start, after an evaluation and at its end."""
 
+import importlib
 import logging
 import shlex
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import pytest
 from flax import nnx
 
-from mtl_jax import experiment, models
+from mtl_jax import cli, experiment, models
 from mtl_jax.runtime import devices
 from mtl_jax.tasks import Criterion
 from mtl_jax.train import banner, milestones
@@ -59,16 +60,16 @@ def test_the_gain_ranks_checkpoints():
 
 
 def test_the_next_commands_exist(tmp_path):
-    """Each of them names a script and options that it has."""
+    """Each of them names a command and options that it has."""
     said = milestones.ending(tmp_path / "a run", 6, True, "depth rmse 0.5000")
-    head, _, *commands = said.splitlines()
+    head, _, *listed = said.splitlines()
     assert head == f"the best checkpoint is {tmp_path / 'a run' / 'checkpoints' / '6'} (depth rmse 0.5000)"
-    assert len(commands) == 3
-    for command in commands:
-        _, script, *options = shlex.split(command[command.index("python ") :])
-        assert options[:2] == ["--workdir", str(tmp_path / "a run")]
-        source = (ROOT / script).read_text(encoding="utf-8")
-        assert all(f'"{option.removeprefix("--")}"' in source for option in options[::2])
+    assert len(listed) == 3
+    for command in listed:
+        _, name, *options = shlex.split(command[command.index("mtl ") :])
+        parser = cli.Parser(name, "")
+        importlib.import_module(f"mtl_jax.commands.{commands.COMMANDS[name]}").add_arguments(parser)
+        assert parser.parse(options).workdir == str(tmp_path / "a run")
 
 
 def test_without_a_score_the_latest_checkpoint_is_named(tmp_path):
