@@ -9,7 +9,7 @@ import sys
 import pytest
 from flax import nnx
 
-from mtl_jax import cli, experiment, models
+from mtl_jax import cli, commands, experiment, models
 from mtl_jax.runtime import devices
 from mtl_jax.tasks import Criterion
 from mtl_jax.train import banner, milestones
