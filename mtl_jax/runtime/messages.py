@@ -109,6 +109,22 @@ def dropped(logger: logging.Logger, text: str) -> Iterator[None]:
         logger.removeFilter(others)
 
 
+@contextmanager
+def warnings_only(part: str) -> Iterator[None]:
+    """Keeps notes of a part of the package out of the log, inside of the `with` block; warnings stay.
+
+    Args:
+        part: Name of the part's logger, for example "mtl_jax.weights".
+    """
+    logger = logging.getLogger(part)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _code(error: BaseException) -> int | None:
     """Returns the number of an error of the system that has a remedy, or None."""
     if isinstance(error, OSError):

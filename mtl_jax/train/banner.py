@@ -14,7 +14,7 @@ from mtl_jax.runtime import devices, messages
 from mtl_jax.train import checkpoint
 from mtl_jax.train.writer import EVENTS, LOG
 
-_PACKAGES = ("mtl_jax", "jax", "flax")
+_PACKAGES = ("mtl_jax", "jax", "jaxlib", "flax", "optax")  # they decide how training computes
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def text(start: Start) -> str:
     run = start.experiment
     train = run.config.train
     rows = {
-        "software": ", ".join(f"{name} {metadata.version(name)}" for name in _PACKAGES),
+        "software": ", ".join(f"{name} {version}" for name, version in versions().items()),
         "devices": devices.describe(),
         "model": _model(start),
         "weights": _weights(start),
@@ -64,6 +64,11 @@ def text(start: Start) -> str:
     }
     width = max(map(len, rows))
     return "\n".join(["training", *(f"{name:<{width}}  {value}" for name, value in rows.items())])
+
+
+def versions() -> dict[str, str]:
+    """Returns {package: its version} of the packages that decide how training computes."""
+    return {name: metadata.version(name) for name in _PACKAGES}
 
 
 def _model(start: Start) -> str:

@@ -1,7 +1,6 @@
 """The training loop."""
 
 import contextlib
-import importlib.metadata
 import logging
 import math
 import time
@@ -15,12 +14,12 @@ import numpy as np
 from filelock import FileLock
 
 from mtl_jax import config as configs
-from mtl_jax import experiment, models
+from mtl_jax import experiment, models, weights
 from mtl_jax.config import Config
 from mtl_jax.data import datasets, loader, prefetch, records
 from mtl_jax.evaluation import scoring
 from mtl_jax.experiment import Experiment
-from mtl_jax.runtime import atomic_files, compilation, devices, processes, sharding
+from mtl_jax.runtime import atomic_files, compilation, devices, messages, processes, sharding
 from mtl_jax.train import banner, checkpoint, initial_weights, milestones, ranking, task_balancing, writer
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints, Evaluation
@@ -83,7 +82,7 @@ class _Run:
         self.experiment, self.workdir = run, workdir
         self.config = config = run.config
         processes.check_agreement("the configuration", configs.shared_by_processes(config))
-        processes.check_agreement("the packages", _versions())
+        processes.check_agreement("the packages", banner.versions())
         self.mesh = sharding.make_mesh()
         self.balancing = task_balancing.from_config(config)
         self.eval_batch_size = config.train.eval_batch_size or config.train.batch_size
@@ -173,9 +172,9 @@ class _Run:
         tx = self.experiment.optimizer(self.steps_per_epoch)
         split = self.config.train.split_state
         if not self.checkpoints.steps():
-            state = train_state.create(
-                lambda: initial_weights.build_model(self.config), tx, self.mesh, split=split, balancing=self.balancing
-            )
+            with messages.warnings_only(weights.__name__):  # the check has told how the files are read
+                build = partial(initial_weights.build_model, self.config)
+                state = train_state.create(build, tx, self.mesh, split=split, balancing=self.balancing)
             return state, dict(initial_weights.PROGRESS)
         abstract = train_state.abstract(
             lambda: models.build(self.config), tx, self.mesh, split=split, balancing=self.balancing
@@ -397,8 +396,3 @@ class _Run:
 def _fetched(scalars: Scalars) -> dict[str, float]:
     values: dict[str, float] = jax.tree.map(float, jax.device_get(scalars))
     return values
-
-
-def _versions() -> dict[str, str]:
-    """Returns {package: its version} of the packages that decide how training computes."""
-    return {name: importlib.metadata.version(name) for name in ("mtl_jax", "jax", "jaxlib", "flax", "optax")}

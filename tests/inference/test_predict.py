@@ -138,7 +138,7 @@ def test_the_script_lists_them(photos, monkeypatch):
         def __init__(self, *_):
             pass
 
-    monkeypatch.setattr("mtl_jax.inference.restored.Restored", Model)
+    monkeypatch.setattr("mtl_jax.commands.predict.Restored", Model)
     monkeypatch.setattr("mtl_jax.experiment.load_config", lambda _: None)
     monkeypatch.setattr(predict, "predict", lambda run, samples, out: len(list(samples)))
     result = scripts.run("predict", "--workdir=run", f"--images={photos}", f"--images={photos / 'more'}", "--out=out")

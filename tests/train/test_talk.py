@@ -9,7 +9,7 @@ import sys
 import pytest
 from flax import nnx
 
-from mtl_jax import cli, commands, experiment, models
+from mtl_jax import cli, commands, experiment, models, weights
 from mtl_jax.runtime import devices
 from mtl_jax.tasks import Criterion
 from mtl_jax.train import banner, milestones
@@ -183,3 +183,14 @@ def test_a_checkpoint_is_read_without_a_word_of_other_libraries(said):
     code = f"from mtl_jax.train.checkpoint import Checkpoints; Checkpoints({str(workdir)!r}, read_only=True).close()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stderr == ""
+
+
+def test_how_a_file_of_weights_is_read_is_said_once(tmp_path, data_dir, monkeypatch, caplog):
+    tiny.register_backbones(monkeypatch)
+    config = tiny.config(data_dir, epochs=1)
+    arrays = weights.to_torch(models.build(config).backbone)
+    weights.write_arrays(tmp_path / "backbone.npz", {f"encoder.{name}": value for name, value in arrays.items()})
+    config.model.pretrained = str(tmp_path / "backbone.npz")
+    with caplog.at_level(logging.INFO, "mtl_jax"):
+        fit(config, tmp_path / "run")
+    assert sum("removes the prefix encoder. from" in message for message in caplog.messages) == 1
