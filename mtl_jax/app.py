@@ -6,11 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mtl_jax import experiment
-from mtl_jax.data import transforms
 from mtl_jax.drawing import panels
-from mtl_jax.evaluation import predictions
-from mtl_jax.inference.restored import Restored
+from mtl_jax.inference import model
 from mtl_jax.labels.keys import Style
 from mtl_jax.runtime import messages
 
@@ -21,48 +18,34 @@ _BUTTONS = ["download", "fullscreen"]  # of the panel; gradio's third one would 
 
 
 class Predictor:
-    """The model of a run, for one image at a time.
+    """A trained model, for one photo at a time.
 
     Args:
-        workdir: The work directory of the run.
-        step: Checkpoint: "best", "latest" or the number of a step.
+        place: The work directory of a run, or what else `mtl_jax.load` loads.
+        step: Checkpoint of a work directory: "best", "latest" or the number of a step.
 
     Raises:
-        FileNotFoundError, DamagedError, ValueError: See `Restored`.
+        FileNotFoundError, DamagedError, ValueError: See `mtl_jax.load`.
     """
 
-    def __init__(self, workdir: str | Path, step: str):
-        self._run = Restored(experiment.load_config(workdir), workdir, step)
+    def __init__(self, place: str | Path, step: str):
+        self._model = model.load(place, step)
 
     @property
     def title(self) -> str:
         """The model and its tasks, for people."""
-        run = self._run
-        model, tasks = run.config.model, ", ".join(run.tasks)
-        return messages.printable(f"{model.name} ({model.backbone}), step {run.step} of {run.workdir}: {tasks}")
-
-    def maps(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """Predicts an image, RGB uint8 `[H, W, 3]`: {task: quantised prediction at the image's size}."""
-        run = self._run
-        pixels = transforms.val_transform({"image": image}, run.experiment.image_size)["image"]
-        devices = run.mesh.size  # a batch must fill every device
-        batch = {
-            "image": np.repeat(pixels[None], devices, axis=0),
-            "index": np.zeros(devices, np.int32),
-            "valid": np.arange(devices) == 0,
-        }
-        ((_, maps),) = run.predict_batches([batch])
-        resized = {task: predictions.resize_prediction(task, value, image.shape[:2]) for task, value in maps.items()}
-        return {task: predictions.quantise(task, value) for task, value in resized.items()}
+        described = self._model.experiment.config.model
+        tasks = ", ".join(self._model.tasks)
+        return messages.printable(f"{described.name} ({described.backbone}) from {self._model.origin}: {tasks}")
 
     def panel(self, image: np.ndarray, style: Style) -> np.ndarray:
         """Predicts an image, and draws it with every task and what the colours mean, RGB uint8 `[H', W', 3]`."""
-        run = self._run.experiment
+        maps = self._model(image)
         return panels.panel(
             image,
-            self.maps(image),
-            names=run.class_names,
-            conventions=run.conventions,
+            {task: each.kind.as_prediction(each.decided) for task, each in maps.items()},
+            names=self._model.class_names,
+            conventions=self._model.experiment.conventions,
             style=style,
             caption="photo",
         )
@@ -92,23 +75,23 @@ def build(predictor: Predictor) -> Any:
     return app
 
 
-def launch(workdir: str | Path, step: str, *, host: str, port: int) -> None:
+def launch(place: str | Path, step: str, *, host: str, port: int) -> None:
     """Serves the app until the program is interrupted.
 
     Args:
-        workdir: The work directory of the run.
-        step: Checkpoint: "best", "latest" or the number of a step.
+        place: The work directory of a run, or what else `mtl_jax.load` loads.
+        step: Checkpoint of a work directory: "best", "latest" or the number of a step.
         host: Address to listen at: "127.0.0.1" for this machine alone, "0.0.0.0" for all that reach it.
         port: Port to listen at.
 
     Raises:
         ValueError: gradio is not installed.
         OSError: The port is in use.
-        FileNotFoundError, DamagedError: See `Restored`.
+        FileNotFoundError, DamagedError: See `mtl_jax.load`.
     """
     gradio = _gradio()  # before the model is read, which takes longer
     theme = gradio.themes.Default(font=_FONT, font_mono=("monospace",))
-    build(Predictor(workdir, step)).launch(server_name=host, server_port=port, share=False, theme=theme)
+    build(Predictor(place, step)).launch(server_name=host, server_port=port, share=False, theme=theme)
 
 
 def _gradio() -> ModuleType:
