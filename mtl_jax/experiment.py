@@ -104,6 +104,11 @@ class Experiment:
         return configs.num_channels(self.config, self.main_tasks)
 
     @cached_property
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        """{task: names of its classes}, from the row of the data set or from the description of a folder."""
+        return {**self.dataset.class_names, **self.config.data.class_names}
+
+    @cached_property
     def objective(self) -> Objective:
         """The function that training minimises.
 

@@ -74,7 +74,7 @@ def _bars(runs: Sequence[EvaluatedRun], labels: Mapping[Path, str], task: str, p
         positions = [j + (i - (len(runs) - 1) / 2) * width for j in range(len(values))]
         axes.bar(positions, values, width, label=labels[run.workdir])
     axes.set(xlabel=f"class of {task}", ylabel="IoU", ylim=(0, 1))
-    names = runs[0].config.data.class_names.get(task)
+    names = runs[0].experiment.class_names.get(task)
     if names:
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
     return _save(figure, path)
