@@ -46,7 +46,7 @@ lock: $(VENV)/.installed-dev
 
 # What the benchmarks import beside jax, flax, optax, Orbax, torch, their dependencies, and OpenCV, whose 58 MiB a machine
 # for such work has: EXTRA_WHEELS=opencv-python-headless where it does not.
-BENCH_PACKAGES := absl-py array_record cloudpickle etils filelock grain immutabledict ml_collections portpicker promise \
+BENCH_PACKAGES := absl-py array_record cloudpickle etils filelock grain immutabledict portpicker promise \
     protobuf safetensors simplejpeg six tensorflow-datasets tensorflow-metadata toml tqdm wrapt
 EXTRA_WHEELS ?=
 WHEELS ?= wheels

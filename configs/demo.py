@@ -1,6 +1,6 @@
 """A small MTI-Net on the embedded rendered rooms: the model that `make demo` trains in minutes on a laptop's CPU.
 
-    python scripts/train.py --config configs/demo.py --workdir runs/demo
+    mtl train demo --workdir runs/demo
 
 The recipe is that of configs/nyud_mtinet.py:aux=edge+normals at a fifth of the resolution. The model is trained from
 scratch, hence the higher learning rate, on images that need no download.
@@ -11,7 +11,7 @@ from mtl_jax.config import Config, Data, Model, Optim, Train
 
 def get_config(arg=None):
     if arg:
-        raise ValueError(f"configs/demo.py takes no argument after the colon, got {arg!r}; use --config.field=value")
+        raise ValueError(f"the recipe demo takes no options after the colon, got {arg!r}; use --FIELD=VALUE")
     tasks = ("semseg", "depth")
     return Config(
         data=Data(

@@ -1,7 +1,7 @@
 """Training on your own images and labels: a folder with a `dataset.toml` (README, "Your own data").
 
-    python scripts/train.py --config configs/folder.py:root=DIR --workdir runs/own
-    python scripts/train.py --config configs/folder.py:root=DIR,model=baseline,tasks=semseg+depth --workdir runs/own_two
+    mtl train folder:root=DIR --workdir runs/own
+    mtl train folder:root=DIR,model=baseline,tasks=semseg+depth --workdir runs/own_two
 
 Options: root (the folder), model (mti_net, pad_net, baseline, single_task, ...), backbone, tasks (joined by +; by
 default all tasks that the folder describes).

@@ -1,7 +1,7 @@
 """Multi-task baseline on NYUD: one backbone, a head each for semseg and depth (arXiv 2004.13379, sec. 2.1).
 
-    python scripts/train.py --config configs/nyud_baseline.py --workdir runs/nyud_baseline
-    python scripts/train.py --config configs/nyud_baseline.py:backbone=resnet50_dilated --workdir runs/nyud_baseline_r50
+    mtl train nyud_baseline --workdir runs/nyud_baseline
+    mtl train nyud_baseline:backbone=resnet50_dilated --workdir runs/nyud_baseline_r50
 
 Options: backbone, release (of the data set, with its augmentation).
 Recipe, for every backbone: ImageNet weights, batch 8, 100 epochs, Adam with 1e-4 (poly), weight decay 1e-4.

@@ -2,14 +2,14 @@ r"""Cross-stitch networks (arXiv 1604.03539) on NYUD: semseg and depth.
 
 It starts from the single-task models of the same backbone:
 
-    python scripts/train.py --config configs/nyud_single.py:task=semseg,backbone=resnet50_dilated \
+    mtl train nyud_single:task=semseg,backbone=resnet50_dilated \
         --workdir runs/nyud_single_resnet50_dilated_semseg
-    python scripts/train.py --config configs/nyud_single.py:task=depth,backbone=resnet50_dilated \
+    mtl train nyud_single:task=depth,backbone=resnet50_dilated \
         --workdir runs/nyud_single_resnet50_dilated_depth
-    python scripts/train.py --config configs/nyud_cross_stitch.py --workdir runs/nyud_cross_stitch
+    mtl train nyud_cross_stitch --workdir runs/nyud_cross_stitch
 
-To read them from other places: --config.model.options.single_task=PATTERN. To start from ImageNet weights instead:
---config.model.options.init_single_task=False
+To read them from other places: --model.options.single_task=PATTERN. To start from ImageNet weights instead:
+--model.options.init_single_task=False
 Options: backbone, release (of the data set, with its augmentation).
 Recipe, for every backbone: batch 8, 50 epochs, SGD with 1e-3 (poly; the units that exchange features: 100 times that)
 and momentum 0.9, weight decay 1e-4, alpha 0.9, beta 0.1.

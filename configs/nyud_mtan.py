@@ -1,6 +1,6 @@
 """MTAN (arXiv 1803.10704) on NYUD: semseg and depth, each with attention masks over a shared ResNet.
 
-    python scripts/train.py --config configs/nyud_mtan.py --workdir runs/nyud_mtan
+    mtl train nyud_mtan --workdir runs/nyud_mtan
 
 Options: backbone, release (of the data set, with its augmentation).
 Recipe, for every backbone: ImageNet weights, batch 8, 100 epochs, Adam with 1e-4 (poly), weight decay 1e-4.

@@ -1,7 +1,7 @@
 """MTI-Net (arXiv 2001.06902) with HRNet-18 on NYUD: semseg and depth.
 
-    python scripts/train.py --config configs/nyud_mtinet.py --workdir runs/nyud_mtinet
-    python scripts/train.py --config configs/nyud_mtinet.py:aux=edge+normals --workdir runs/nyud_mtinet_aux
+    mtl train nyud_mtinet --workdir runs/nyud_mtinet
+    mtl train nyud_mtinet:aux=edge+normals --workdir runs/nyud_mtinet_aux
 
 Options: aux (more auxiliary tasks), backbone, release (of the data set, with its augmentation).
 Recipe, for every backbone: ImageNet weights, batch 8, 100 epochs, Adam with 1e-4 (poly), weight decay 1e-4.

@@ -1,7 +1,7 @@
 """PAD-Net (arXiv 1805.04409) with HRNet-18 on NYUD: semseg and depth.
 
-    python scripts/train.py --config configs/nyud_padnet.py --workdir runs/nyud_padnet
-    python scripts/train.py --config configs/nyud_padnet.py:aux=edge+normals --workdir runs/nyud_padnet_aux
+    mtl train nyud_padnet --workdir runs/nyud_padnet
+    mtl train nyud_padnet:aux=edge+normals --workdir runs/nyud_padnet_aux
 
 Options: aux (more auxiliary tasks), backbone, release (of the data set, with its augmentation).
 Recipe, for every backbone: ImageNet weights, batch 8, 100 epochs, Adam with 1e-4 (poly), weight decay 1e-4.

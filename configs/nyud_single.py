@@ -1,7 +1,7 @@
 r"""Single-task models on NYUD, which multi-task models are compared with.
 
-    python scripts/train.py --config configs/nyud_single.py:task=semseg --workdir runs/nyud_single_hrnet_w18_semseg
-    python scripts/train.py --config configs/nyud_single.py:task=depth,backbone=resnet50_dilated \
+    mtl train nyud_single:task=semseg --workdir runs/nyud_single_hrnet_w18_semseg
+    mtl train nyud_single:task=depth,backbone=resnet50_dilated \
         --workdir runs/nyud_single_resnet50_dilated_depth
 
 Options: task (semseg and depth are the published experiments), backbone, release (of the data set, with its

@@ -1,8 +1,8 @@
 """Multi-task baseline on PASCAL-Context: one backbone, a head for each of five tasks (arXiv 2004.13379, sec. 2.1).
 
-    python scripts/train.py --config configs/pascal_baseline.py --workdir runs/pascal_baseline
-    python scripts/train.py --config configs/pascal_baseline.py:tasks=small --workdir runs/pascal_baseline_small
-    python scripts/train.py --config configs/pascal_baseline.py:backbone=resnet18_dilated --workdir runs/pascal_base_r18
+    mtl train pascal_baseline --workdir runs/pascal_baseline
+    mtl train pascal_baseline:tasks=small --workdir runs/pascal_baseline_small
+    mtl train pascal_baseline:backbone=resnet18_dilated --workdir runs/pascal_base_r18
 
 Options: tasks (small: semseg, human_parts and sal), backbone.
 Recipe: ImageNet weights, batch 8 (ResNets: 6), 100 epochs (small: 80), Adam with 1e-4 (poly), weight decay 1e-4.

@@ -1,6 +1,6 @@
 """MTAN (arXiv 1803.10704) on PASCAL-Context: five tasks, each with attention masks over a shared ResNet.
 
-    python scripts/train.py --config configs/pascal_mtan.py --workdir runs/pascal_mtan
+    mtl train pascal_mtan --workdir runs/pascal_mtan
 
 Options: backbone.
 Recipe, for every backbone: ImageNet weights, batch 6, 100 epochs, SGD with 5e-3 (poly) and momentum 0.9, weight decay

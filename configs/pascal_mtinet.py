@@ -1,7 +1,7 @@
 """MTI-Net (arXiv 2001.06902) with HRNet-18 on PASCAL-Context: five tasks.
 
-    python scripts/train.py --config configs/pascal_mtinet.py --workdir runs/pascal_mtinet
-    python scripts/train.py --config configs/pascal_mtinet.py:tasks=small --workdir runs/pascal_mtinet_small
+    mtl train pascal_mtinet --workdir runs/pascal_mtinet
+    mtl train pascal_mtinet:tasks=small --workdir runs/pascal_mtinet_small
 
 Options: tasks (small: semseg, human_parts and sal), backbone.
 Recipe, for every backbone: ImageNet weights, batch 8, 100 epochs (small: 80), Adam with 1e-4 (poly), weight decay 1e-4.

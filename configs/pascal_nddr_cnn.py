@@ -2,12 +2,12 @@ r"""NDDR-CNN (arXiv 1801.08297) on PASCAL-Context: five tasks.
 
 It starts from the single-task models of the same backbone, one for each of semseg, human_parts, sal, normals and edge:
 
-    python scripts/train.py --config configs/pascal_single.py:task=semseg,backbone=resnet18_dilated \
+    mtl train pascal_single:task=semseg,backbone=resnet18_dilated \
         --workdir runs/pascal_single_resnet18_dilated_semseg
-    python scripts/train.py --config configs/pascal_nddr_cnn.py --workdir runs/pascal_nddr_cnn
+    mtl train pascal_nddr_cnn --workdir runs/pascal_nddr_cnn
 
-To read them from other places: --config.model.options.single_task=PATTERN. To start from ImageNet weights instead:
---config.model.options.init_single_task=False
+To read them from other places: --model.options.single_task=PATTERN. To start from ImageNet weights instead:
+--model.options.init_single_task=False
 Options: backbone.
 Recipe, for every backbone: batch 12, 20 epochs, SGD with 5e-3 (poly; the layers that exchange features: 100 times that)
 and momentum 0.9, weight decay 1e-4, alpha 0.8, beta 0.05.

@@ -1,7 +1,7 @@
 """PAD-Net (arXiv 1805.04409) with HRNet-18 on PASCAL-Context: five tasks.
 
-    python scripts/train.py --config configs/pascal_padnet.py --workdir runs/pascal_padnet
-    python scripts/train.py --config configs/pascal_padnet.py:tasks=small --workdir runs/pascal_padnet_small
+    mtl train pascal_padnet --workdir runs/pascal_padnet
+    mtl train pascal_padnet:tasks=small --workdir runs/pascal_padnet_small
 
 Options: tasks (small: semseg, human_parts and sal), backbone.
 Recipe, for every backbone: ImageNet weights, batch 8, 100 epochs (small: 80), Adam with 1e-4 (poly), weight decay 1e-4.

@@ -1,7 +1,7 @@
 r"""Single-task models on PASCAL-Context, which multi-task models are compared with.
 
-    python scripts/train.py --config configs/pascal_single.py:task=sal --workdir runs/pascal_single_hrnet_w18_sal
-    python scripts/train.py --config configs/pascal_single.py:task=sal,backbone=resnet18_dilated \
+    mtl train pascal_single:task=sal --workdir runs/pascal_single_hrnet_w18_sal
+    mtl train pascal_single:task=sal,backbone=resnet18_dilated \
         --workdir runs/pascal_single_resnet18_dilated_sal
 
 Options: task, backbone.

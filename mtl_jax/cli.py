@@ -1,61 +1,147 @@
-"""Start-up, logging, output and error messages of all scripts.
+"""Start-up, options, logging, output and error messages of all commands.
 
-Everything that a script shows passes through this module. Names from files cannot control the terminal there.
+A command is a module with a docstring, which is its help, and two functions: `add_arguments(parser)` and
+`run(arguments)`. Everything that a command shows passes through this module. Names from files cannot control the
+terminal there.
 """
 
+import argparse
+import difflib
 import logging
 import os
+import re
 import sys
 import traceback
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Sequence
+from types import ModuleType, TracebackType
 from typing import NoReturn
 
-from absl import app, flags
 from absl import logging as absl_logging
 
+from mtl_jax import config_help, config_overrides, recipes
+from mtl_jax.config import Config
 from mtl_jax.runtime import messages
 from mtl_jax.runtime.allocator import tune_allocator
 from mtl_jax.runtime.download import cache_dir
 
 # Bad input raises these errors, with a message that says what to do; any other error is a bug and keeps its traceback.
 USER_ERRORS = (ValueError, OSError, FloatingPointError)
+_USAGE = 2  # exit status of a command that is called in a way that it does not understand
+_HELP = ("-h", "--help")
 
 
-def run(main: Callable[..., None], *names: str) -> None:
-    """Parses the flags and calls `main`; an error of `USER_ERRORS` ends the program with its message and status 1.
+class Parser(argparse.ArgumentParser):
+    """Options of a command, which may take a configuration: a recipe, and fields that override it.
 
     Args:
-        main: The script's own function, which takes the values of the arguments without a flag.
-        names: Names of the arguments without a flag. A last name that ends in "..." stands for one or more.
+        prog: Name of the command, for its help and its errors.
+        description: Help of the command.
     """
 
-    def wrapped(argv: list[str]) -> None:
-        values = argv[1:]
-        if len(values) > len(names) and not (names and names[-1].endswith("...")):
-            unexpected = messages.printable(" ".join(values[len(names) :]))
-            raise app.UsageError(f"unexpected arguments {unexpected}; every option starts with --")
-        if len(values) < len(names):
-            raise app.UsageError(f"missing arguments: {' '.join(names[len(values) :])}")
-        sys.excepthook = _show_bug
-        handler = logging.StreamHandler()
-        handler.setFormatter(_Formatter("%(message)s"))
-        logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-        logging.getLogger("mtl_jax").setLevel(logging.INFO)
-        # Orbax and TFDS log every folder that they open, and the traceback of every error that they raise.
-        absl_logging.set_verbosity(absl_logging.FATAL)
-        try:
-            main(*values)
-        except USER_ERRORS as error:
-            if os.environ.get("MTL_JAX_TRACEBACK"):
-                raise
-            _exit(messages.explain(error))
+    def __init__(self, prog: str, description: str):
+        super().__init__(
+            prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        )
+        self._takes_config = self._needs_config = False
+        self._shown = Config()  # the configuration whose values the help shows
 
+    def add_config(self, *, required: bool = True, positional: bool = True) -> None:
+        """Adds a configuration, which `parse` turns into `arguments.config`; None where nobody gives one.
+
+        Args:
+            required: A missing configuration is an error.
+            positional: The recipe may be given without `--config`.
+        """
+        self._takes_config, self._needs_config = True, required
+        if positional:
+            self.add_argument("recipe", nargs="?", help="recipe: a name of `mtl list recipes`, or FILE.py")
+        self.add_argument(
+            "--config", metavar="RECIPE", help="the recipe; options follow a colon: RECIPE:key=value,key=value"
+        )
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Returns the values of the options.
+
+        Raises:
+            ValueError, FileNotFoundError: The configuration cannot be read.
+        """
+        if not self._takes_config:
+            return self.parse_args(argv)
+        if any(each in _HELP for each in argv):
+            named = [each.removeprefix("--config=") for each in argv if each not in _HELP]
+            self._shown = recipes.load(named[0]) if named and not named[0].startswith("-") else self._shown
+        overrides, others = config_overrides.split(argv)
+        arguments = self.parse_args(others)
+        spec, named_twice = arguments.config, vars(arguments).pop("recipe", None)
+        if spec is not None and named_twice is not None:
+            self.error(f"the recipe is given twice, as {named_twice} and as --config {spec}")
+        spec = spec or named_twice
+        if spec is None and (self._needs_config or overrides):
+            self.error("the recipe is missing: give a name of `mtl list recipes`, or FILE.py")
+        arguments.config = None if spec is None else config_overrides.apply(recipes.load(spec), overrides)
+        return arguments
+
+    def format_help(self) -> str:
+        fields = f"\n{config_help.text(self._shown)}\n" if self._takes_config else ""
+        return super().format_help() + fields
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with status 2 and a message that names options and choices of similar spelling."""
+        known = [option for action in self._actions for option in action.option_strings]
+        known += [str(choice) for action in self._actions for choice in action.choices or ()]
+        words = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
+        words += re.findall("invalid choice: '(.+?)'", message)
+        near = [each for word in words if word not in known for each in difflib.get_close_matches(word, known, 2)]
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        show_error(f"{self.prog}: {message}{hint}. `{self.prog} --help` lists the options")
+        sys.exit(_USAGE)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Returns the names in `a,b` or `a+b`, as an option's type."""
+    return tuple(name for name in text.replace("+", ",").split(",") if name)
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Returns the type of options that are whole numbers with a least value."""
+
+    def whole_number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        return value
+
+    return whole_number
+
+
+def run(command: ModuleType, prog: str, argv: Sequence[str] | None = None) -> None:
+    """Runs a command; an error of `USER_ERRORS` ends the program with its message and status 1.
+
+    Args:
+        command: Module with `add_arguments` and `run`.
+        prog: Name of the command.
+        argv: Its arguments; by default those of the program.
+    """
+    sys.excepthook = _show_bug
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("mtl_jax").setLevel(logging.INFO)
+    # Orbax and TFDS log every folder that they open, and the traceback of every error that they raise.
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    parser = Parser(prog, command.__doc__ or "")
+    command.add_arguments(parser)
     try:
         tune_allocator()
-    except ValueError as error:
-        _exit(str(error))
-    app.run(wrapped, flags_parser=_parse)
+        command.run(parser.parse(sys.argv[1:] if argv is None else argv))
+    except USER_ERRORS as error:
+        if os.environ.get("MTL_JAX_TRACEBACK"):
+            raise
+        show_error(messages.explain(error))
+        sys.exit(1)
 
 
 def show(text: str) -> None:
@@ -63,37 +149,19 @@ def show(text: str) -> None:
     print("\n".join(map(messages.printable, text.split("\n"))))
 
 
+def show_error(message: str) -> None:
+    """Prints an error message as one paragraph to the standard error output."""
+    print(messages.paragraph(f"error: {message}"), file=sys.stderr)
+
+
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return messages.paragraph(super().format(record))
 
 
-def _exit(message: str) -> NoReturn:
-    sys.exit(messages.paragraph(f"error: {message}"))
-
-
 def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Prints a traceback, as `sys.excepthook` does."""
     print(messages.paragraph("".join(traceback.format_exception(kind, error, trace)).rstrip()), file=sys.stderr)
-
-
-def _parse(argv: list[str]) -> list[str]:
-    """Parses the flags; unknown fields of a configuration and values of a wrong type end the program with a message."""
-    try:
-        return flags.FLAGS(argv)
-    except flags.IllegalFlagValueError as error:
-        # A config file's own error arrives as the text of a traceback; its last line is what the user needs.
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        first = lines[0].removesuffix(" Traceback (most recent call last):")
-        _exit(first if len(lines) == 1 else f"{first} {lines[-1].strip()}")
-    except flags.Error as error:
-        _exit(str(error))
-    except (ValueError, AttributeError, KeyError, TypeError, OSError, NameError, SyntaxError, ImportError) as error:
-        message = error.args[0] if len(error.args) == 1 else error  # str() of a KeyError is its repr
-        _exit(
-            f"the configuration cannot be read: {message}; a configuration is a Python file like those in configs, and "
-            "mtl_jax/config.py lists the fields"
-        )
 
 
 def enable_compilation_cache() -> None:

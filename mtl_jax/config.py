@@ -1,6 +1,6 @@
 """The configuration of an experiment as plain typed dataclasses; files in configs/ import nothing else of the package.
 
-Fields can be overridden on the command line (`--config.optim.lr=3e-4`). Overrides assign to the fields, so the
+Fields can be overridden on the command line (`--optim.lr=3e-4`). Overrides assign to the fields, so the
 dataclasses are mutable and no field is derived from another before all overrides are in. Beside its default every field
 has its rules (`Rules`): the values it may take, and whether a run may go on with another value. `validate` checks the
 finished configuration.
@@ -10,14 +10,12 @@ import dataclasses
 import functools
 import json
 import logging
-import math
-import numbers
-import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
+from mtl_jax import field_values
 from mtl_jax import losses as loss_table
 from mtl_jax import optim as optim_table
 from mtl_jax import tasks as task_table
@@ -153,7 +151,7 @@ class Model:
             begin otherwise are left out. Empty = the prefix that fits, if any.
         options: Options of this model alone, {name: value}. The class of a model's options lists them:
             `mtl_jax.models.SoftSharingOptions` for cross_stitch and nddr_cnn; the other models have none. The command
-            line overrides an option that the configuration file gives a value: `--config.model.options.alpha=0.8`.
+            line sets one by its name: `--model.options.alpha=0.8`.
         remat: Names of the stages whose activations are recomputed in the backward pass instead of being stored. That
             saves memory on a GPU, none on a CPU, and costs up to one more forward pass. The stages are those of the
             backbone (conv, layer1, stage2, ...), heads, scale_0 to scale_3 of MTI-Net, fusion, initial_predictions and
@@ -258,9 +256,10 @@ class Config:
         balancing: Method that combines the tasks' losses or gradients: "fixed" for a weighted sum, or a method of
             `mtl_jax.balancing` with its parameters, as in "cagrad" and "dwa:temperature=2,window=100".
         losses: {task: name of its loss}, keys of `mtl_jax.losses.LOSSES`; other tasks have the loss of the task table.
-            Only a configuration file can set it, as the command line knows no dicts.
+            On the command line:
+            `--losses.depth=depth_l1`.
         loss_weights: {task: weight of its loss in the sum}; other tasks have the weight of the task table, and the only
-            task of a single-task model has the weight 1. Only a configuration file can set it.
+            task of a single-task model has the weight 1. On the command line: `--loss_weights.edge=50`.
         imports: Modules outside of the package that register tasks, losses, models or data sets. They are imported
             before names are looked up.
     """
@@ -372,7 +371,9 @@ def validate(config: Config) -> Config:
     """
     problems = [each for name, value, rules in _fields(config) for each in rules.problems(name, value, config)]
     problems += [
-        f"{name} is {value!r}; numbers must be finite" for name, value, _ in _fields(config) if not _finite(value)
+        f"{name} is {value!r}; numbers must be finite"
+        for name, value, _ in _fields(config)
+        if not field_values.finite(value)
     ]
     size = tuple(config.data.image_size)
     whole = len(size) == 2 and all(isinstance(side, int) for side in size)
@@ -456,6 +457,7 @@ def parse_arg(
     aliases = aliases or {}
     choices = {key: option for key, option in options.items() if isinstance(option, tuple)}
     values = {key: option[0] if isinstance(option, tuple) else option for key, option in options.items()}
+    previous = ""
     for entry in _entries(arg or ""):
         key, separator, value = entry.partition("=")
         if key in aliases:
@@ -463,7 +465,9 @@ def parse_arg(
             key = aliases[key]
         if not separator or key not in options:
             offered = ", ".join(f"{k}={'|'.join(choices.get(k, (v,)))}" for k, v in values.items()) or "none"
-            raise ValueError(f"--config argument {entry!r} is not one of this file's options ({offered})")
+            joined = "" if separator or not previous else f"; to give several values, write {previous}+{entry}"
+            raise ValueError(f"--config argument {entry!r} is not one of this file's options ({offered}){joined}")
+        previous = entry
         if value not in choices.get(key, (value,)):
             raise ValueError(f"--config argument {key} is {value!r}; it may be {' or '.join(map(repr, choices[key]))}")
         values[key] = value
@@ -563,63 +567,8 @@ def _build(cls: Any, values: Any, prefix: str) -> Any:
         kind = known[name].type
         if dataclasses.is_dataclass(kind):
             kwargs[name] = _build(kind, value, f"{prefix}{name}.")
-        elif _has_type(value, kind):
-            kwargs[name] = _with_tuples(value)
+        elif field_values.has_type(value, kind):
+            kwargs[name] = field_values.with_tuples(value)
         else:
-            raise ValueError(f"{prefix}{name} is {json.dumps(value)}; expected {_in_words(kind)}")
+            raise ValueError(f"{prefix}{name} is {json.dumps(value)}; expected {field_values.in_words(kind)}")
     return cls(**kwargs)
-
-
-def _has_type(value: Any, kind: Any) -> bool:
-    """Returns True if a value of JSON has the type of a field; numbers must be finite."""
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin is tuple:
-        kinds = [inner[0]] * len(value) if isinstance(value, list) and inner[1:] == (...,) else inner
-        return isinstance(value, list) and len(value) == len(kinds) and all(map(_has_type, value, kinds))
-    if origin is dict:
-        return isinstance(value, dict) and all(_has_type(each, inner[1]) for each in value.values())
-    if isinstance(value, bool):  # a bool is an int to Python
-        return kind in (bool, Any)
-    return _finite(value) and (kind is Any or isinstance(value, (int, float) if kind is float else kind))
-
-
-def _in_words(kind: Any) -> str:
-    inner = typing.get_args(kind)
-    if typing.get_origin(kind) is tuple:
-        return f"a list of {'' if inner[1:] == (...,) else f'{len(inner)} '}{_PLURALS[inner[0]]}"
-    if typing.get_origin(kind) is dict:
-        return f"an object {{name: {_in_words(inner[1])}}}"
-    return _WORDS[kind]
-
-
-_WORDS: dict[Any, str] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a finite number",
-    str: "a text",
-    Any: "a value with finite numbers",
-}
-_PLURALS: dict[Any, str] = {int: "whole numbers", str: "texts"}
-
-
-def _finite(value: Any) -> bool:
-    """Returns False if a value is, or holds, a number that is infinite, NaN or beyond the range of floats."""
-    if isinstance(value, Mapping):
-        return all(map(_finite, value.values()))
-    if isinstance(value, list | tuple):
-        return all(map(_finite, value))
-    if not isinstance(value, numbers.Real):
-        return True
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
-
-
-def _with_tuples(value: Any) -> Any:
-    """Returns a value of JSON with tuples in place of lists."""
-    if isinstance(value, list):
-        return tuple(map(_with_tuples, value))
-    if isinstance(value, dict):
-        return {key: _with_tuples(inner) for key, inner in value.items()}
-    return value

@@ -1,5 +1,6 @@
 """Tables of things by name, which code outside of the package may extend."""
 
+import difflib
 import importlib
 import os
 import sys
@@ -57,8 +58,10 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
             ValueError: the table has no such name; the message lists those it has and says how to add one.
         """
         if name not in self._entries:
+            near = difflib.get_close_matches(str(name), self._entries, 3)
+            hint = f"Did you mean {' or '.join(near)}? " if near else ""
             raise UnknownNameError(
-                f"unknown {self._kind} {name!r}; the {self._plural} are {', '.join(self._entries) or 'none'}. "
+                f"unknown {self._kind} {name!r}; the {self._plural} are {', '.join(self._entries) or 'none'}. {hint}"
                 f"{self._register} adds one, in a module that the configuration names in `imports`"
             )
         return self._entries[name]

@@ -18,6 +18,7 @@ same batches, and shows both curves. `input` measures the input pipeline beside 
 in benchmarks/, which describes it.
 """
 
+import argparse
 import importlib
 import importlib.util
 import os
@@ -28,9 +29,6 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
-from absl import flags
-from ml_collections import config_flags
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # of benchmarks and parity, which no installed package holds
 
@@ -43,93 +41,131 @@ from mtl_jax.runtime import atomic_files
 _WAYS = ("eager", "channels_last", "compile", "compile_channels_last")
 _ALL = "for all but input: "
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string=_ALL + "FILE.py or FILE.py:key=value,...")
-_AGAINST = flags.DEFINE_list("against", [], f"{_ALL}ways to run PyTorch, of {', '.join(_WAYS)}")
-_REPEATS = flags.DEFINE_integer("repeats", 3, "number of repeats, of which the median is reported", lower_bound=1)
-_WARM_UP = flags.DEFINE_integer("warm_up", 2, "for steps: number of repeats before the timed ones", lower_bound=0)
-_STEPS = flags.DEFINE_integer("steps", 1, "for steps: number of steps in a repeat", lower_bound=1)
-_INFER_BATCH = flags.DEFINE_integer("infer_batch", 1, "for infer: number of images in a batch", lower_bound=1)
-_METHODS = flags.DEFINE_list("methods", list(BALANCERS), "for balance: balancing methods, beside fixed weights")
-_LEARN_STEPS = flags.DEFINE_integer("learn_steps", 200, "for learn: number of training steps", lower_bound=1)
-_EVALUATE_EVERY = flags.DEFINE_integer(
-    "evaluate_every", 50, "for learn: number of training steps between evaluations", lower_bound=1
+# (option, least value, default, meaning)
+_NUMBERS = (
+    ("repeats", 1, 3, "number of repeats, of which the median is reported"),
+    ("warm_up", 0, 2, "for steps: number of repeats before the timed ones"),
+    ("steps", 1, 1, "for steps: number of steps in a repeat"),
+    ("infer_batch", 1, 1, "for infer: number of images in a batch"),
+    ("learn_steps", 1, 200, "for learn: number of training steps"),
+    ("evaluate_every", 1, 50, "for learn: number of training steps between evaluations"),
+    ("images", 1, 32, "for input: number of images in each data set"),
+    ("batch_size", 1, 8, "for input: number of images in a batch"),
+    ("batches", 1, 12, "for input: number of batches timed in each repeat"),
 )
-_PLOT = flags.DEFINE_string("plot", None, "for learn: PNG file that receives the curves; needs the extra plots")
-_HERE = flags.DEFINE_bool(
-    "here", False, "for compile: compile once in this process, with PyTorch if --against names a way"
-)
-_RECIPES = flags.DEFINE_multi_enum(
-    "recipe", list(input.CASES), list(input.CASES), "for input: recipes to measure (repeatable)"
-)
-_WORKERS = flags.DEFINE_list("workers", ["0", "1", "2"], "for input: numbers of worker processes")
-_IMAGES = flags.DEFINE_integer("images", 32, "for input: number of images in each data set", lower_bound=1)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "for input: number of images in a batch", lower_bound=1)
-_BATCHES = flags.DEFINE_integer("batches", 12, "for input: number of batches timed in each repeat", lower_bound=1)
-_SCALE = flags.DEFINE_float("scale", 1.0, "for input: factor on the sides of the images", lower_bound=0.1)
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "for input: folder that keeps the files for the next time; by default a temporary one"
-)
-_JSON = flags.DEFINE_string("json", None, "file that receives the numbers")
 
 
-def main(what: str) -> None:
-    if what not in BENCHMARKS:
-        raise ValueError(f"unknown benchmark {what!r}; there are: {', '.join(BENCHMARKS)}")
-    if _AGAINST.value:  # before jax starts: it would leave PyTorch a quarter of the memory of a GPU
+def add_arguments(parser: cli.Parser) -> None:
+    parser.add_argument("what", choices=list(BENCHMARKS), metavar="WHAT", help=f"benchmark: {', '.join(BENCHMARKS)}")
+    parser.add_config(required=False, positional=False)
+    parser.add_argument(
+        "--against",
+        type=cli.names,
+        default=(),
+        metavar="A,B,...",
+        help=f"{_ALL}ways to run PyTorch, of {', '.join(_WAYS)}",
+    )
+    for name, least, default, meaning in _NUMBERS:
+        parser.add_argument(
+            f"--{name}", type=cli.at_least(least), default=default, metavar="N", help=f"{meaning}; {default} by default"
+        )
+    parser.add_argument(
+        "--methods",
+        type=lambda text: text.split(","),
+        default=list(BALANCERS),
+        metavar="A,B,...",
+        help="for balance: balancing methods, beside fixed weights",
+    )
+    parser.add_argument(
+        "--plot", metavar="FILE", help="for learn: PNG file that receives the curves; needs the extra plots"
+    )
+    parser.add_argument(
+        "--here",
+        action="store_true",
+        help="for compile: compile once in this process, with PyTorch if --against names a way",
+    )
+    parser.add_argument(
+        "--recipe",
+        action="append",
+        choices=list(input.CASES),
+        help="for input: recipe to measure (repeatable); by default all of them",
+    )
+    parser.add_argument(
+        "--workers",
+        type=_numbers,
+        default=[0, 1, 2],
+        metavar="A,B,...",
+        help="for input: numbers of worker processes; 0,1,2 by default",
+    )
+    parser.add_argument(
+        "--scale", type=float, default=1.0, metavar="FACTOR", help="for input: factor on the sides of the images"
+    )
+    parser.add_argument(
+        "--data_dir",
+        metavar="DIR",
+        help="for input: folder that keeps the files for the next time; by default a temporary one",
+    )
+    parser.add_argument("--json", metavar="FILE", help="file that receives the numbers")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if arguments.against:  # before jax starts: it would leave PyTorch a quarter of the memory of a GPU
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    content = BENCHMARKS[what]()
-    if _JSON.value:
-        path = Path(_JSON.value)
+    content = BENCHMARKS[arguments.what](arguments)
+    if arguments.json:
+        path = Path(arguments.json)
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_files.write_json(path, content | {"arguments": sys.argv[1:], "cpus": os.cpu_count()})
 
 
-def _steps(what: ModuleType) -> dict[str, Any]:
+def _steps(what: ModuleType, arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures steps of our programs and PyTorch's; `what` is a module of benchmarks with `programs`."""
-    config = _config()
+    config = _config(arguments)
     if what is infer:
-        config = replace(config, train=replace(config.train, batch_size=_INFER_BATCH.value))
-    return _compare(what.programs(config, *_ways()), what, config)
+        config = replace(config, train=replace(config.train, batch_size=arguments.infer_batch))
+    return _compare(what.programs(config, *_ways(arguments)), what, config, arguments)
 
 
-def _balance() -> dict[str, Any]:
-    config = _config()
-    return _compare(balance.programs(config, _METHODS.value), train, config)
+def _balance(arguments: argparse.Namespace) -> dict[str, Any]:
+    config = _config(arguments)
+    return _compare(balance.programs(config, arguments.methods), train, config, arguments)
 
 
-def _compare(programs: dict[str, comparison.Program], what: ModuleType, config: Config) -> dict[str, Any]:
+def _compare(
+    programs: dict[str, comparison.Program], what: ModuleType, config: Config, arguments: argparse.Namespace
+) -> dict[str, Any]:
     compared = comparison.compare(
         programs,
         what.deviation,
         what.TOLERANCE,
         dtype=config.model.dtype,
         batch_size=config.train.batch_size,
-        repeats=_REPEATS.value,
-        warm_up=_WARM_UP.value,
-        steps=_STEPS.value,
+        repeats=arguments.repeats,
+        warm_up=arguments.warm_up,
+        steps=arguments.steps,
     )
     cli.show(f"{compared.table()}\n\n{compared.describe()}")
     return compared.numbers()
 
 
-def _learn() -> dict[str, Any]:
-    config = _config()
-    ways, reference = _ways()
+def _learn(arguments: argparse.Namespace) -> dict[str, Any]:
+    config = _config(arguments)
+    ways, reference = _ways(arguments)
     if reference is None:
         raise ValueError("learn compares with PyTorch: install the extra parity and give --against=eager")
-    if _PLOT.value and importlib.util.find_spec("matplotlib") is None:
+    if arguments.plot and importlib.util.find_spec("matplotlib") is None:
         raise ValueError("--plot needs matplotlib: install the extra plots, or leave --plot out")
-    learned = learn.learn(config, ways, reference, _LEARN_STEPS.value, _EVALUATE_EVERY.value)
+    learned = learn.learn(config, ways, reference, arguments.learn_steps, arguments.evaluate_every)
     cli.show(learned.table())
-    if _PLOT.value:
-        importlib.import_module("benchmarks.learning_curves").draw(learned, Path(_PLOT.value))
+    if arguments.plot:
+        importlib.import_module("benchmarks.learning_curves").draw(learned, Path(arguments.plot))
     return learned.numbers()
 
 
-def _compile() -> dict[str, Any]:
-    config = _config()
-    ways, reference = _ways()
-    if _HERE.value:
+def _compile(arguments: argparse.Namespace) -> dict[str, Any]:
+    config = _config(arguments)
+    ways, reference = _ways(arguments)
+    if arguments.here:
         cli.enable_compilation_cache()
         here = compile.theirs(config, ways[0], reference) if ways else compile.ours(config)
         return {**device.describe(), "rows": here}
@@ -142,20 +178,23 @@ def _compile() -> dict[str, Any]:
     return {**known, "rows": rows}
 
 
-def _input() -> dict[str, Any]:
-    workers = [_number(text) for text in _WORKERS.value]
-    settings = input.Settings(_IMAGES.value, _BATCH_SIZE.value, _BATCHES.value, _REPEATS.value, _SCALE.value)
+def _input(arguments: argparse.Namespace) -> dict[str, Any]:
+    settings = input.Settings(
+        arguments.images, arguments.batch_size, arguments.batches, arguments.repeats, arguments.scale
+    )
     reference = _reference("input", "torch", "skimage")
     if reference is not None:
         reference.torch.set_num_threads(1)
-    rows, deviations = input.measure(_RECIPES.value, workers, settings, reference, _DATA_DIR.value)
+    rows, deviations = input.measure(
+        arguments.recipe or list(input.CASES), arguments.workers, settings, reference, arguments.data_dir
+    )
     cli.show(input.table(rows))
     for name, largest in deviations.items():
         cli.show(f"\n{name}, largest deviation: " + ", ".join(f"{task} {value:.1e}" for task, value in largest.items()))
     return {"settings": vars(settings), "deviations": deviations, "rows": rows}
 
 
-BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "train": partial(_steps, train),
     "balance": _balance,
     "infer": partial(_steps, infer),
@@ -166,25 +205,27 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def _config() -> Config:
-    if _CONFIG.value is None:
-        raise ValueError("--config is missing: give it FILE.py")
-    return experiment.make(experiment.resolve(_CONFIG.value)).config
+def _config(arguments: argparse.Namespace) -> Config:
+    if arguments.config is None:
+        raise ValueError("--config is missing: give it a recipe")
+    return experiment.make(experiment.resolve(arguments.config)).config
 
 
-def _ways() -> tuple[list[str], Any]:
+def _ways(arguments: argparse.Namespace) -> tuple[list[str], Any]:
     """Returns (ways to run PyTorch, module parity.reference.speed), or ([], None) where PyTorch does not run."""
-    ways = [way for way in _AGAINST.value if way]
+    ways = [way for way in arguments.against if way]
     if unknown := [way for way in ways if way not in _WAYS]:
         raise ValueError(f"--against has {', '.join(unknown)}; the ways to run PyTorch are {', '.join(_WAYS)}")
     reference = _reference("speed", "torch") if ways else None
     return (ways if reference else []), reference
 
 
-def _number(text: str) -> int:
-    if not text.isdigit():
-        raise ValueError(f"--workers is {','.join(_WORKERS.value)}, expected numbers from 0, separated by commas")
-    return int(text)
+def _numbers(text: str) -> list[int]:
+    """Returns the numbers in `0,1,2`, as an option's type."""
+    parts = text.split(",")
+    if not all(part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers from 0, separated by commas")
+    return list(map(int, parts))
 
 
 def _reference(module: str, *needed: str) -> Any:
@@ -197,4 +238,4 @@ def _reference(module: str, *needed: str) -> Any:
 
 
 if __name__ == "__main__":
-    cli.run(main, "what")
+    cli.run(sys.modules[__name__], "scripts/benchmark.py")

@@ -1,4 +1,4 @@
-"""Scripts as modules and as commands, for tests in this process."""
+"""Commands and scripts, for tests in this process."""
 
 import contextlib
 import importlib.util
@@ -12,9 +12,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from types import ModuleType
 
-import grain  # noqa: F401 (its flags must be known before those of a script, which are removed after it)
 import jax
-from absl import flags
 from absl import logging as absl_logging
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -23,7 +21,7 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 def run(name: str, *args: object) -> CompletedProcess:
     """What `python scripts/NAME.py ARGS` does, in this process: a process of its own needs seconds to start.
 
-    Flags, logging, search path and compilation cache are afterwards what they were.
+    Logging, search path and compilation cache are afterwards what they were.
     """
     command = [str(SCRIPTS / f"{name}.py"), *map(str, args)]
     stdout, stderr, status = io.StringIO(), io.StringIO(), 0
@@ -31,10 +29,8 @@ def run(name: str, *args: object) -> CompletedProcess:
         sys.argv = command
         try:
             runpy.run_path(command[0], run_name="__main__")
-        except SystemExit as end:  # a text is an error message, as for the interpreter
-            status = end.code if isinstance(end.code, int) else int(end.code is not None)
-            if isinstance(end.code, str):
-                stderr.write(f"{end.code}\n")
+        except SystemExit as end:  # None is the status 0, as for the interpreter
+            status = int(end.code or 0)
     return CompletedProcess(command, status, stdout.getvalue(), stderr.getvalue())
 
 
@@ -44,17 +40,15 @@ def _restored() -> Iterator[None]:
     cache = jax.config.values["jax_compilation_cache_dir"]
     root, library = logging.getLogger(), logging.getLogger("mtl_jax")
     handlers, levels = root.handlers.copy(), (root.level, library.level)
-    # A script sets logging up anew, which closes the handlers that it finds; absl's then closes a stream of earlier.
+    # A command sets logging up anew, which closes the handlers that it finds; absl's then closes a stream of earlier.
     absl_handler = absl_logging.get_absl_handler().python_handler
     stream, absl_handler.stream = absl_handler.stream, sys.stderr
     root.handlers.clear()
-    flags.FLAGS.unparse_flags()
     try:
-        with _without_new_flags(), warnings.catch_warnings(record=True):
+        with warnings.catch_warnings(record=True):
             warnings.simplefilter("default")  # for tests they are errors
             yield
     finally:
-        flags.FLAGS.mark_as_parsed()
         root.handlers[:], absl_handler.stream = handlers, stream
         root.setLevel(levels[0])
         library.setLevel(levels[1])
@@ -62,21 +56,9 @@ def _restored() -> Iterator[None]:
         sys.argv, sys.path[:], sys.excepthook = argv, path, hook
 
 
-@contextlib.contextmanager
-def loaded(name: str) -> Iterator[ModuleType]:
-    """scripts/NAME.py; afterwards its flags are gone, because other scripts have flags of the same names."""
+def load(name: str) -> ModuleType:
+    """Returns scripts/NAME.py as a module."""
     spec = importlib.util.spec_from_file_location(f"{name}_script", SCRIPTS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    with _without_new_flags():
-        spec.loader.exec_module(module)
-        yield module
-
-
-@contextlib.contextmanager
-def _without_new_flags() -> Iterator[None]:
-    known = set(flags.FLAGS)
-    try:
-        yield
-    finally:
-        for flag in set(flags.FLAGS) - known:
-            delattr(flags.FLAGS, flag)
+    spec.loader.exec_module(module)
+    return module

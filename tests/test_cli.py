@@ -23,8 +23,8 @@ def _process(script, *args):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
 
 
-def _assert_fails(process, *parts):
-    assert process.returncode == 1, process.stderr
+def _assert_fails(process, *parts, status=1):
+    assert process.returncode == status, process.stderr
     assert "Traceback" not in process.stderr
     for part in parts:
         assert part in process.stderr
@@ -47,12 +47,14 @@ HOSTILE = "a\x1b[31m\r\nerror: b\a\x9b2J\u202etxt"  # colour, return, line break
 def test_names_cannot_control_the_terminal(end, last):
     """Output, log lines, error messages and tracebacks; what follows a line break in a name is indented."""
     code = (
-        f"import logging; from mtl_jax import cli; text = {HOSTILE!r}\n"
-        "def main():\n"
+        f"import logging, sys; from mtl_jax import cli; text = {HOSTILE!r}\n"
+        "def add_arguments(parser):\n"
+        "    pass\n"
+        "def run(arguments):\n"
         "    cli.show(text)\n"
         "    logging.getLogger('mtl_jax.data').info('%s', text)\n"
         f"    raise {end}\n"
-        "cli.run(main)\n"
+        "cli.run(sys.modules['__main__'], 'mtl test')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, timeout=600)
     rest = r"error: b\x07\x9b2J\u202etxt"
@@ -70,7 +72,7 @@ def test_scripts_print_by_one_function():
     """`cli.show` cleans what it prints."""
     printing = [
         f"{path.name}:{node.lineno}"
-        for path in sorted((ROOT / "scripts").glob("*.py"))
+        for path in sorted([*(ROOT / "scripts").glob("*.py"), *(ROOT / "mtl_jax" / "commands").glob("*.py")])
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Name) and node.id == "print"
     ]
@@ -81,7 +83,7 @@ def test_unknown_config_field(tmp_path):
     process = scripts.run(
         "train", "--config", "configs/demo.py", "--config.optim.learning_rate=1", "--workdir", tmp_path / "run"
     )
-    _assert_fails(process, "learning_rate", "mtl_jax/config.py lists the fields")
+    _assert_fails(process, "no field optim.learning_rate", "the nearest are", "`mtl train --help` lists the fields")
     assert not (tmp_path / "run").exists()
 
 
@@ -93,7 +95,7 @@ def test_a_config_file_that_is_no_python(tmp_path, content, message):
     path = tmp_path / "config.json"
     path.write_text(content)
     process = scripts.run("train", "--config", path, "--workdir", tmp_path / "run")
-    _assert_fails(process, message, "a configuration is a Python file like those in configs")
+    _assert_fails(process, str(path), message, "a recipe is a Python file with a function get_config")
 
 
 def test_a_wrong_allocator():
@@ -109,7 +111,7 @@ def test_a_wrong_allocator():
 
 
 def test_no_config(tmp_path):
-    _assert_fails(scripts.run("train", "--workdir", tmp_path / "run"), "--config must have a value")
+    _assert_fails(scripts.run("train", "--workdir", tmp_path / "run"), "the recipe is missing", status=2)
 
 
 @pytest.mark.slow
@@ -145,7 +147,7 @@ def test_missing_original_files(tmp_path):
 def test_no_run_no_checkpoint_no_images(tmp_path):
     _assert_fails(scripts.run("evaluate", "--workdir", tmp_path), "is no work directory of a run", "--workdir")
     (tmp_path / experiment.CONFIG).write_text(configs.to_json(tiny.config(tmp_path)))
-    _assert_fails(scripts.run("evaluate", "--workdir", tmp_path), "has no checkpoints", "scripts/train.py")
+    _assert_fails(scripts.run("evaluate", "--workdir", tmp_path), "has no checkpoints", "mtl train RECIPE")
     process = scripts.run("predict", "--workdir", tmp_path, "--images", f"{tmp_path}/*.jpg", "--out", tmp_path / "out")
     _assert_fails(process, f"no file matches --images '{tmp_path}/*.jpg'")
     assert not (tmp_path / "out").exists()

@@ -2,26 +2,21 @@ import dataclasses
 import json
 import logging
 import re
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
-from absl import flags
-from ml_collections import config_flags
 
 from mtl_jax import config as configs
-from mtl_jax import optim, protocol
+from mtl_jax import optim, protocol, recipes
 from mtl_jax.config import Config, Data, Model, for_backbone, parse_arg, validate
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_demo_is_a_valid_configuration():
-    get_config = runpy.run_path(str(ROOT / "configs" / "demo.py"))["get_config"]
-    assert validate(get_config()).data.builder == "rendered_scenes/nyud"
-    with pytest.raises(ValueError, match="takes no argument"):
-        get_config("aux=edge")
+    assert validate(recipes.load("demo")).data.builder == "rendered_scenes/nyud"
+    with pytest.raises(ValueError, match="takes no options"):
+        recipes.load("demo:aux=edge")
 
 
 def test_paths_with_commas_in_arguments():
@@ -79,30 +74,6 @@ def test_older_names_of_fields_are_understood(notes):
     del stored["losses"], stored["loss_weights"], stored["imports"]
     assert configs.from_json(json.dumps(stored), "config.json") == renamed
     assert notes.messages == ["data.protocol is called data.release now; the older name still works"]
-
-
-@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections loads files by it
-def test_fields_are_overridden_on_the_command_line(monkeypatch):
-    command = [
-        "train",
-        "--experiment=configs/nyud_mtinet.py:aux=edge",
-        "--experiment.optim.lr=3e-4",
-        "--experiment.data.protocol=survey",
-        "--experiment.data.image_size=(64, 96)",
-        "--experiment.data.skip_corrupt=true",
-        "--experiment.model.remat=('conv', 'heads')",
-        "--experiment.imports=('mine',)",
-        "--experiment.train.seed=3",
-    ]
-    monkeypatch.setattr(sys, "argv", command)
-    monkeypatch.chdir(ROOT)
-    values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("experiment", flag_values=values)
-    values(command)
-    config = holder.value
-    assert (config.optim.lr, config.train.seed, config.imports) == (3e-4, 3, ("mine",))
-    assert (config.data.protocol, config.data.image_size, config.data.skip_corrupt) == ("survey", (64, 96), True)
-    assert config.model.remat == ("conv", "heads")
 
 
 def test_recipes_hold_for_a_family_of_backbones():

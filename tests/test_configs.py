@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mtl_jax import backbones, experiment, models
+from mtl_jax import backbones, experiment, models, recipes
 from mtl_jax import config as configs
 from mtl_jax.config import Config, validate
 from mtl_jax.data import loader
@@ -133,12 +132,6 @@ TRACED = {
 }
 
 
-def load(spec: str) -> Config:
-    """The configuration `name` or `name:argument`."""
-    name, _, argument = spec.partition(":")
-    return runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"](argument or None)
-
-
 def test_there_are_33_experiments_in_14_files():
     assert len({row.spec for row in EXPERIMENTS}) == len(EXPERIMENTS) == 33
     assert {row.spec.partition(":")[0] for row in EXPERIMENTS} == set(FILES)
@@ -147,7 +140,7 @@ def test_there_are_33_experiments_in_14_files():
 
 @each_experiment
 def test_every_experiment_is_its_row(row):
-    config = validate(load(row.spec))
+    config = validate(recipes.load(row.spec))
     assert (config.data.dataset, config.data.release) == (row.dataset, "astmt")
     assert configs.main_tasks(config) == row.tasks
     assert configs.aux_tasks(config) == row.aux_tasks
@@ -169,8 +162,8 @@ def test_every_experiment_is_its_row(row):
 @pytest.mark.parametrize("release", ["astmt", "survey"])
 def test_both_releases_of_nyud_differ_in_nothing_else(row, release):
     separator = "," if ":" in row.spec else ":"
-    config, default = load(f"{row.spec}{separator}release={release}"), load(row.spec)
-    assert load(f"{row.spec}{separator}protocol={release}") == config  # the older name
+    config, default = recipes.load(f"{row.spec}{separator}release={release}"), recipes.load(row.spec)
+    assert recipes.load(f"{row.spec}{separator}protocol={release}") == config  # the older name
     assert validate(config).data.release == release
     config.data.release = default.data.release
     assert config == default
@@ -179,18 +172,18 @@ def test_both_releases_of_nyud_differ_in_nothing_else(row, release):
 @pytest.mark.parametrize("row", [row for row in EXPERIMENTS if row.fusion], ids=lambda row: row.spec)
 def test_fusion_models_look_where_the_single_task_recipes_put_their_models(row):
     """The documented commands: --workdir runs/<data>_single_<backbone>_<task>."""
-    pattern = load(row.spec).model.options["single_task"]
+    pattern = recipes.load(row.spec).model.options["single_task"]
     assert pattern == f"runs/{row.dataset}_single_{row.backbone}_{{task}}"
     workdirs = (ROOT / "configs" / f"{row.dataset}_single.py").read_text(encoding="utf-8")
     assert any(f"--workdir {pattern.format(task=task)}" in workdirs for task in row.tasks)
-    other = load(f"{row.spec}:backbone=resnet34_dilated").model
+    other = recipes.load(f"{row.spec}:backbone=resnet34_dilated").model
     assert other.options["single_task"] == f"runs/{row.dataset}_single_resnet34_dilated_{{task}}"
 
 
 @pytest.mark.parametrize("backbone", ["hrnet_w48", "resnet34_dilated", "resnet101"])
 @pytest.mark.parametrize("name", FILES)
 def test_other_backbones_take_the_recipe_of_their_family(name, backbone):
-    config = validate(load(f"{name}:backbone={backbone}"))
+    config = validate(recipes.load(f"{name}:backbone={backbone}"))
     assert config.model.backbone == backbone
     rows = [row for row in EXPERIMENTS if row.spec.startswith(name) and "small" not in row.spec]
     row = next((row for row in rows if row.backbone[:5] == backbone[:5]), rows[0])
@@ -217,7 +210,7 @@ def test_other_backbones_take_the_recipe_of_their_family(name, backbone):
 )
 def test_arguments_that_make_no_sense_are_refused(spec, message):
     with pytest.raises(ValueError, match=message):
-        validate(load(spec))
+        validate(recipes.load(spec))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -225,7 +218,7 @@ def test_unknown_backbones_are_refused_before_anything_starts(name):
     with pytest.raises(
         ValueError, match=r"unknown backbone 'resnet19'; the backbones are hrnet_w18, .*resnet152_dilated"
     ):
-        models.build(load(f"{name}:backbone=resnet19"))
+        models.build(recipes.load(f"{name}:backbone=resnet19"))
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +246,7 @@ def batches(data_dir):
 
 def _training(row: Experiment, batches, make_state):
     """(step, state, batch) of an experiment, as `train.fit` makes them."""
-    run = experiment.make(load(row.spec))
+    run = experiment.make(recipes.load(row.spec))
     tx = run.optimizer(steps_per_epoch=1)
     state = make_state(lambda: models.build(run.config), tx, sharding.make_mesh())
     step = make_train_step(state.graphdef, run.objective)

@@ -2,24 +2,24 @@
 
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mtl_jax import backbones, experiment, models, weights
+from mtl_jax.commands import convert as command
 from mtl_jax.train import initial_weights
 from mtl_jax.train.checkpoint import Checkpoints
-from tests import scripts, tiny
+from tests import tiny
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def convert():
-    with scripts.loaded("convert") as module:
-        yield module
+def convert(source, target, *, config=None, step=None, entry="", prefix=""):
+    """`mtl convert` with a configuration that has no recipe."""
+    command.run(Namespace(source=source, target=target, config=config, step=step, entry=entry, prefix=prefix))
 
 
 @pytest.fixture(autouse=True)
@@ -42,101 +42,92 @@ def assert_same(one, other):
         np.testing.assert_array_equal(value, other[name], err_msg=name)
 
 
-def test_a_workdir_to_every_file_and_back(convert, run, tmp_path, monkeypatch):
+def test_a_workdir_to_every_file_and_back(run, tmp_path):
     config, workdir, arrays = run
     source = workdir
     for suffix in (".npz", ".safetensors"):
         target = tmp_path / "new" / f"x{suffix}"
-        convert.main(str(source), str(target))
+        convert(source, target)
         assert_same(weights.read_arrays(target), arrays)
         source = target
-    monkeypatch.setattr(convert, "_CONFIG", SimpleNamespace(value=config))
-    convert.main(str(source), str(tmp_path / "back.v2"))
+    convert(source, tmp_path / "back.v2", config=config)
     assert Checkpoints(tmp_path / "back.v2", read_only=True).steps() == [0]
     assert experiment.load_config(tmp_path / "back.v2") == experiment.load_config(workdir)
-    monkeypatch.setattr(convert, "_CONFIG", SimpleNamespace(value=None))
-    convert.main(str(tmp_path / "back.v2"), str(tmp_path / "again.npz"))
+    convert(tmp_path / "back.v2", tmp_path / "again.npz")
     assert_same(weights.read_arrays(tmp_path / "again.npz"), arrays)
 
 
-def test_torch_files(convert, run, tmp_path):
+def test_torch_files(run, tmp_path):
     torch = pytest.importorskip("torch", reason="writing torch files needs torch", exc_type=ModuleNotFoundError)
     _, workdir, arrays = run
-    convert.main(str(workdir), str(tmp_path / "x.pth"))
+    convert(workdir, tmp_path / "x.pth")
     loaded = torch.load(tmp_path / "x.pth", weights_only=True)
     assert_same({name: value.numpy() for name, value in loaded.items()}, arrays)
-    convert.main(str(tmp_path / "x.pth"), str(tmp_path / "x.npz"))
+    convert(tmp_path / "x.pth", tmp_path / "x.npz")
     assert_same(weights.read_arrays(tmp_path / "x.npz"), arrays)
 
 
-def test_a_published_backbone_stays_as_it_is(convert, tmp_path):
+def test_a_published_backbone_stays_as_it_is(tmp_path):
     torch = pytest.importorskip("torch", reason="writing torch files needs torch", exc_type=ModuleNotFoundError)
     state = {"module.conv1.weight": torch.ones(2, 3), "module.bn1.num_batches_tracked": torch.tensor(7)}
     torch.save({"epoch": 3, "state_dict": state}, tmp_path / "x.pth.tar")
-    convert.main(str(tmp_path / "x.pth.tar"), str(tmp_path / "x.safetensors"))
+    convert(tmp_path / "x.pth.tar", tmp_path / "x.safetensors")
     wanted = {"conv1.weight": np.ones((2, 3)), "bn1.num_batches_tracked": np.array(7)}
     assert_same(weights.read_arrays(tmp_path / "x.safetensors"), wanted)
 
 
-def test_entries_and_prefixes(convert, run, tmp_path, monkeypatch):
+def test_entries_and_prefixes(run, tmp_path):
     torch = pytest.importorskip("torch", reason="writing torch files needs torch", exc_type=ModuleNotFoundError)
     state = {"encoder_q.a": torch.ones(2), "encoder_k.a": torch.zeros(2)}
     torch.save({"model": {"b": torch.ones(3)}, "ema": state}, tmp_path / "x.ckpt")
-    convert.main(str(tmp_path / "x.ckpt"), str(tmp_path / "plain.npz"))
+    convert(tmp_path / "x.ckpt", tmp_path / "plain.npz")
     assert_same(weights.read_arrays(tmp_path / "plain.npz"), {"b": np.ones(3)})
-    monkeypatch.setattr(convert, "_ENTRY", SimpleNamespace(value="ema"))
-    monkeypatch.setattr(convert, "_PREFIX", SimpleNamespace(value="encoder_k."))
-    convert.main(str(tmp_path / "x.ckpt"), str(tmp_path / "chosen.npz"))
+    convert(tmp_path / "x.ckpt", tmp_path / "chosen.npz", entry="ema", prefix="encoder_k.")
     assert_same(weights.read_arrays(tmp_path / "chosen.npz"), {"a": np.zeros(2)})
     with pytest.raises(ValueError, match=r"SOURCE .*run is a work directory"):
-        convert.main(str(run[1]), str(tmp_path / "y.npz"))
+        convert(run[1], tmp_path / "y.npz", entry="ema")
 
 
-def test_a_training_checkpoint_of_a_whole_model(convert, run, tmp_path, monkeypatch):
+def test_a_training_checkpoint_of_a_whole_model(run, tmp_path):
     torch = pytest.importorskip("torch", reason="writing torch files needs torch", exc_type=ModuleNotFoundError)
     config, _, arrays = run
     state = {f"module._orig_mod.model.{name}": torch.from_numpy(np.array(value)) for name, value in arrays.items()}
     content = {"optimizer": {"state": {}}, "model": state, "epoch": 3, "best_result": {"depth": np.float64(0.5)}}
     torch.save(content, tmp_path / "x.pth.tar")
-    with monkeypatch.context() as patch:
-        patch.setattr(convert, "_CONFIG", SimpleNamespace(value=config))
-        convert.main(str(tmp_path / "x.pth.tar"), str(tmp_path / "imported"))
-    convert.main(str(tmp_path / "imported"), str(tmp_path / "again.npz"))
+    convert(tmp_path / "x.pth.tar", tmp_path / "imported", config=config)
+    convert(tmp_path / "imported", tmp_path / "again.npz")
     assert_same(weights.read_arrays(tmp_path / "again.npz"), arrays)
 
 
-def test_without_torch(convert, run, tmp_path, monkeypatch):
+def test_without_torch(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ValueError, match=r"x\.pth needs torch: pip install .*\.safetensors"):
-        convert.main(str(run[1]), str(tmp_path / "x.pth"))
+        convert(run[1], tmp_path / "x.pth")
     assert not (tmp_path / "x.pth").exists()
 
 
-def test_what_is_there_is_kept(convert, run, tmp_path):
+def test_what_is_there_is_kept(run, tmp_path):
     with pytest.raises(FileExistsError, match="run exists already"):
-        convert.main(str(run[1]), str(run[1]))
+        convert(run[1], run[1])
     (tmp_path / "x.npz").write_bytes(b"")
     with pytest.raises(FileExistsError, match=r"x\.npz exists already"):
-        convert.main(str(run[1]), str(tmp_path / "x.npz"))
+        convert(run[1], tmp_path / "x.npz")
 
 
-def test_flags_that_do_not_apply(convert, run, tmp_path, monkeypatch):
+def test_flags_that_do_not_apply(run, tmp_path):
     config, workdir, arrays = run
     weights.write_arrays(tmp_path / "x.npz", arrays)
-    with pytest.raises(ValueError, match=r"TARGET .*new ends in none of .*--config FILE\.py"):
-        convert.main(str(workdir), str(tmp_path / "new"))
-    with monkeypatch.context() as patch:
-        patch.setattr(convert, "_STEP", SimpleNamespace(value="3", present=True))
-        with pytest.raises(ValueError, match=r"SOURCE .*x\.npz is none"):
-            convert.main(str(tmp_path / "x.npz"), str(tmp_path / "y.npz"))
-        with pytest.raises(FileNotFoundError, match="has no step 3; it has 0"):
-            convert.main(str(workdir), str(tmp_path / "y.npz"))
-    monkeypatch.setattr(convert, "_CONFIG", SimpleNamespace(value=config))
+    with pytest.raises(ValueError, match=r"TARGET .*new ends in none of .*--config RECIPE"):
+        convert(workdir, tmp_path / "new")
+    with pytest.raises(ValueError, match=r"SOURCE .*x\.npz is none"):
+        convert(tmp_path / "x.npz", tmp_path / "y.npz", step="3")
+    with pytest.raises(FileNotFoundError, match="has no step 3; it has 0"):
+        convert(workdir, tmp_path / "y.npz", step="3")
     with pytest.raises(ValueError, match=r"TARGET .*y\.npz is a file; leave --config out"):
-        convert.main(str(workdir), str(tmp_path / "y.npz"))
+        convert(workdir, tmp_path / "y.npz", config=config)
     config.data.tasks = ("normals",)
     with pytest.raises(ValueError, match="the weights do not fit SingleTask"):
-        convert.main(str(tmp_path / "x.npz"), str(tmp_path / "new"))
+        convert(tmp_path / "x.npz", tmp_path / "new", config=config)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "x.npz"]
 
 
@@ -151,4 +142,4 @@ def test_the_command_line(tmp_path):
     np.testing.assert_array_equal(weights.read_arrays(tmp_path / "y.safetensors")["a"], np.arange(3))
     process = call(tmp_path / "x.npz")
     assert process.returncode != 0
-    assert "missing arguments: TARGET" in process.stdout + process.stderr
+    assert "the following arguments are required: TARGET" in process.stdout + process.stderr

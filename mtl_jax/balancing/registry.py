@@ -27,7 +27,7 @@ def register(method: Method) -> Method:
         def largest(*, margin: float = 0.0) -> balancing.Balancer:
             ...
 
-    makes `balancing.parse("largest:margin=0.1")` and `--config.balancing=largest:margin=0.1` possible.
+    makes `balancing.parse("largest:margin=0.1")` and `--balancing=largest:margin=0.1` possible.
 
     Args:
         method: Function with keyword parameters only, each with a type annotation and a default, that returns a

@@ -17,7 +17,7 @@ ARCHIVES = archives.SUFFIXES
 
 _REMEDY = (
     "Get the file by other means, put it (or the folder it unpacks to) into a folder DIR and pass --manual_dir=DIR to "
-    "scripts/build_data.py, or --config.data.manual_dir=DIR to scripts/train.py"
+    "`mtl data build`, or --data.manual_dir=DIR to `mtl train`"
 )
 
 

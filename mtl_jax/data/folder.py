@@ -74,7 +74,7 @@ class FolderMt(file_builder.FilesBuilder):
             if not folder.is_dir():
                 raise FileNotFoundError(
                     f"data set {cls.name}/{name} is not built in {data_dir}; give its folder: "
-                    "--config.data.manual_dir=DIR to scripts/train.py, or --dataset DIR to scripts/build_data.py"
+                    "--data.manual_dir=DIR to `mtl train`, or --dataset DIR to `mtl data build`"
                 )
             return built.open_built(folder)
         root = Path(manual_dir).expanduser().resolve()

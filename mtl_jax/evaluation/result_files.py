@@ -90,7 +90,7 @@ def read(path: Path) -> Report:
             if name in content:
                 content[name] = _defined(content[name])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a report of scripts/evaluate.py ({error!r}); evaluate again") from error
+        raise ValueError(f"{path} is not a report of `mtl evaluate` ({error!r}); evaluate again") from error
     return content
 
 
@@ -158,7 +158,7 @@ def read_single_task(
             )
         raise FileNotFoundError(
             f"no single-task {RESULTS} for {', '.join(missing)} below {', '.join(map(str, directories))}; train the "
-            "single-task models and run scripts/evaluate.py on each of their workdirs, or leave out --single_task"
+            "single-task models and run `mtl evaluate` on each of their workdirs, or leave out --single_task"
         )
     return {task: results[task] for task in criteria}
 

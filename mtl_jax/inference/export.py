@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 FORMATS: Registry[ExportFormat] = Registry(
     "export format", "export formats", "mtl_jax.inference.export.FORMATS.register"
 )
-PLATFORMS = JaxFormat.platforms
 FORMATS.register("jax", JaxFormat())
 FORMATS.register("onnx", OnnxFormat())
 
@@ -63,10 +62,9 @@ def export_run(
     Raises:
         FileExistsError: `out` exists.
         FileNotFoundError: The run has no checkpoints, or no such step.
-        ImportError: A package that writes the format is not installed.
         ValueError: The format or a platform is unknown, `out` has the suffix of another format, the batch size is
-            negative, or the checkpoint does not fit the configuration.
-        NotImplementedError: The model has an operation that the format does not know.
+            negative, a package that writes the format is not installed, the checkpoint does not fit the
+            configuration, or the model has an operation that the format does not know.
     """
     out, writer = Path(out), FORMATS[format]
     _check_suffix(out, format)

@@ -27,7 +27,7 @@ class ExportFormat(ABC):
         """Checks that the packages that write such files are installed.
 
         Raises:
-            ImportError: A package is missing; the message says how to install it.
+            ValueError: A package is missing; the message says how to install it.
         """
 
     @abstractmethod

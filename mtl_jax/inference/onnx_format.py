@@ -24,7 +24,7 @@ class OnnxFormat(ExportFormat):
 
     def check_installed(self) -> None:
         if importlib.util.find_spec("onnx") is None:
-            raise ImportError(
+            raise ValueError(
                 "the export format 'onnx' needs the package onnx, which is not installed: pip install 'mtl-jax[onnx]'"
             )
 

@@ -133,7 +133,7 @@ def predict(run: Restored, samples: Iterable[Sample], out: Path) -> int:
         ValueError: The folder belongs to an evaluation.
     """
     if (out / predictions.OWNER).exists():
-        raise ValueError(f"{out} holds predictions that scripts/evaluate.py has saved; give another --out")
+        raise ValueError(f"{out} holds predictions that `mtl evaluate` has saved; give another --out")
     size = run.experiment.image_size
     (out / "panels").mkdir(parents=True, exist_ok=True)
     written = 0

@@ -29,7 +29,7 @@ class EvaluatedRun:
     Attributes:
         workdir: The work directory of the run.
         experiment: The run's experiment.
-        reports: Reports of scripts/evaluate.py, one for each checkpoint and protocol.
+        reports: Reports of `mtl evaluate`, one for each checkpoint and protocol.
         log: Lines of the run's log.
     """
 
@@ -137,7 +137,7 @@ def find_runs(directories: Iterable[str | Path]) -> list[EvaluatedRun]:
     ]
     if not runs:
         raise FileNotFoundError(
-            f"no evaluated run below {', '.join(map(str, directories))}; run scripts/evaluate.py --workdir on each"
+            f"no evaluated run below {', '.join(map(str, directories))}; run `mtl evaluate --workdir` on each"
         )
     return runs
 

@@ -18,7 +18,7 @@ OPERATORS: Registry[Converter] = Registry("operation", "operations", "mtl_jax.to
 register = OPERATORS.decorator
 
 
-class UnsupportedError(NotImplementedError):
+class UnsupportedError(ValueError):
     """An operation of a model has no counterpart in ONNX here; the message names the operation."""
 
 

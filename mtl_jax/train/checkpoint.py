@@ -80,7 +80,7 @@ class Checkpoints:
         if read_only and not self.directory.is_dir():
             raise FileNotFoundError(
                 f"{workdir} has no checkpoints (there is no {self.directory}); train first with "
-                f"python scripts/train.py --config CONFIG --workdir {workdir}"
+                f"mtl train RECIPE --workdir {workdir}"
             )
 
         if read_only:

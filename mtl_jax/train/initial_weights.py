@@ -133,7 +133,7 @@ def _parts(model: MultiTaskModel, config: Config) -> Iterator[tuple[nnx.Module, 
 
 def _single_task_paths(config: Config, pattern: str) -> dict[str, Path]:
     """Returns {main task: work directory or file of its single-task model}."""
-    alternative = "start from model.pretrained with --config.model.options.init_single_task=False"
+    alternative = "start from model.pretrained with --model.options.init_single_task=False"
     if _PLACE not in pattern:
         raise ValueError(
             f"model.options.single_task is {pattern!r}; give the place of the single-task models with {_PLACE} where "
@@ -145,7 +145,7 @@ def _single_task_paths(config: Config, pattern: str) -> dict[str, Path]:
         listed = "".join(f"\n  {path}: {_command(config, task, path)}" for task, path in missing.items())
         raise FileNotFoundError(
             f"model {config.model.name} starts from trained single-task models, and these places have none. Train each "
-            "with the command beside it, name other places with --config.model.options.single_task=PATTERN, or "
+            "with the command beside it, name other places with --model.options.single_task=PATTERN, or "
             f"{alternative}.{listed}"
         )
     return paths
@@ -158,7 +158,7 @@ def _command(config: Config, task: str, path: Path) -> str:
         arguments += f",release={config.data.release}"
     options = {"data.builder": config.data.builder, "model.head": config.model.head}
     overrides = "".join(f" --config.{name}={value}" for name, value in options.items() if value)
-    command = f"python scripts/train.py --config configs/{config.data.dataset}_single.py:{arguments}"
+    command = f"mtl train {config.data.dataset}_single:{arguments}"
     return f"{command} --workdir {path}{overrides}"
 
 

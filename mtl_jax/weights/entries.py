@@ -30,7 +30,7 @@ _OTHER_TENSORS = (
     "numpy.core.multiarray._reconstruct",
 )
 _MAX_DEPTH, _MAX_ENTRIES = 8, 1000
-_OPTION = "--config.model.pretrained_entry=NAME, or --entry=NAME of scripts/convert.py"
+_OPTION = "--model.pretrained_entry=NAME, or --entry=NAME of `mtl convert`"
 
 Name = tuple[str, ...]
 

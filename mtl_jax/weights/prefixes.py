@@ -77,7 +77,7 @@ def fit_names(arrays: Mapping[str, np.ndarray], names: Collection[str], source: 
         raise ValueError(
             f"{source}: names begin with {' and with '.join(map(repr, sorted(best)))}, and after each "
             f"{most} of {len(wanted)} names of the model follow. Name the prefix to remove: "
-            "--config.model.pretrained_prefix=PREFIX, or --prefix=PREFIX of scripts/convert.py"
+            "--model.pretrained_prefix=PREFIX, or --prefix=PREFIX of `mtl convert`"
         )
     return strip_prefix(arrays, best[0], source)
 

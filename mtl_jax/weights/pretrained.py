@@ -67,8 +67,8 @@ def read_pretrained(
         if _is_whole_model(arrays):
             raise ValueError(
                 f"{path} holds a whole model, not a backbone. To train on with all of it, make a work directory: "
-                "python scripts/convert.py FILE WORKDIR --config CONFIG. To take the backbone alone, name the "
-                "beginning of its names: --config.model.pretrained_prefix=backbone."
+                "mtl convert FILE WORKDIR --config RECIPE. To take the backbone alone, name the "
+                "beginning of its names: --model.pretrained_prefix=backbone."
             )
         arrays = fit_names(arrays, names, str(path))
     return {key: value for key, value in arrays.items() if not key.startswith(_CLASSIFIER)}
@@ -95,7 +95,7 @@ def _published(backbone: str) -> Path:
     if (name := backbone.removesuffix("_dilated")) not in _PUBLISHED:
         raise ValueError(
             f"no ImageNet weights are known for backbone {backbone!r} (known: {', '.join(_PUBLISHED)}); name a file "
-            "with --config.model.pretrained=PATH"
+            "with --model.pretrained=PATH"
         )
     url = _PUBLISHED[name]
     file = url.rpartition("/")[-1]
@@ -116,7 +116,7 @@ def _published(backbone: str) -> Path:
     except DownloadError as error:
         raise DownloadError(
             f"{error}. The configuration asks for ImageNet weights of {backbone}: fetch {url} by other means and put "
-            f"it at {path}; or name another file with --config.model.pretrained=PATH; or train from scratch with "
-            "--config.model.pretrained="
+            f"it at {path}; or name another file with --model.pretrained=PATH; or train from scratch with "
+            "--model.pretrained="
         ) from error
     return path

@@ -250,7 +250,7 @@ def test_drive(tmp_path, monkeypatch):
 
 
 def test_failed_download(tmp_path, server):
-    remedy = r"cannot download NYUD_MT.tgz from http.*--config.data.manual_dir=DIR"
+    remedy = r"cannot download NYUD_MT.tgz from http.*--data.manual_dir=DIR"
     (tmp_path / "www" / "page.html").write_text("<html>quota exceeded</html>")
     for name, reason in [("absent.tgz", "404"), ("page.html", "web page")]:
         with pytest.raises(OSError, match=f"(?s){reason}") as error:

@@ -208,7 +208,7 @@ def test_built_data_needs_no_folder(tmp_path):
     build(root, tmp_path / "tfds")
     shutil.rmtree(root)
     assert len(datasets.open_split(datasets.prepare("folder_mt/own", tmp_path / "tfds"), "train")) == 3
-    with pytest.raises(FileNotFoundError, match=r"folder_mt/other is not built in .*--config.data.manual_dir=DIR"):
+    with pytest.raises(FileNotFoundError, match=r"folder_mt/other is not built in .*--data.manual_dir=DIR"):
         datasets.prepare("folder_mt/other", tmp_path / "tfds")
 
 

@@ -118,5 +118,5 @@ def test_undefined_scores_are_null_in_the_file(tmp_path):
 @pytest.mark.parametrize("content", [b"", bytes(200), b"[]", b"\xff"])
 def test_a_damaged_report_names_its_file_and_the_remedy(tmp_path, content):
     (tmp_path / "results.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"/results\.json is not a report of scripts/evaluate\.py .*; evaluate again"):
+    with pytest.raises(ValueError, match=r"/results\.json is not a report of `mtl evaluate` .*; evaluate again"):
         result_files.read(tmp_path / "results.json")

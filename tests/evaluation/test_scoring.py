@@ -187,7 +187,7 @@ def test_prediction_on_own_images(run, tmp_path):
 
 def test_prediction_into_the_folder_of_an_evaluation(run, tmp_path):
     predictions.claim(tmp_path, {"model": "a"}, "runs/a, step 6")
-    with pytest.raises(ValueError, match=r"holds predictions that scripts/evaluate.py has saved; give another --out"):
+    with pytest.raises(ValueError, match=r"holds predictions that `mtl evaluate` has saved; give another --out"):
         predict.predict(run, [], tmp_path)
 
 

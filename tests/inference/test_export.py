@@ -13,7 +13,7 @@ from mtl_jax.config import Config, Data, Model
 from mtl_jax.data import catalogue
 from mtl_jax.inference import export, jax_format
 from mtl_jax.inference import program as programs
-from tests import exported_runs, tiny
+from tests import exported_runs, scripts, tiny
 
 
 @pytest.fixture(autouse=True)
@@ -140,7 +140,7 @@ def test_errors_come_first(workdir, tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=r"batch_size is -1"):
             write(batch_size=-1)
         patch.setattr("importlib.util.find_spec", lambda name: None)
-        with pytest.raises(ImportError, match=r"needs the package onnx, .* pip install 'mtl-jax\[onnx\]'"):
+        with pytest.raises(ValueError, match=r"needs the package onnx, .* pip install 'mtl-jax\[onnx\]'"):
             write("new/x.onnx", format="onnx")
         assert not out.parent.exists()
         (tmp_path / "old.zip").touch()
@@ -149,6 +149,15 @@ def test_errors_come_first(workdir, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="has no step 3; it has 0"):
         export.export_run(config, workdir, "3", out)
     assert not out.exists()
+
+
+def test_the_command_exports_the_format_it_is_told(workdir, tmp_path):
+    result = scripts.run("export", "--workdir", workdir, "--step=latest", "--out", tmp_path / "x.zip")
+    assert "step 0, semseg, normals, edge, depth, for cpu and cuda" in result.stdout
+    assert zipfile.is_zipfile(tmp_path / "x.zip")
+    result = scripts.run("export", "--workdir", workdir, "--out", tmp_path / "y.zip", "--format", "onnx")
+    assert result.returncode == 1
+    assert "files of the format 'onnx' end in .onnx: name it y.onnx" in result.stderr
 
 
 CASES = [(*network, "float32") for network in tiny.NETWORKS]

@@ -60,7 +60,7 @@ def test_models_that_exchange_features(name):
     content, _ = export.FORMATS["onnx"].encode(program, export.describe(experiment.make(config), 0, program), ())
     images = exported_runs.images(2)[:, :32]
     wanted = jax.tree.map(np.asarray, program.predict(images))
-    assert len(np.unique(wanted["semseg"])) > 1
+    assert np.ptp(wanted["depth"]) > 0.1  # a hundred times the tolerance
     exported_runs.assert_close(run(content, images), {task: wanted[task] for task in tasks})
 
 

@@ -1,19 +1,13 @@
 """The options of a model: defaults, checks, the command line, and configurations of older versions."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
-from absl import flags
 from flax import nnx
-from ml_collections import config_flags
 
-from mtl_jax import heads, models, nn
+from mtl_jax import config_overrides, heads, models, nn, recipes
 from mtl_jax.config import Config, Data, Model, from_json, to_json
 from mtl_jax.models import NoOptions, SoftSharingOptions
-
-ROOT = Path(__file__).parents[2]
 
 
 def config(name="cross_stitch", **options):
@@ -51,17 +45,12 @@ def test_models_without_options_refuse_any():
         models.options(config("baseline", alpha=0.5))
 
 
-@pytest.mark.filterwarnings("ignore:the load_module")  # ml_collections loads files so
 @pytest.mark.parametrize("name", ["nyud_cross_stitch", "pascal_nddr_cnn"])
-def test_the_command_line_overrides_options(name, monkeypatch):
-    values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("config", flag_values=values)
-    overrides = {"alpha": 0.7, "init_single_task": False, "single_task": "elsewhere/{task}"}
-    arguments = [f"--config.model.options.{option}={value}" for option, value in overrides.items()]
-    monkeypatch.setattr(sys, "argv", ["program", f"--config={ROOT / 'configs' / name}.py", *arguments])
-    values(sys.argv)  # config_flags finds the overrides in sys.argv
-    found = models.options(holder.value)
-    assert {option: getattr(found, option) for option in overrides} == overrides
+def test_the_command_line_overrides_options(name):
+    wanted = {"alpha": 0.7, "init_single_task": False, "single_task": "elsewhere/{task}"}
+    overrides, _ = config_overrides.split([f"--model.options.{option}={value}" for option, value in wanted.items()])
+    options = models.options(config_overrides.apply(recipes.load(name), overrides))
+    assert {option: getattr(options, option) for option in wanted} == wanted
 
 
 def test_configurations_of_older_versions_keep_their_options():

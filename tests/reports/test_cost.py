@@ -1,19 +1,18 @@
 import json
-import runpy
 
 import jax
 import jax.numpy as jnp
 import pytest
-from absl import flags
 from flax import nnx
 
-from mtl_jax import backbones, models
+from mtl_jax import backbones, models, recipes
+from mtl_jax.commands import summary
 from mtl_jax.config import Config, Data, Model
 from mtl_jax.nn import BasicBlock, Conv, InitialKeys, Linear, SqueezeExcite, resize_bilinear
 from mtl_jax.reports import cost
 from parity import flax_run, golden
 from tests.marks import slow
-from tests.test_configs import EXPERIMENTS, ROOT, load
+from tests.test_configs import EXPERIMENTS, ROOT
 
 RNGS = nnx.Rngs(0)
 
@@ -136,9 +135,7 @@ def test_summary_and_its_tables():
 @pytest.fixture(scope="module")
 def shipped():
     """What the script counts by default."""
-    names = runpy.run_path(str(ROOT / "scripts" / "summary.py"))["SHIPPED"]
-    flags.FLAGS.remove_flag_values(["config", "markdown"])
-    return [load(name.replace(".py", "")) for name in names]
+    return [recipes.load(name) for name in summary.PUBLISHED]
 
 
 def test_the_script_lists_every_shipped_model(shipped):
@@ -150,7 +147,7 @@ def test_the_script_lists_every_shipped_model(shipped):
         return (data.dataset, config.model.name, config.model.backbone, tasks)
 
     assert len({network(config) for config in shipped}) == len(shipped)
-    assert {network(config) for config in shipped} == {network(load(row.spec)) for row in EXPERIMENTS}
+    assert {network(config) for config in shipped} == {network(recipes.load(row.spec)) for row in EXPERIMENTS}
 
 
 @pytest.mark.slow

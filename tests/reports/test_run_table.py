@@ -144,7 +144,7 @@ def test_unlike_single_task_runs_give_no_reference(runs, caplog):
 
 
 def test_directories_without_runs(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no evaluated run below .*; run scripts/evaluate\.py"):
+    with pytest.raises(FileNotFoundError, match=r"no evaluated run below .*; run `mtl evaluate --workdir`"):
         run_table.find_runs([tmp_path])
 
 

@@ -214,9 +214,9 @@ def test_every_missing_single_task_model_is_named(tmp_path):
         initial_weights.check(config)
     for task in TASKS:
         path = f"{tmp_path}/single_{task}"
-        command = f"python scripts/train.py --config configs/nyud_single.py:task={task},backbone=tiny --workdir {path}"
+        command = f"mtl train nyud_single:task={task},backbone=tiny --workdir {path}"
         assert f"\n  {path}: {command}" in str(error.value)
-    assert "--config.model.options.init_single_task=False" in str(error.value)
+    assert "--model.options.init_single_task=False" in str(error.value)
     initial_weights.create_workdir(single(tmp_path, "depth")[0], tmp_path / "single_depth", arrays)
     with pytest.raises(FileNotFoundError) as error:
         initial_weights.check(config)

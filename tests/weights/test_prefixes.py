@@ -53,7 +53,7 @@ def test_several_prefixes_that_fit_are_refused_by_name():
     )
     with pytest.raises(ValueError, match=message) as error:
         weights.fit_names(arrays, NAMES, "x.pth")
-    assert "--config.model.pretrained_prefix=PREFIX" in str(error.value)
+    assert "--model.pretrained_prefix=PREFIX" in str(error.value)
     assert weights.strip_prefix(arrays, "model.encoder.", "x.pth").keys() == named("").keys()
 
 

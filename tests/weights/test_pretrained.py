@@ -52,8 +52,8 @@ def test_says_what_to_fetch_without_a_network(published):
     for part in (
         f"fetch {server.url} by other means and put it at {cached}",
         "weights of resnet18_dilated",
-        "--config.model.pretrained=PATH",
-        "--config.model.pretrained=",
+        "--model.pretrained=PATH",
+        "--model.pretrained=",
     ):
         assert part in message
     assert names(cached.parent) == []

@@ -1,0 +1,64 @@
+"""Lists the names that recipes and options understand: recipes, models, backbones, tasks, data sets and so on.
+
+mtl list recipes
+mtl list models
+"""
+
+import argparse
+import ast
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from mtl_jax import backbones, balancing, cli, heads, losses, metrics, models, optim, protocol, recipes, tasks
+from mtl_jax.data import catalogue, transforms
+
+
+def _documented(table: Mapping[str, Any]) -> Mapping[str, str]:
+    """Returns {name: first sentence of the docstring of its entry}."""
+    return {name: _first_sentence(getattr(entry, "__doc__", None) or "") for name, entry in table.items()}
+
+
+def _named(table: Iterable[str]) -> Mapping[str, str]:
+    return dict.fromkeys(table, "")
+
+
+def _recipes() -> Mapping[str, str]:
+    return {
+        name: _first_sentence(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
+        for name, path in recipes.shipped().items()
+    }
+
+
+def _datasets() -> Mapping[str, str]:
+    return {name: ", ".join(task for task in tasks.TASKS if row.has(task)) for name, row in catalogue.DATASETS.items()}
+
+
+def _first_sentence(text: str) -> str:
+    return text.strip().partition("\n")[0].rstrip(".")
+
+
+KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
+    "recipes": _recipes,
+    "models": lambda: _named(models.MODELS),
+    "backbones": lambda: _named(backbones.BACKBONES),
+    "heads": lambda: _documented(heads.HEADS),
+    "tasks": lambda: {name: f"loss {row.loss}, {row.criterion.name}" for name, row in tasks.TASKS.items()},
+    "datasets": _datasets,
+    "augmentations": lambda: _named(transforms.RECIPES),
+    "losses": lambda: _documented(losses.LOSSES),
+    "metrics": lambda: _named(metrics.METRICS),
+    "balancing": lambda: _documented(balancing.BALANCERS),
+    "optimizers": lambda: _named(optim.OPTIMIZERS),
+    "schedules": lambda: _named(optim.SCHEDULES),
+    "protocols": lambda: _named(protocol.PROTOCOLS),
+}
+
+
+def add_arguments(parser: cli.Parser) -> None:
+    parser.add_argument("kind", choices=list(KINDS), metavar="KIND", help=f"kind of names: {', '.join(KINDS)}")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    entries = KINDS[arguments.kind]()
+    width = max(map(len, entries))
+    cli.show("\n".join(f"{name:{width}}  {meaning}".rstrip() for name, meaning in entries.items()))

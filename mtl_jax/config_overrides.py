@@ -1,0 +1,115 @@
+"""Fields of a configuration on the command line: `--optim.lr=3e-4`, or in the longer form `--config.optim.lr=3e-4`."""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mtl_jax import field_values
+from mtl_jax.config import Config
+
+_PREFIX = "config."
+
+
+@dataclass(frozen=True)
+class Override:
+    """One field and its new value.
+
+    Attributes:
+        option: The option as the user writes it, for error messages: `--config.optim.lr`.
+        name: Name of the field: `optim.lr`; an entry of a dict is `losses.semseg`.
+        text: The value as the user writes it.
+    """
+
+    option: str
+    name: str
+    text: str
+
+
+def split(arguments: Sequence[str]) -> tuple[list[Override], list[str]]:
+    """Splits the arguments of a command into those that set fields, and the others.
+
+    Raises:
+        ValueError: An argument names a field that does not exist, or has no value.
+    """
+    overrides, others, left = [], [], list(arguments)
+    while left:
+        argument = left.pop(0)
+        option, equals, text = argument.partition("=")
+        name = _field_name(option)
+        if name is None:
+            others.append(argument)
+            continue
+        _type_of(option, name)
+        if not equals:
+            if not left or left[0].startswith("--"):
+                raise ValueError(f"{option} has no value; write {option}=VALUE")
+            text = left.pop(0)
+        overrides.append(Override(option, name, text))
+    return overrides, others
+
+
+def apply(config: Config, overrides: Sequence[Override]) -> Config:
+    """Sets fields of a configuration, in place, and returns the configuration.
+
+    Raises:
+        ValueError: A value has another type than its field.
+    """
+    for override in overrides:
+        kind, path = _type_of(override.option, override.name), override.name.split(".")
+        try:
+            value = field_values.parse(override.text, kind)
+        except ValueError as error:
+            raise ValueError(f"{override.option} is {error}") from error
+        part: Any = config
+        for name in path[:-1]:
+            part = getattr(part, name)
+        if isinstance(part, dict):
+            part[path[-1]] = value
+        else:
+            setattr(part, path[-1], value)
+    return config
+
+
+def fields(part: Any = Config, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], type]]:
+    """Yields (name, field, class with the field) of every field that can be set: `optim.lr` and so on."""
+    for each in dataclasses.fields(part):
+        name = prefix + each.name
+        if isinstance(each.type, type) and dataclasses.is_dataclass(each.type):
+            yield from fields(each.type, f"{name}.")
+        else:
+            yield name, each, part
+
+
+_FIELDS = {name: each for name, each, _ in fields()}
+_SECTIONS = {name.partition(".")[0] for name in _FIELDS if "." in name}
+
+
+def _field_name(option: str) -> str | None:
+    """Returns the name of the field that an option sets, or None for an option of the command itself."""
+    if not option.startswith("--"):
+        return None
+    name = option[2:]
+    if name.startswith(_PREFIX):
+        return name.removeprefix(_PREFIX)
+    section, dot, _ = name.partition(".")
+    return name if name in _FIELDS or (dot and section in (*_SECTIONS, *_FIELDS)) else None
+
+
+def _type_of(option: str, name: str) -> Any:
+    """Returns the type of a field, or of an entry of a dict.
+
+    Raises:
+        ValueError: There is no such field.
+    """
+    if name in _FIELDS:
+        return _FIELDS[name].type
+    parent, _, key = name.rpartition(".")
+    if key and parent in _FIELDS and typing.get_origin(_FIELDS[parent].type) is dict:
+        return typing.get_args(_FIELDS[parent].type)[1]
+    near = difflib.get_close_matches(name, _FIELDS, 3, 0.5)
+    near += [known for known in _FIELDS if known.rpartition(".")[2] == key and known not in near]
+    hint = f"; the nearest are {', '.join(near)}" if near else ""
+    raise ValueError(f"{option}: the configuration has no field {name}{hint}. `mtl train --help` lists the fields")

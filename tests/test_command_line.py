@@ -1,0 +1,206 @@
+"""The command `mtl`: names of commands, recipes and options, configurations on the command line, help."""
+
+import argparse
+import subprocess
+import sys
+
+import pytest
+
+from mtl_jax import cli, commands, config_help, config_overrides, field_values, recipes
+from mtl_jax.config import Config
+from tests import scripts
+
+
+def mtl(capsys, *args):
+    """Returns (exit status, output, errors) of a command that fails before it sets anything up, or prints help."""
+    try:
+        commands.main(args)
+        status = 0
+    except SystemExit as end:
+        status = end.code
+    return status, *capsys.readouterr()
+
+
+def test_the_overview_names_every_command_and_needs_no_jax():
+    code = "import sys; from mtl_jax import commands; commands.main(['--help']); assert 'jax' not in sys.modules"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    for name in commands.COMMANDS:
+        (line,) = [line for line in process.stdout.splitlines() if line.startswith(f"  {name} ")]
+        assert line.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["trian"], "no command 'trian'; did you mean mtl train?"),
+        (["list", "modles"], "did you mean models?"),
+        (["data"], "did you mean mtl data build or mtl data show?"),
+        (["data", "bild"], "did you mean mtl data build"),
+        (["xyz"], "no command 'xyz'; The commands are train, evaluate"),
+    ],
+)
+def test_unknown_commands(capsys, args, message):
+    status, out, errors = mtl(capsys, *args)
+    assert (status, out) == (2, "")
+    assert message in errors
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "message"),
+    [
+        (["--workdir=x"], 2, "the recipe is missing: give a name of `mtl list recipes`"),
+        (["--optim.lr=1", "--workdir=x"], 2, "the recipe is missing"),
+        (["nyud_mtinett", "--workdir=x"], 1, "no recipe 'nyud_mtinett' and no such file; did you mean nyud_mtinet"),
+        (["demo", "--config=demo", "--workdir=x"], 2, "given twice, as demo and as --config demo"),
+        (["demo", "--wrokdir=x"], 2, "the following arguments are required: --workdir"),
+        (["demo", "--workdir=x", "--single_tsk=y"], 2, "did you mean --single_task?"),
+        (["demo", "--workdir=x", "--num_processes=0"], 2, "'0' is not a whole number of at least 1"),
+        (["demo", "--workdir=x", "--optim.lr=fast"], 1, "--optim.lr is 'fast'; expected a finite number"),
+        (["demo", "--workdir=x", "--config.optim.lr=nan"], 1, "--config.optim.lr is 'nan'; expected a finite number"),
+        (["demo", "--workdir=x", "--optim.lr"], 1, "--optim.lr has no value; write --optim.lr=VALUE"),
+        (["demo", "--workdir=x", "--model.bakbone=a"], 1, "no field model.bakbone; the nearest are model.backbone"),
+        (["nyud_mtinet:auxx=edge", "--workdir=x"], 1, "'auxx=edge' is not one of this file's options (aux=, "),
+        (["folder:tasks=semseg,depth", "--workdir=x"], 1, "to give several values, write tasks=semseg+depth"),
+    ],
+)
+def test_what_training_refuses(tmp_path, monkeypatch, args, status, message):
+    monkeypatch.chdir(tmp_path)
+    process = scripts.run("train", *args)
+    assert process.returncode == status, process.stderr
+    assert message in " ".join(process.stderr.split())
+    assert not list(tmp_path.iterdir())
+
+
+def parsed(*args):
+    parser = cli.Parser("mtl test", "")
+    parser.add_config()
+    parser.add_argument("--out", default="")
+    return parser.parse(args)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["nyud_mtinet:aux=edge", "--optim.lr=3e-4", "--data.image_size=64x96", "--model.remat=conv,heads"],
+        ["--optim.lr", "3e-4", "--data.image_size=64,96", "--model.remat", "conv+heads", "nyud_mtinet:aux=edge"],
+        [
+            "--config=configs/nyud_mtinet.py:aux=edge",
+            "--config.optim.lr=0.0003",
+            "--config.data.image_size=(64, 96)",
+            "--config.model.remat=('conv', 'heads')",
+        ],
+    ],
+)
+def test_all_forms_of_a_configuration_mean_the_same(args):
+    config = parsed(*args, "--out=x").config
+    wanted = recipes.load("nyud_mtinet:aux=edge")
+    wanted.optim.lr, wanted.data.image_size, wanted.model.remat = 3e-4, (64, 96), ("conv", "heads")
+    assert config == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("true", bool, True),
+        ("False", bool, False),
+        ("7", int, 7),
+        ("1e-3", float, 1e-3),
+        ("3", float, 3.0),
+        ("", str, ""),
+        ("(1)", str, "(1)"),
+        ("", tuple[str, ...], ()),
+        ("()", tuple[str, ...], ()),
+        ("semseg", tuple[str, ...], ("semseg",)),
+        ("max", tuple[str, ...], ("max",)),  # an x parts numbers alone
+        ("[30, 60]", tuple[int, ...], (30, 60)),
+        ("{'depth': 'depth_l1'}", dict[str, str], {"depth": "depth_l1"}),
+    ],
+)
+def test_values(text, kind, value):
+    read = field_values.parse(text, kind)
+    assert read == value
+    assert type(read) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("2", bool),
+        ("1.5", int),
+        ("inf", float),
+        ("1,2,3", tuple[int, int]),
+        ("a,b", tuple[int, ...]),
+        ("(1, 'a')", tuple[int, ...]),
+        ("depth", dict[str, str]),
+        ("(" * 10000, tuple[str, ...]),
+    ],
+)
+def test_values_of_another_type(text, kind):
+    with pytest.raises(ValueError, match="expected "):
+        field_values.parse(text, kind)
+
+
+def test_entries_of_dicts():
+    config = parsed(
+        "nyud_cross_stitch",
+        "--losses.depth=depth_l1",
+        "--loss_weights.depth=2",
+        "--model.options.alpha=0.8",
+        "--model.options.init_single_task=false",
+        "--model.options.single_task=runs/{task}",
+    ).config
+    assert config.losses == {"depth": "depth_l1"}
+    assert config.loss_weights == {"depth": 2.0}
+    wanted = {"alpha": 0.8, "init_single_task": False, "single_task": "runs/{task}"}
+    assert {name: config.model.options[name] for name in wanted} == wanted
+
+
+def test_the_help_explains_every_field_with_the_values_of_the_recipe(capsys):
+    status, out, _ = mtl(capsys, "train", "demo", "--help")
+    assert status == 0
+    for name, field, owner in config_overrides.fields():
+        assert f"--{name}=" in out
+        assert config_help.attributes(owner)[field.name]
+    assert "--optim.lr=0.001\n" in out  # the recipe's own
+    assert "--optim.lr=0.0001\n" in mtl(capsys, "train", "--help")[1]
+    assert "Choices: survey, astmt, invpt." in " ".join(out.split()) or '"survey"' in out
+
+
+def test_every_recipe_is_listed_and_loads(capsys):
+    status, out, _ = mtl(capsys, "list", "recipes")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(recipes.shipped())
+    assert all(isinstance(recipes.load(name), Config) for name in recipes.shipped())
+
+
+@pytest.mark.parametrize("kind", ["models", "backbones", "tasks", "datasets", "balancing", "losses", "protocols"])
+def test_names_are_listed(capsys, kind):
+    status, out, _ = mtl(capsys, "list", kind)
+    assert status == 0
+    assert len(out.splitlines()) > 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("x = 1", "has no function get_config"),
+        ("def get_config(arg): return {}", "get_config returns dict, expected mtl_jax.config.Config"),
+        ("import nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
+    ],
+)
+def test_files_that_are_no_recipes(tmp_path, content, message):
+    path = tmp_path / "mine.py"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message) as error:
+        recipes.load(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_every_option_of_every_command_has_help():
+    for name, module in commands.COMMANDS.items():
+        parser = cli.Parser(f"mtl {name}", "")
+        __import__(f"mtl_jax.commands.{module}")
+        sys.modules[f"mtl_jax.commands.{module}"].add_arguments(parser)
+        lost = [action.dest for action in parser._actions if not action.help or action.help == argparse.SUPPRESS]
+        assert not lost, (name, lost)
