@@ -75,10 +75,9 @@ def run(arguments: argparse.Namespace) -> None:
     out = _writable(Path(arguments.out))
     source = _open(shown, arguments)
     positions = _positions(source, arguments)
-    names = {**shown.dataset.class_names, **shown.config.data.class_names}
     samples = _samples(shown, source, positions, arguments)
     picture = contact_sheet.sheet(
-        samples, source.tasks, height=arguments.height, names=names, conventions=shown.conventions
+        samples, source.tasks, height=arguments.height, names=shown.class_names, conventions=shown.conventions
     )
     _, encoded = cv2.imencode(out.suffix, picture[..., ::-1])
     atomic_files.write(out, encoded.tobytes())

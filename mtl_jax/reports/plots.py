@@ -76,7 +76,7 @@ def _bars(runs: Sequence[EvaluatedRun], labels: Mapping[Path, str], task: str, p
     axes.set(xlabel=f"class of {task}", ylabel="IoU", ylim=(0, 1))
     names = runs[0].experiment.class_names.get(task)
     if names:
-        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        axes.set_xticks(range(len(names)), names, rotation=45, rotation_mode="anchor", ha="right", fontsize="small")
     return _save(figure, path)
 
 

@@ -13,7 +13,7 @@ from mtl_jax.inference import export
 from tests import exported_runs, tiny
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-TITLE = 30  # height of the line above the panels in pixels
+LINE = 30  # height in pixels of the titles above the panels, and of the legends below
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def test_the_example_draws_what_evaluation_predicts(monkeypatch, tmp_path, photo
         patch.setattr(sys, "argv", ["example", str(model), str(photo), str(out)])
         runpy.run_path(str(EXAMPLES / f"predict_exported_{format}.py"), run_name="__main__")
     sheet = np.asarray(Image.open(out))
-    assert sheet.shape == (64 + TITLE, 64 * (1 + len(wanted)), 3)
-    panels = dict(zip(("photo", *wanted), np.split(sheet[TITLE:], 1 + len(wanted), axis=1), strict=True))
+    assert sheet.shape == (64 + 2 * LINE, 64 * (1 + len(wanted)), 3)
+    panels = dict(zip(("photo", *wanted), np.split(sheet[LINE:-LINE], 1 + len(wanted), axis=1), strict=True))
     np.testing.assert_array_equal(panels["photo"], exported_runs.images(1)[0])
     colors = np.array(description["outputs"]["semseg"]["class_colors"])
     assert (panels["semseg"] == colors[wanted["semseg"][0]]).mean() > 0.999  # two classes may be equally likely

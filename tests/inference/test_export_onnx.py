@@ -64,6 +64,20 @@ def test_models_that_exchange_features(name):
     exported_runs.assert_close(run(content, images), {task: wanted[task] for task in tasks})
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "backbone"), tiny.NETWORKS)
+def test_every_model_converts_for_any_number_of_images(name, backbone):
+    main = ("depth",) if name == "single_task" else ("semseg", "depth")
+    config = Config(Data("nyud", main, image_size=(64, 96)), Model(name, backbone))
+    program = programs.make(tiny.randomise_batch_norms(models.build(config)), main, (64, 96), batch_size=0)
+    content, _ = export.FORMATS["onnx"].encode(program, export.describe(experiment.make(config), 0, program), ())
+    maps = run(content, np.zeros((2, 64, 96, 3), np.uint8))
+    assert {task: each.shape for task, each in maps.items()} == {
+        task: (2, 64, 96) if task == "semseg" else (2, 64, 96, 1) for task in main
+    }
+    assert np.isfinite(maps["depth"]).all()
+
+
 def test_one_batch_size(tmp_path):
     workdir = exported_runs.create(tmp_path)
     out = tmp_path / "model.onnx"

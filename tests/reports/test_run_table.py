@@ -167,6 +167,16 @@ def test_plots(runs, tmp_path):
     assert all(path.stat().st_size > 5000 for path in written)
 
 
+def test_bars_name_the_classes_of_a_public_data_set(runs, tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.setdefault(path.name, figure))
+    plots.draw(run_table.find_runs([runs]), tmp_path / "plots")
+    labels = [each.get_text() for each in drawn["nyud_mt_astmt_semseg_IoU.png"].axes[0].get_xticklabels()]
+    for figure in drawn.values():
+        plots.pyplot.close(figure)
+    assert (len(labels), labels[0], labels[39]) == (40, "wall", "other prop")
+
+
 def test_damaged_lines_of_a_log_are_left_out(runs, caplog):
     path = runs / "pixel" / "log.jsonl"
     content = path.read_bytes().split(b"\n")
