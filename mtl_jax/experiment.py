@@ -68,6 +68,11 @@ class Experiment:
         return dataclasses.replace(conventions, axes=data.axes or conventions.axes)
 
     @cached_property
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        """{task: names of its classes}, of the configuration or else of the data set's row."""
+        return {**self.dataset.class_names, **self.config.data.class_names}
+
+    @cached_property
     def data_dir(self) -> Path:
         """The folder of the built data sets."""
         return _data_dir(self.config)
@@ -102,11 +107,6 @@ class Experiment:
     def channels(self) -> dict[str, int]:
         """{main task: logit channels}."""
         return configs.num_channels(self.config, self.main_tasks)
-
-    @cached_property
-    def class_names(self) -> dict[str, tuple[str, ...]]:
-        """{task: names of its classes}, from the row of the data set or from the description of a folder."""
-        return {**self.dataset.class_names, **self.config.data.class_names}
 
     @cached_property
     def objective(self) -> Objective:

@@ -97,7 +97,7 @@ register(
 register(
     Task(
         name="human_parts",
-        kind=ClassIds(palette="parts"),
+        kind=ClassIds(),
         loss="softmax_cross_entropy",
         loss_weight=2.0,
         metric="human_parts",
@@ -145,7 +145,7 @@ register(
             low=0.0,
             high=254.0,
             step=0.001,
-            colors_mean="from near (dark) to far (bright), every map over its own range",
+            colors_mean="distance from the camera",
         ),
         loss="depth_l1",
         loss_weight=1.0,

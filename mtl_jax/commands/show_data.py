@@ -20,6 +20,7 @@ from mtl_jax.data import datasets
 from mtl_jax.data.split import Split
 from mtl_jax.drawing import contact_sheet
 from mtl_jax.experiment import Experiment
+from mtl_jax.labels.keys import STYLES
 from mtl_jax.runtime import atomic_files
 
 
@@ -67,6 +68,12 @@ def add_arguments(parser: cli.Parser) -> None:
         metavar="PIXELS",
         help="height of each picture; 240 by default",
     )
+    parser.add_argument(
+        "--style",
+        choices=STYLES,
+        default="overlay",
+        help="overlay (the default) lays classes, saliency and edges over the images, map draws the labels alone",
+    )
     parser.add_argument("--out", required=True, metavar="FILE", help="image file to write, for example sheet.png")
 
 
@@ -75,9 +82,13 @@ def run(arguments: argparse.Namespace) -> None:
     out = _writable(Path(arguments.out))
     source = _open(shown, arguments)
     positions = _positions(source, arguments)
-    samples = _samples(shown, source, positions, arguments)
     picture = contact_sheet.sheet(
-        samples, source.tasks, height=arguments.height, names=shown.class_names, conventions=shown.conventions
+        _samples(shown, source, positions, arguments),
+        source.tasks,
+        height=arguments.height,
+        names=shown.class_names,
+        conventions=shown.conventions,
+        style=arguments.style,
     )
     _, encoded = cv2.imencode(out.suffix, picture[..., ::-1])
     atomic_files.write(out, encoded.tobytes())

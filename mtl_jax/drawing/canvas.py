@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
-CAPTION = 22  # pixels of a line of text
+from mtl_jax.drawing import text
+
 MARGIN = 8  # pixels between pictures
-_FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.5
 _FRAME = 200  # grey level of the line around a picture, for pictures that are white at their border
 
 
@@ -19,52 +18,47 @@ class Cell:
     Attributes:
         lines: Texts, one for each line.
         picture: RGB uint8 `[H, W, 3]`.
+        framed: A grey line is drawn around the picture.
     """
 
     lines: tuple[str, ...]
     picture: np.ndarray
+    framed: bool = True
 
 
-def grid(rows: Sequence[Sequence[Cell | None]], *, narrowest: int = 0, framed: bool = False) -> np.ndarray:
+def blank(height: int, width: int) -> np.ndarray:
+    """Returns a white picture, RGB uint8 `[height, width, 3]`."""
+    return np.full((height, width, 3), 255, np.uint8)
+
+
+def grid(rows: Sequence[Sequence[Cell | None]], column: int) -> np.ndarray:
     """Draws rows of cells, RGB uint8 `[H, W, 3]`.
 
     Args:
-        rows: Cells from left to right; None leaves a place empty. Rows may have different heights, and cells of one row
-            have as many lines as the first.
-        narrowest: Least width of a column in pixels; all columns are as wide as the widest picture.
-        framed: A grey line is drawn around every picture.
+        rows: Cells from left to right, at least one; None leaves a place empty. A row is as high as its highest cell.
+        column: Width of a column in pixels. No picture is wider.
     """
-    cells = [cell for row in rows for cell in row if cell is not None]
-    column = max(narrowest, *(cell.picture.shape[1] for cell in cells))
-    lines = len(cells[0].lines)
-    heights = [max(cell.picture.shape[0] for cell in row if cell is not None) for row in rows]
+    heights = [max(_height(cell) for cell in row if cell is not None) for row in rows]
     width = MARGIN + max(map(len, rows)) * (column + MARGIN)
-    canvas = np.full((MARGIN + sum(lines * CAPTION + height + MARGIN for height in heights), width, 3), 255, np.uint8)
+    canvas = blank(MARGIN + sum(height + MARGIN for height in heights), width)
     top = MARGIN
-    for row, row_height in zip(rows, heights, strict=True):
+    for row, height in zip(rows, heights, strict=True):
         for i, cell in enumerate(row):
-            if cell is None:
-                continue
-            x = MARGIN + i * (column + MARGIN)
-            for number, text in enumerate(cell.lines):
-                y = top + number * CAPTION
-                caption(canvas[y : y + CAPTION, x : x + column], text)
-            y, (height, picture_width) = top + lines * CAPTION, cell.picture.shape[:2]
-            if framed:
-                canvas[y - 1 : y + height + 1, x - 1 : x + picture_width + 1] = _FRAME
-            canvas[y : y + height, x : x + picture_width] = cell.picture
-        top += lines * CAPTION + row_height + MARGIN
+            if cell is not None:
+                _place(canvas, top, MARGIN + i * (column + MARGIN), column, cell)
+        top += height + MARGIN
     return canvas
 
 
-def text_width(text: str) -> int:
-    """Returns how many pixels a text takes at the size of captions."""
-    return int(cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0])
+def _height(cell: Cell) -> int:
+    return len(cell.lines) * text.LINE + cell.picture.shape[0]
 
 
-def caption(strip: np.ndarray, text: str) -> None:
-    """Writes a text on white into a strip uint8 `[CAPTION, W, 3]`, smaller if it would not fit."""
-    scale = _FONT_SCALE * min(1.0, strip.shape[1] / max(text_width(text), 1))
-    drawn = np.full(strip.shape, 255, np.uint8)  # OpenCV needs contiguous memory
-    cv2.putText(drawn, text, (0, CAPTION - 7), _FONT, scale, (40, 40, 40), 1, cv2.LINE_AA)
-    strip[:] = drawn
+def _place(canvas: np.ndarray, y: int, x: int, column: int, cell: Cell) -> None:
+    for line in cell.lines:
+        text.write(canvas[y : y + text.LINE, x : x + column], line)
+        y += text.LINE
+    height, width = cell.picture.shape[:2]
+    if cell.framed:
+        canvas[y - 1 : y + height + 1, x - 1 : x + width + 1] = _FRAME
+    canvas[y : y + height, x : x + width] = cell.picture

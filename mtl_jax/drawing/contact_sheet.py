@@ -5,24 +5,24 @@ optionally a text `note`. Labels are canonical (`mtl_jax.data.records`) or trans
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 
 from mtl_jax import tasks as task_table
 from mtl_jax.data import records, transforms
-from mtl_jax.drawing import panels
-from mtl_jax.drawing.canvas import CAPTION, MARGIN, Cell, caption, grid, text_width
+from mtl_jax.drawing import keys, maps, text
+from mtl_jax.drawing.canvas import MARGIN, Cell, grid
+from mtl_jax.drawing.maps import Layer
 from mtl_jax.labels import Conventions
-from mtl_jax.labels.kind import percent, resize
-from mtl_jax.tasks import IGNORE
+from mtl_jax.labels.keys import Style, Swatches
+from mtl_jax.labels.kind import percent
 
 _OWN = Conventions()  # of data of one's own
 NARROWEST = 230  # least width of a column in pixels; captions of narrower columns are illegible
 WIDEST = 1.5  # greatest width of a picture, relative to the height of a row; wider pictures are scaled down
-STRIPES = (105, 165)  # grey levels of the hatching of pixels without a label
-SWATCH = 14  # height and width of a coloured square in the legend, in pixels
+KEY_LINES = 24  # greatest height of a key in lines of text
 
 
 def spread(length: int, count: int, start: int | None = None) -> list[int]:
@@ -97,42 +97,13 @@ def augmented(
     return {"id": sample["id"], "image": np.clip(image, 0, 255).astype(np.uint8), "note": note, **seen}
 
 
-def hatching(height: int, width: int) -> np.ndarray:
-    """Draws diagonal stripes in two greys, the look of ignored pixels, as RGB uint8 `[height, width, 3]`."""
-    y, x = np.indices((height, width))
-    grey = np.where((x + y) // 5 % 2, *STRIPES).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=-1)
-
-
-def overlay(task: str, image: np.ndarray, label: Any) -> np.ndarray:
-    """Draws a label over its image.
-
-    Ignored pixels are hatched. A picture without labelled pixels shows the word "unlabelled".
-
-    Args:
-        task: Name of the task.
-        image: RGB uint8 `[H, W, 3]`.
-        label: Label `[H', W', C]`, which is resized to the image. None means that the image has no label.
-
-    Returns:
-        RGB uint8 `[H, W, 3]`.
-    """
-    kind = task_table.get(task).kind
-    height, width = image.shape[:2]
-    picture = hatching(height, width)
-    if label is None or not kind.labelled(np.asarray(label)).any():
-        _stamp(picture, "unlabelled")
-        return picture
-    small = kind.shrink(np.asarray(label), height, width)
-    return np.where(kind.labelled(small)[..., None], kind.overlay(image, small), picture)
-
-
-def describe(task: str, label: Any) -> tuple[str, str]:
+def describe(task: str, label: Any, names: Sequence[str] = ()) -> tuple[str, str]:
     """Returns two lines of text on a label: the share of valid pixels, and a summary of the values.
 
     Args:
         task: Name of the task.
         label: Label `[H, W, C]` of an image. None means that the image has no label.
+        names: Names of the classes, () where they are not known.
     """
     if label is None:
         return f"{task}: no label", ""
@@ -140,7 +111,7 @@ def describe(task: str, label: Any) -> tuple[str, str]:
     valid = kind.labelled(label)
     if not valid.any():
         return f"{task}: every pixel ignored", ""
-    return f"{task}: {percent(valid.mean())} valid", kind.summarise(label[valid])
+    return f"{task}: {percent(valid.mean())} valid", kind.summarise(label[valid], names)
 
 
 def sheet(
@@ -150,17 +121,19 @@ def sheet(
     height: int = 240,
     names: Mapping[str, Sequence[str]] | None = None,
     conventions: Conventions = _OWN,
+    style: Style = "overlay",
 ) -> np.ndarray:
-    """Draws a contact sheet with a row for each sample and a legend of the colours below.
+    """Draws a contact sheet with a row for each sample and keys of the colours below.
 
-    A row shows the image, then the label of each task over the image.
+    A row shows the image, then the label of each task. The colours of a task mean the same in all rows.
 
     Args:
         samples: Samples, at least one.
         tasks: Names of the tasks, one for each column. The columns are in task order.
         height: Height of the pictures in pixels. Wide pictures are lower.
-        names: {task: names of its classes}, for the legend.
-        conventions: Label conventions of the data set, for the legend.
+        names: {task: names of its classes}, for captions and keys.
+        conventions: Label conventions of the data set, for the keys.
+        style: "overlay" lays classes, saliency and edges over the image, "map" draws the values alone.
 
     Returns:
         RGB uint8 `[H', W', 3]`.
@@ -168,95 +141,72 @@ def sheet(
     Raises:
         ValueError: There is no sample, an image is not RGB uint8, or a task is unknown.
     """
-    tasks = task_table.ordered(tasks)
-    rows, present = (
-        [],
-        {task: np.zeros(0, np.int64) for task in tasks if task_table.get(task).kind.has_classes},
-    )
-    for sample in samples:  # one at a time, because all samples at their original size may not fit into memory
-        rows.append(_row(sample, tasks, height))
-        for task in present:
-            if task in sample:
-                present[task] = np.union1d(present[task], np.asarray(sample[task]).astype(np.int64))
+    tasks, names = task_table.ordered(tasks), names or {}
+    # One at a time, because all samples at their original size may not fit into memory.
+    rows = [_row(sample, tasks, height, names) for sample in samples]
     if not rows:
         raise ValueError("a contact sheet needs at least one sample")
-    picture = grid(rows, narrowest=NARROWEST)
-    return np.concatenate([picture, legend(tasks, present, picture.shape[1], names or {}, conventions)])
+    column = max(NARROWEST, *(row.image.shape[1] for row in rows))
+    cells = [[Cell(row.lines, row.image)] for row in rows]
+    square = maps.hatching(keys.SWATCH - 2, keys.SWATCH - 2)
+    hatched = keys.draw(Swatches(((square, "ignored or unlabelled"),)), column)
+    below: list[Cell | None] = [Cell((), hatched, framed=False)]
+    for task in tasks:
+        layers = [row.layers[task] for row in rows if task in row.layers]
+        limits = maps.limits(layers) if layers else (None, None)
+        for row, drawn in zip(rows, cells, strict=True):
+            drawn.append(Cell(row.descriptions[task], _picture(row.layers.get(task), row.image, style, limits)))
+        key = maps.key(layers, style, names.get(task, ()), conventions, limits) if layers else None
+        below.append(Cell((), keys.draw(key, column, KEY_LINES), framed=False) if key else None)
+    return grid([*cells, below], column)
 
 
-def _row(sample: Mapping[str, Any], tasks: Sequence[str], height: int) -> list[Cell]:
-    """Returns the cells of a sample: its image, then the label of every task."""
-    image = np.asarray(sample["image"])
-    if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"the image of {sample['id']!r} must be RGB uint8 [H, W, 3]; got {image.dtype} {image.shape}")
+@dataclass(frozen=True)
+class _Row:
+    """A sample at the size of the sheet.
+
+    Attributes:
+        image: RGB uint8 `[H, W, 3]`.
+        lines: Text above the image.
+        layers: {task: label}, of the tasks with labelled pixels.
+        descriptions: {task: text above the label}.
+    """
+
+    image: np.ndarray
+    lines: tuple[str, str]
+    layers: Mapping[str, Layer]
+    descriptions: Mapping[str, tuple[str, str]]
+
+
+def _row(sample: Mapping[str, Any], tasks: Sequence[str], height: int, names: Mapping[str, Sequence[str]]) -> _Row:
+    image = maps.check_image(sample["image"], f"the image of {sample['id']!r}")
     detail = ", ".join(filter(None, (f"{image.shape[0]}x{image.shape[1]}", sample.get("note"))))
     scale = min(height / image.shape[0], WIDEST * height / image.shape[1])
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    image = resize(image, height, width, cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    cells = [Cell((str(sample["id"]), detail), image)]
-    for task in tasks:
-        label = sample.get(task)
-        cells.append(Cell(describe(task, label), overlay(task, image, label)))
-    return cells
+    labels = {task: np.asarray(sample[task]) for task in tasks if sample.get(task) is not None}
+    return _Row(
+        image=maps.thumbnail(image, height, width),
+        lines=(str(sample["id"]), detail),
+        layers={
+            task: maps.layer(task, label, height, width, is_label=True)
+            for task, label in labels.items()
+            if task_table.get(task).kind.labelled(label).any()
+        },
+        descriptions={task: describe(task, labels.get(task), names.get(task, ())) for task in tasks},
+    )
 
 
-Entry = tuple[np.ndarray | None, str]  # (coloured square or None, text)
-
-
-def legend(
-    tasks: Sequence[str],
-    present: Mapping[str, np.ndarray],
-    width: int,
-    names: Mapping[str, Sequence[str]],
-    conventions: Conventions = _OWN,
+def _picture(
+    label: Layer | None, image: np.ndarray, style: Style, limits: tuple[float | None, float | None]
 ) -> np.ndarray:
-    """Draws the legend of the colours, RGB uint8 `[H', width, 3]`.
-
-    Args:
-        tasks: Names of the tasks on the sheet.
-        present: {task: class ids that occur}, which may include 255.
-        width: Width of the sheet in pixels.
-        names: {task: names of its classes}.
-        conventions: Label conventions of the data set.
-    """
-    lines: list[list[Entry]] = [[(hatching(SWATCH, SWATCH), "ignored or unlabelled")]]
-    for task, ids in present.items():
-        listed = names.get(task, ())
-        entries: list[Entry] = [(None, f"{task}:")]
-        for value in (int(value) for value in ids if value != IGNORE):
-            color = panels.colorize(task, np.full((SWATCH, SWATCH, 1), value), label=True)
-            entries.append((color, f"{value} {listed[value]}" if value < len(listed) else str(value)))
-        lines.append(entries)
-    meanings = {task: task_table.get(task).kind.legend(conventions) for task in tasks}
-    lines += [[(None, f"{task}: {meaning}")] for task, meaning in meanings.items() if meaning]
-    strips = [np.full((MARGIN, width, 3), 255, np.uint8)]
-    for line in lines:
-        strips.extend(_wrapped(line, width))
-    return np.concatenate(strips)
-
-
-def _wrapped(entries: Sequence[Entry], width: int) -> list[np.ndarray]:
-    """Draws entries from left to right on as many white strips `[CAPTION, width, 3]` as they need."""
-    strips: list[np.ndarray] = []
-    x = width
-    for swatch, text in entries:
-        needed = text_width(text) + (0 if swatch is None else SWATCH + 4)
-        if x + needed + MARGIN > width:
-            strips.append(np.full((CAPTION, width, 3), 255, np.uint8))
-            x = MARGIN
-        if swatch is not None:
-            strips[-1][3 : 3 + SWATCH, x : x + SWATCH] = swatch
-            x, needed = x + SWATCH + 4, needed - SWATCH - 4
-        caption(strips[-1][:, x : min(x + needed, width)], text)
-        x += needed + 2 * MARGIN
-    return strips
-
-
-def _stamp(picture: np.ndarray, text: str) -> None:
-    """Draws the text on a white field in the middle of the picture, if the picture is large enough."""
-    height, width = picture.shape[:2]
-    needed = text_width(text)
-    y, x = (height - CAPTION) // 2, (width - needed) // 2
+    """Draws a label, or the word "unlabelled" where the sample has none, RGB uint8 of the size of the image."""
+    if label is not None:
+        return maps.draw(label, image, style, limits)
+    picture = maps.hatching(image.shape[0], image.shape[1])
+    word = "unlabelled"
+    needed = text.width(word)
+    y, x = (picture.shape[0] - text.LINE) // 2, (picture.shape[1] - needed) // 2
     if y >= 0 and x >= MARGIN:
-        picture[y : y + CAPTION, x - MARGIN : x + needed + MARGIN] = 255
-        caption(picture[y : y + CAPTION, x : x + needed], text)
+        picture[y : y + text.LINE, x - MARGIN : x + needed + MARGIN] = 255
+        text.write(picture[y : y + text.LINE, x : x + needed], word)
+    return picture

@@ -21,7 +21,7 @@ import numpy as np
 
 from mtl_jax import tasks as task_table
 from mtl_jax.labels import INTERPOLATIONS
-from mtl_jax.labels.kind import resize
+from mtl_jax.labels.sizes import resize
 from mtl_jax.outputs import Outputs
 from mtl_jax.runtime import atomic_files, messages
 

@@ -119,7 +119,7 @@ def split_samples(source: Split, conventions: Conventions, tasks: Sequence[str],
 
 
 def predict(run: Restored, samples: Iterable[Sample], out: Path) -> int:
-    """Predicts, and writes OUT/<task>/<id>.png or .mat and OUT/panels/<id>.png at the size of the image.
+    """Predicts, and writes OUT/<task>/<id>.png or .mat and OUT/panels/<id>.png. Maps have the size of the image.
 
     Args:
         run: The model.
@@ -145,7 +145,14 @@ def predict(run: Restored, samples: Iterable[Sample], out: Path) -> int:
         ((_, maps),) = run.predict_batches([batch | {"valid": valid, "index": np.zeros(run.mesh.size, np.int32)}])
         stored = predictions.save_all(out, sample["id"], maps, sample["image"].shape[:2])
         labels = {task: sample[task] for task in run.tasks if task in sample}
-        panel = panels.panel(sample["image"], stored, labels or None)
+        panel = panels.panel(
+            sample["image"],
+            stored,
+            labels,
+            names=run.experiment.class_names,
+            conventions=run.experiment.conventions,
+            caption=sample["id"],
+        )
         path = out / "panels" / f"{sample['id']}.png"
         path.parent.mkdir(parents=True, exist_ok=True)  # an id may name a folder
         _, encoded = cv2.imencode(".png", panel[..., ::-1])

@@ -2,20 +2,21 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax.codecs import label_pictures, pictures
-from mtl_jax.labels import colors, readers
-from mtl_jax.labels.kind import IGNORE, Conventions, LabelKind, check_png, plane
+from mtl_jax.labels import colors, keys, readers
+from mtl_jax.labels.error_maps import ErrorMap, WrongPixels, mean_of
+from mtl_jax.labels.keys import Key, Note, Style, Swatches
+from mtl_jax.labels.kind import IGNORE, Conventions, LabelKind, check_png, percent, plane
 from mtl_jax.labels.label_files import LabelFiles
 from mtl_jax.labels.readers import Reader
 
-_LISTED = 9  # class ids spelled out in a caption
-_PALETTES = {"voc": colors.voc_palette, "parts": colors.parts_palette}
+_LISTED, _LISTED_IDS = 2, 9  # names and class ids spelled out in a caption
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,7 @@ class ClassIds(LabelKind):
     """A class for every pixel: labels are ids from 0, uint8 `[H, W, 1]`, with 255 where there is none.
 
     Predictions are class maps, int32 `[B, H, W]`: the channel with the largest logit.
-
-    Attributes:
-        palette: Colours of the classes, "voc" or "parts".
     """
-
-    palette: Literal["voc", "parts"] = "voc"
 
     dtype = "uint8"
     has_classes = True
@@ -81,24 +77,72 @@ class ClassIds(LabelKind):
             "range": [0, num_classes - 1],
             "classes": num_classes,
             "class_names": None if class_names is None else list(class_names),
-            "class_colors": _PALETTES[self.palette]()[:num_classes].tolist(),
+            "class_colors": self.palette(num_classes).tolist(),
         }
+
+    def palette(self, classes: int) -> np.ndarray:
+        """Returns the colours of the first classes, RGB uint8 `[classes, 3]`.
+
+        Raises:
+            ValueError: There are more classes than ids, of which 255 is none.
+        """
+        if not 0 <= classes <= colors.CLASSES:
+            raise ValueError(f"a palette of {classes} colours was asked for; class ids allow 0 to {colors.CLASSES}")
+        return colors.class_palette()[:classes].copy()
+
+    def shown(self, array: np.ndarray, *, is_label: bool) -> np.ndarray:
+        return plane(array) != IGNORE
 
     def paint(
         self, array: np.ndarray, *, is_label: bool, low: float | None = None, high: float | None = None
     ) -> np.ndarray:
-        return _PALETTES[self.palette]()[plane(array).astype(np.uint8)]
+        return colors.class_palette()[np.minimum(plane(array).astype(np.uint8), colors.CLASSES - 1)]
 
-    def overlay(self, image: np.ndarray, label: np.ndarray) -> np.ndarray:
-        """Draws the classes' colours at half strength over the image, with a white line between two classes."""
-        drawn = colors.blend(image, self.paint(label, is_label=True))
-        drawn[colors.boundary(label[..., 0])] = colors.BOUNDARY
+    def overlay(
+        self,
+        image: np.ndarray,
+        array: np.ndarray,
+        *,
+        is_label: bool,
+        low: float | None = None,
+        high: float | None = None,
+    ) -> np.ndarray:
+        """Draws the classes' colours over the image, with a white line between two classes."""
+        drawn = colors.blend(image, self.paint(array, is_label=is_label))
+        drawn[colors.boundary(plane(array))] = colors.BOUNDARY
         return drawn
 
-    def summarise(self, values: np.ndarray) -> str:
-        ids = [int(value) for value in np.unique(values)]
-        more = f" +{len(ids) - _LISTED}" if len(ids) > _LISTED else ""
-        return ("classes " if len(ids) > 1 else "class ") + " ".join(map(str, ids[:_LISTED])) + more
+    def key(
+        self,
+        arrays: Sequence[tuple[np.ndarray, bool]],
+        *,
+        style: Style,
+        names: Sequence[str],
+        conventions: Conventions,
+        low: float | None,
+        high: float | None,
+    ) -> Key:
+        """Returns the names of the classes that occur, the most frequent first."""
+        ids = _by_frequency(np.concatenate([plane(array).reshape(-1) for array, _ in arrays]))
+        drawn = [value for value in ids if value != IGNORE]
+        entries = [(colors.class_palette()[value], keys.name_of(value, names)) for value in drawn]
+        return Swatches(tuple(entries)) if entries else Note("no class")
+
+    def errors(self, prediction: np.ndarray, label: np.ndarray) -> ErrorMap:
+        """Returns the pixels with a wrong class."""
+        wrong = (plane(prediction) != plane(label)).astype(np.float32)
+        wrong[~self.labelled(label)] = np.nan
+        return WrongPixels(wrong, f"{percent(mean_of(wrong))} of the pixels wrong")
+
+    def summarise(self, values: np.ndarray, names: Sequence[str] = ()) -> str:
+        """Returns the classes, the most frequent first."""
+        ids = _by_frequency(values.reshape(-1))
+        listed = ids[: _LISTED if names else _LISTED_IDS]
+        texts = [keys.name_of(value, names) for value in listed] if names else list(map(str, listed))
+        more = f" + {len(ids) - len(listed)} more" if len(ids) > len(listed) else ""
+        if names:
+            return ", ".join(texts) + more
+        return ("classes " if len(ids) > 1 else "class ") + " ".join(texts) + more
 
     def reader(self, files: LabelFiles) -> Reader:
         if files.colors:
@@ -112,6 +156,12 @@ class ClassIds(LabelKind):
         classes = f"{files.first_id} to {files.first_id + len(files.classes) - 1}"
         ignored = "".join(f", {raw} (ignored)" for raw in files.ignore)
         return readers.class_ids(files.load(palette=True), ids, f"{classes} ({len(files.classes)} classes){ignored}")
+
+
+def _by_frequency(values: np.ndarray) -> list[int]:
+    """Returns the class ids that occur among `[N]`, the most frequent first."""
+    counts = np.bincount(values.astype(np.int64), minlength=1)
+    return [int(value) for value in np.argsort(-counts, kind="stable") if counts[value]]
 
 
 def _packed(color: Sequence[int]) -> int:

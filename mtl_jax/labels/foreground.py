@@ -1,6 +1,6 @@
 """Foreground or background: saliency, edges."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,13 +12,16 @@ import numpy as np
 
 from mtl_jax.codecs import label_pictures, pictures
 from mtl_jax.labels import colors, readers
-from mtl_jax.labels.kind import IGNORE, Conventions, LabelKind, StoredForm, mean_value, percent, plane, resize
+from mtl_jax.labels.error_maps import ErrorMap, ErrorSizes, mean_of
+from mtl_jax.labels.keys import Bar, Color, Key, Style, Swatches
+from mtl_jax.labels.kind import IGNORE, Conventions, LabelKind, StoredForm, mean_value, percent, plane
 from mtl_jax.labels.label_files import LEVELS, LabelFiles
 from mtl_jax.labels.readers import Reader, Size
+from mtl_jax.labels.sizes import resize
 
-UNLABELLED = 128  # grey level of pixels without a label in drawings of binary labels
 TINT = (255, 170, 0)  # colour of a foreground region
 LINE = (255, 0, 80)  # colour of a foreground line
+_PAPER, _SHADE = (255, 255, 255), (0, 0, 0)  # laid over the image below lines, and over the background of regions
 _FEWEST_LEVELS = 16  # a mask with fewer values may hold ids as well as grey levels
 _SAY_IT = (
     'Say it: foreground = [255], background = [0], ignore = [128] for single values, or foreground = "levels" for grey '
@@ -71,35 +74,70 @@ class Foreground(LabelKind):
         p = np.clip(p, _EPS, 1 - _EPS)  # 0 and 1 have no logit: nothing, or everything, is foreground
         return np.asarray(self.activate(jnp.asarray(np.log(p / (1 - p)))))[0]
 
+    def fit(self, array: np.ndarray, height: int, width: int, *, is_label: bool) -> np.ndarray:
+        small = super().fit(array, height, width, is_label=is_label)
+        if not is_label or height >= array.shape[0]:
+            return small
+        # A line one pixel wide would become dots if only every n-th pixel were looked at.
+        share = resize(((array != IGNORE) & (array >= 0.5)).astype(np.float32), height, width, cv2.INTER_AREA)
+        return np.where(self.labelled(small)[..., None], share >= 0.25, IGNORE).astype(np.float32)
+
     def paint(
         self, array: np.ndarray, *, is_label: bool, low: float | None = None, high: float | None = None
     ) -> np.ndarray:
-        """Draws predictions as grey levels, labels white where at least 0.5 and grey where there is none."""
-        values = plane(array)
-        if is_label:
-            grey = np.where(values == IGNORE, UNLABELLED, np.where(values >= 0.5, 255, 0))
-        else:
-            grey = np.clip(values, 0, 255)
-        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
+        """Draws black for 0 to white for 1; labels are white where at least 0.5."""
+        grey = np.round(255 * _probability(array, is_label)).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=-1)
 
-    def overlay(self, image: np.ndarray, label: np.ndarray) -> np.ndarray:
+    def overlay(
+        self,
+        image: np.ndarray,
+        array: np.ndarray,
+        *,
+        is_label: bool,
+        low: float | None = None,
+        high: float | None = None,
+    ) -> np.ndarray:
         """Draws lines in colour over a pale image, regions in colour with a line around them over a dark image."""
-        inside = label[..., 0] >= 0.5
+        probability = _probability(array, is_label)[..., None]
         if self.lines:
-            return np.where(inside[..., None], np.array(LINE, np.uint8), colors.blend(image, (255, 255, 255)))
-        drawn = np.where(inside[..., None], colors.blend(image, TINT), colors.blend(image, (0, 0, 0)))
-        drawn[colors.boundary(inside)] = colors.BOUNDARY
+            return colors.blend(colors.blend(image, _PAPER), LINE, probability)
+        dark = colors.blend(image, _SHADE)
+        drawn = colors.blend(dark, colors.blend(image, TINT), probability)
+        drawn[colors.boundary(probability[..., 0] >= 0.5)] = colors.BOUNDARY
         return drawn
 
-    def shrink(self, label: np.ndarray, height: int, width: int) -> np.ndarray:
-        small = super().shrink(label, height, width)
-        if height >= label.shape[0]:
-            return small
-        # A line one pixel wide would become dots if only every n-th pixel were looked at.
-        share = resize(((label != IGNORE) & (label >= 0.5)).astype(np.float32), height, width, cv2.INTER_AREA)
-        return np.where(self.labelled(small)[..., None], share >= 0.25, IGNORE)
+    def key(
+        self,
+        arrays: Sequence[tuple[np.ndarray, bool]],
+        *,
+        style: Style,
+        names: Sequence[str],
+        conventions: Conventions,
+        low: float | None,
+        high: float | None,
+    ) -> Key:
+        """Returns a scale of probabilities, or the colour of the foreground where there are labels alone."""
+        absent, present = self._ends(style)
+        if all(is_label for _, is_label in arrays):
+            return Swatches(((present, "edge" if self.lines else "foreground"),))
+        scale = np.linspace(absent, present, 256).round().astype(np.uint8)
+        return Bar(scale, 0.0, 1.0, title=f"probability of {'an edge' if self.lines else 'foreground'}")
 
-    def summarise(self, values: np.ndarray) -> str:
+    def _ends(self, style: Style) -> tuple[Color, Color]:
+        """Returns the colours of the probabilities 0 and 1."""
+        if style == "map":
+            return (0, 0, 0), (255, 255, 255)
+        return (_PAPER, LINE) if self.lines else (_SHADE, TINT)
+
+    def errors(self, prediction: np.ndarray, label: np.ndarray) -> ErrorMap:
+        """Returns the distance of the predicted probability from the label."""
+        truth = plane(label).astype(np.float32)
+        distance = np.abs(np.clip(plane(prediction), 0, 255).astype(np.float32) / 255 - truth)
+        distance[~self.labelled(label)] = np.nan
+        return ErrorSizes(distance, f"mean error {mean_of(distance):.3f}", limit=1.0)
+
+    def summarise(self, values: np.ndarray, names: Sequence[str] = ()) -> str:
         return f"{percent((values >= 0.5).mean())} positive"
 
     @property
@@ -145,6 +183,14 @@ class Foreground(LabelKind):
             return stored, (shares.shape[0], shares.shape[1])
 
         return reader
+
+
+def _probability(array: np.ndarray, is_label: bool) -> np.ndarray:
+    """Returns the probability of foreground that a drawing shows, from 0 to 1, float32 `[H, W]`."""
+    values = plane(array)
+    if is_label:
+        return (values >= 0.5).astype(np.float32)
+    return np.clip(np.nan_to_num(values), 0, 255).astype(np.float32) / 255
 
 
 def _may_ignore(files: LabelFiles) -> bool:

@@ -10,8 +10,11 @@ import jax
 import numpy as np
 
 from mtl_jax.codecs import pictures
+from mtl_jax.labels.error_maps import ErrorMap
+from mtl_jax.labels.keys import Key, Note, Style
 from mtl_jax.labels.label_files import LabelFiles
 from mtl_jax.labels.readers import Reader, Size
+from mtl_jax.labels.sizes import nearest, resize
 
 IGNORE = 255  # label value that no loss and no metric counts
 Interpolation = Literal["nearest", "linear", "cubic"]
@@ -222,11 +225,33 @@ class LabelKind(ABC):
             "resize": self.prediction_interpolation,
         }
 
-    # Drawing
+    # Drawing: the maps have the size of the picture, see `fit`
 
-    def legend(self, conventions: Conventions) -> str:
-        """Returns what the colours of a drawing mean, for the legend of a contact sheet; "" where classes say it."""
-        return ""
+    def fit(self, array: np.ndarray, height: int, width: int, *, is_label: bool) -> np.ndarray:
+        """Returns a label or a prediction at the size of a drawing, without values that it does not hold.
+
+        Args:
+            array: Label `[H, W, C]`, or prediction `[H, W]` or `[H, W, C]`.
+            height: Height of the drawing in pixels.
+            width: Width of the drawing in pixels.
+            is_label: The array is a label; otherwise it is a prediction.
+
+        Returns:
+            Float32 `[height, width]` or `[height, width, C]`. Numbers of predictions are averaged; labels and class
+            ids are not, because a mean of two labels is none of them.
+        """
+        if is_label or self.prediction_interpolation == "nearest":
+            return nearest(array, height, width).astype(np.float32)
+        smaller = height < array.shape[0] or width < array.shape[1]
+        interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+        return resize(array.astype(np.float32), height, width, interpolation)
+
+    def shown(self, array: np.ndarray, *, is_label: bool) -> np.ndarray:
+        """Returns where a label `[H, W, C]` or a prediction `[H, W]` or `[H, W, C]` has a value, bool `[H, W]`."""
+        if is_label:
+            return self.labelled(array)
+        known = np.isfinite(array)
+        return known.all(axis=-1) if array.ndim == 3 else known
 
     @abstractmethod
     def paint(
@@ -234,11 +259,29 @@ class LabelKind(ABC):
     ) -> np.ndarray:
         """Draws one image's prediction or label, `[H, W]` or `[H, W, C]`, as RGB uint8 `[H, W, 3]`.
 
+        The renderer draws over pixels that are not `shown`, so their colour does not matter.
+
         Args:
+            array: The values.
             is_label: The array is a label; otherwise it is a prediction.
-            low: Value of the darkest colour, where values have a range.
-            high: Value of the brightest colour, where values have a range.
+            low: Value of the first colour, where values have a range.
+            high: Value of the last colour, where values have a range.
         """
+
+    def overlay(
+        self,
+        image: np.ndarray,
+        array: np.ndarray,
+        *,
+        is_label: bool,
+        low: float | None = None,
+        high: float | None = None,
+    ) -> np.ndarray:
+        """Draws values over their image, RGB uint8 `[H, W, 3]`; the arguments are those of `paint`.
+
+        Values that fill the picture hide the image.
+        """
+        return self.paint(array, is_label=is_label, low=low, high=high)
 
     def value_range(self, arrays: Iterable[tuple[np.ndarray, bool]]) -> tuple[float | None, float | None]:
         """Returns the common range of several maps, (None, None) where values have a fixed one.
@@ -248,17 +291,44 @@ class LabelKind(ABC):
         """
         return None, None
 
-    def overlay(self, image: np.ndarray, label: np.ndarray) -> np.ndarray:
-        """Draws a label over its image, both `[H, W, ...]` of one size, as RGB uint8 `[H, W, 3]`."""
-        return self.paint(label, is_label=True)
+    def key(
+        self,
+        arrays: Sequence[tuple[np.ndarray, bool]],
+        *,
+        style: Style,
+        names: Sequence[str],
+        conventions: Conventions,
+        low: float | None,
+        high: float | None,
+    ) -> Key:
+        """Returns what the colours of a drawing mean.
 
-    def shrink(self, label: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Returns a label `[H, W, channels]` at the size of a drawing, float32 `[height, width, channels]`."""
-        return resize(label.astype(np.float32), height, width, cv2.INTER_NEAREST)
+        Args:
+            arrays: Pairs of a drawn map and whether it is a label.
+            style: "overlay" or "map".
+            names: Names of the classes, () where they are not known.
+            conventions: Label conventions of the data set.
+            low: Value of the first colour, where values have a range.
+            high: Value of the last colour, where values have a range.
+        """
+        return Note(self.meaning(conventions))
+
+    def errors(self, prediction: np.ndarray, label: np.ndarray) -> ErrorMap | None:
+        """Compares a prediction with its label of the same size, `[H, W]` or `[H, W, C]`.
+
+        Returns:
+            The errors, or None if this kind of label has no picture of errors.
+        """
+        return None
 
     @abstractmethod
-    def summarise(self, values: np.ndarray) -> str:
-        """Returns one line about the labelled values `[N, channels]` of an image, for a caption."""
+    def summarise(self, values: np.ndarray, names: Sequence[str] = ()) -> str:
+        """Returns one line about the labelled values `[N, channels]` of an image, for a caption.
+
+        Args:
+            values: The values.
+            names: Names of the classes, () where they are not known.
+        """
 
     # A folder of one's own
 
@@ -312,12 +382,6 @@ def ignore_zeros(label: np.ndarray) -> np.ndarray:
 def plane(array: np.ndarray) -> np.ndarray:
     """Returns the first channel of `[H, W, C]`; `[H, W]` stays as it is."""
     return array[..., 0] if array.ndim == 3 else array
-
-
-def resize(array: np.ndarray, height: int, width: int, interpolation: int) -> np.ndarray:
-    """Resizes `[H, W]` or `[H, W, C]` with OpenCV and keeps a last axis of length 1, which OpenCV drops."""
-    resized = cv2.resize(np.ascontiguousarray(array), (width, height), interpolation=interpolation)
-    return resized.reshape(height, width, *array.shape[2:])
 
 
 def mean_value(kind: LabelKind, labels: Iterable[np.ndarray]) -> np.ndarray:

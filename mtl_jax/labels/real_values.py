@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ import scipy.io
 
 from mtl_jax.codecs import matlab
 from mtl_jax.labels import colors, readers
+from mtl_jax.labels.error_maps import ErrorMap, ErrorSizes, mean_of
+from mtl_jax.labels.keys import Bar, Key, Style
 from mtl_jax.labels.kind import (
     IGNORE,
     Conventions,
@@ -40,7 +42,7 @@ class RealValues(LabelKind):
         high: Greatest value that the files of a label may hold, below 255, the ignored value.
         step: Value of one step in files with whole numbers, where a folder does not say it.
         label_interpolation: How the training transforms resample a label.
-        colors_mean: Text for the legend of a drawing.
+        colors_mean: What the colours of a drawing mean, the title of their scale.
     """
 
     unit: str = ""
@@ -61,9 +63,6 @@ class RealValues(LabelKind):
 
     def meaning(self, conventions: Conventions) -> str:
         return f"value in {self.unit}" if self.unit else "value in the unit of the labels"
-
-    def legend(self, conventions: Conventions) -> str:
-        return self.colors_mean
 
     def num_logits(self, num_classes: int) -> int:
         return 1
@@ -104,16 +103,19 @@ class RealValues(LabelKind):
             raise ValueError(f"{task} is {values.dtype} with the shape {values.shape}, expected numbers [H, W]")
         return values.astype(np.float32)[..., None]
 
+    def shown(self, array: np.ndarray, *, is_label: bool) -> np.ndarray:
+        return self._known(plane(array), is_label)
+
     def paint(
         self, array: np.ndarray, *, is_label: bool, low: float | None = None, high: float | None = None
     ) -> np.ndarray:
-        """Draws viridis from `low` (dark) to `high` (bright), by default the array's range; unlabelled pixels black."""
+        """Draws viridis from `low` (dark) to `high` (bright), by default the range of the array."""
         values = plane(array).astype(np.float64)
         known = self._known(values, is_label)
         own_low, own_high = _limits([values[known]])
         low, high = own_low if low is None else low, own_high if high is None else high
         share = np.clip((np.where(known, values, low) - low) / max(high - low, 1e-9), 0, 1)
-        return np.where(known[..., None], colors.viridis(share), 0).astype(np.uint8)
+        return colors.viridis(share)
 
     def value_range(self, arrays: Iterable[tuple[np.ndarray, bool]]) -> tuple[float | None, float | None]:
         return _limits([array[self._known(array, is_label)] for array, is_label in arrays])
@@ -126,7 +128,30 @@ class RealValues(LabelKind):
             known = known & (values != 0) if self.zero_is_unlabelled else known
         return known
 
-    def summarise(self, values: np.ndarray) -> str:
+    def key(
+        self,
+        arrays: Sequence[tuple[np.ndarray, bool]],
+        *,
+        style: Style,
+        names: Sequence[str],
+        conventions: Conventions,
+        low: float | None,
+        high: float | None,
+    ) -> Key:
+        """Returns the scale of the values, in the colours of `paint`."""
+        least, greatest = _limits([])
+        least, greatest = least if low is None else low, greatest if high is None else high
+        ramp = np.linspace(least, greatest, 256)[None, :, None]
+        scale = self.paint(ramp, is_label=False, low=least, high=greatest)[0]
+        return Bar(scale, least, greatest, self.unit, self.colors_mean)
+
+    def errors(self, prediction: np.ndarray, label: np.ndarray) -> ErrorMap:
+        """Returns the absolute errors."""
+        difference = np.abs(plane(prediction).astype(np.float32) - plane(label).astype(np.float32))
+        difference[~self.labelled(label)] = np.nan
+        return ErrorSizes(difference, f"mean error {mean_of(difference):.2f} {self.unit}".rstrip(), self.unit)
+
+    def summarise(self, values: np.ndarray, names: Sequence[str] = ()) -> str:
         return f"{values.min():.2f} to {values.max():.2f} {self.unit}".rstrip()
 
     def reader(self, files: LabelFiles) -> Reader:
@@ -154,5 +179,6 @@ class RealValues(LabelKind):
 
 
 def _limits(values: list[np.ndarray]) -> tuple[float, float]:
-    joined = np.concatenate([v.reshape(-1) for v in values])
+    """Returns the least and the greatest value, (0, 1) where there is none."""
+    joined = np.concatenate([np.zeros(0), *(v.reshape(-1) for v in values)])
     return (float(joined.min()), float(joined.max())) if joined.size else (0.0, 1.0)

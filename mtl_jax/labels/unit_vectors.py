@@ -1,6 +1,6 @@
 """Unit vectors: surface normals."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -12,13 +12,17 @@ import numpy as np
 
 from mtl_jax.codecs import label_pictures, pictures
 from mtl_jax.labels import axes, readers
-from mtl_jax.labels.kind import IGNORE, Conventions, LabelKind, StoredForm, ignore_zeros, mean_value
+from mtl_jax.labels.error_maps import ErrorMap, ErrorSizes, mean_of
+from mtl_jax.labels.keys import Ball, Key, Note, Style
+from mtl_jax.labels.kind import Conventions, LabelKind, StoredForm, ignore_zeros, mean_value
 from mtl_jax.labels.label_files import LabelFiles
 from mtl_jax.labels.readers import Reader, Size
 
 _NORM_EPS = np.finfo(np.float32).eps  # shortens the faint vectors that cubic resampling leaves around invalid regions
 _PUBLISHED = "opencv"  # axes that flips and rotations of the published code assume
 _FEWEST_FACING = 1 / 3  # share of vectors that point to the camera; nearly all do, as the camera sees the surfaces
+_COLORS = ("red", "green", "blue")  # of x, y and z in drawings
+_BALL = 84  # height and width of the ball that explains the colours, in pixels
 _NO_VECTOR = (0.5, 1.5)  # coded vectors of a length outside are no unit vectors: pixels without a label
 
 
@@ -41,10 +45,6 @@ class UnitVectors(LabelKind):
     def meaning(self, conventions: Conventions) -> str:
         pointing = f"; {axes.describe(conventions.axes)}" if conventions.axes else ""
         return f"unit vector v as 255 (v + 1) / 2{pointing}"
-
-    def legend(self, conventions: Conventions) -> str:
-        names = axes.describe(conventions.axes) if conventions.axes else "x, y, z"
-        return f"{names} as red, green, blue, from dark (-1) to bright (+1)"
 
     def num_logits(self, num_classes: int) -> int:
         return 3
@@ -94,14 +94,47 @@ class UnitVectors(LabelKind):
     def paint(
         self, array: np.ndarray, *, is_label: bool, low: float | None = None, high: float | None = None
     ) -> np.ndarray:
-        """Draws (v + 1) / 2 as RGB; pixels without a label are black."""
-        if not is_label:
-            return np.clip(array, 0, 255).astype(np.uint8)
-        known = (array != IGNORE).any(axis=-1, keepdims=True) & (array != 0).any(axis=-1, keepdims=True)
-        norm = np.maximum(np.sqrt((array.astype(np.float64) ** 2).sum(axis=-1, keepdims=True)), 1e-12)
-        return np.where(known, 255 * (array / norm + 1) / 2, 0).astype(np.uint8)
+        """Draws (v + 1) / 2 as RGB."""
+        coded = 255 * (_unit(array) + 1) / 2 if is_label else np.nan_to_num(array)
+        return np.clip(np.round(coded), 0, 255).astype(np.uint8)
 
-    def summarise(self, values: np.ndarray) -> str:
+    def key(
+        self,
+        arrays: Sequence[tuple[np.ndarray, bool]],
+        *,
+        style: Style,
+        names: Sequence[str],
+        conventions: Conventions,
+        low: float | None,
+        high: float | None,
+    ) -> Key:
+        """Returns a ball with the colours of the directions, or a text where nobody says which way the axes point."""
+        if not conventions.axes:
+            return Note("x, y, z as red, green, blue, from dark (-1) to bright (+1); which way they point is not known")
+        meanings = zip(_COLORS, axes.describe(conventions.axes).split(", "), strict=True)
+        lines = (*(f"{color}: {axis}" for color, axis in meanings), "light +1, dark -1")
+        return Ball(self._ball(conventions.axes), "direction that a surface faces", lines)
+
+    def _ball(self, names: str) -> np.ndarray:
+        """Draws the front of a ball in the colours of its normals, RGB uint8 `[S, S, 3]`.
+
+        Args:
+            names: Axes of the normals, see `mtl_jax.labels.axes`.
+        """
+        x, y = np.meshgrid(*[(np.arange(_BALL) + 0.5) / _BALL * 2.06 - 1.03] * 2)
+        inside = x**2 + y**2 <= 1
+        forward = -np.sqrt(np.maximum(1 - x**2 - y**2, 0))  # towards the viewer is back
+        vectors = np.stack([x, y, forward], axis=-1) @ axes.to_opencv(names)
+        return np.where(inside[..., None], self.paint(vectors, is_label=True), 255).astype(np.uint8)
+
+    def errors(self, prediction: np.ndarray, label: np.ndarray) -> ErrorMap:
+        """Returns the angles between predicted and true vectors in degrees."""
+        cosine = (_unit(prediction / np.float32(127.5) - 1) * _unit(label)).sum(axis=-1)
+        angle = np.rad2deg(np.arccos(np.clip(cosine, -1, 1))).astype(np.float32)
+        angle[~self.labelled(label)] = np.nan
+        return ErrorSizes(angle, f"mean angle {mean_of(angle):.1f}°", "°", "angle")
+
+    def summarise(self, values: np.ndarray, names: Sequence[str] = ()) -> str:
         return "mean " + ", ".join(f"{axis} {v:+.2f}" for axis, v in zip("xyz", values.mean(axis=0), strict=True))
 
     def reader(self, files: LabelFiles) -> Reader:
@@ -113,6 +146,12 @@ class UnitVectors(LabelKind):
     def unlabelled(self, files: LabelFiles, size: Size) -> Any:
         empty = np.zeros((*size, 3), np.float32)
         return empty if files.suffix == ".npy" else pictures.encode_png(empty.astype(np.uint8))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Returns vectors `[H, W, 3]` at unit length, float64; zero vectors stay zero."""
+    wide = vectors.astype(np.float64)
+    return wide / np.maximum(np.linalg.norm(wide, axis=-1, keepdims=True), 1e-12)
 
 
 @cache

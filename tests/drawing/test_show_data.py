@@ -5,17 +5,18 @@ import numpy as np
 import pytest
 
 from mtl_jax.data import datasets, transforms
-from mtl_jax.drawing import contact_sheet, panels
-from mtl_jax.drawing.canvas import CAPTION, MARGIN
+from mtl_jax.drawing import contact_sheet, keys, maps, panels, text
+from mtl_jax.drawing.canvas import MARGIN
 from mtl_jax.labels import Conventions, colors
 from mtl_jax.labels.foreground import LINE
 from mtl_jax.tasks import TASKS
 from tests import scripts
+from tests.drawing.search import shows
 from tests.marks import slow
 
 ROOT = Path(__file__).parents[2]
 H, W = 40, 60
-TOP = MARGIN + 2 * CAPTION  # of the first row of pictures
+TOP = MARGIN + 2 * text.LINE  # of the first row of pictures
 
 
 def sample():
@@ -34,14 +35,19 @@ def sample():
     return {"id": "grey", "image": np.full((H, W, 3), 100, np.uint8), **labels}
 
 
+def overlay(task, image, label, limits=(None, None)):
+    height, width = image.shape[:2]
+    return maps.draw(maps.layer(task, label, height, width, is_label=True), image, "overlay", limits)
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_a_label_is_drawn_and_the_ignored_rest_is_hatched(task):
     given = sample()
     before = given[task].copy()
-    drawn = contact_sheet.overlay(task, given["image"], given[task])
+    drawn = overlay(task, given["image"], given[task])
     assert drawn.shape == (H, W, 3)
     assert drawn.dtype == np.uint8
-    stripes = contact_sheet.hatching(H, W)
+    stripes = maps.hatching(H, W)
     np.testing.assert_array_equal(drawn[:, W // 2 :], stripes[:, W // 2 :])
     inside = drawn[:, : W // 2 - 1]  # a boundary may follow
     assert (inside == inside[0, 0]).all()
@@ -52,31 +58,31 @@ def test_a_label_is_drawn_and_the_ignored_rest_is_hatched(task):
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("label", ["missing", "ignored"])
 def test_unlabelled_cells(task, label):
-    given = sample()
-    label = None if label == "missing" else np.full_like(given[task], 255)
-    image = np.full((120, 160, 3), 100, np.uint8)
-    drawn, stripes = contact_sheet.overlay(task, image, label), contact_sheet.hatching(120, 160)
-    np.testing.assert_array_equal(drawn[:40], stripes[:40])
-    assert (drawn[50:70, 30:130] != stripes[50:70, 30:130]).any()  # the word
+    given = sample() | {"image": np.full((120, 160, 3), 100, np.uint8)}
+    given[task] = None if label == "missing" else np.full_like(given[task], 255)
+    got = contact_sheet.sheet([given], (task,), height=120)
+    drawn = got[TOP : TOP + 120, MARGIN + contact_sheet.NARROWEST + MARGIN :][:, :160]
+    np.testing.assert_array_equal(drawn[:40], maps.hatching(120, 160)[:40])
+    assert shows(drawn, "unlabelled")
 
 
 def test_colors_of_overlays():
     image = np.full((H, W, 3), 100, np.uint8)
     label = np.zeros((H, W, 1), np.uint8)
     label[:, W // 2 :] = 15
-    drawn = contact_sheet.overlay("semseg", image, label)
-    np.testing.assert_array_equal(drawn[0, -1], (np.array([100] * 3) + colors.voc_palette()[15]) / 2)
+    drawn = overlay("semseg", image, label)
+    np.testing.assert_array_equal(drawn[0, -1], np.round(0.4 * 100 + 0.6 * colors.class_palette()[15].astype(float)))
     np.testing.assert_array_equal(drawn[0, W // 2 - 1], colors.BOUNDARY)
     edge = np.zeros((4 * H, 4 * W, 1), np.float32)
     edge[:, 81] = 1  # one pixel wide, and in a column that nearest neighbours leave out
-    drawn = contact_sheet.overlay("edge", image, edge)
+    drawn = overlay("edge", image, edge)
     np.testing.assert_array_equal(drawn[:, 20], np.broadcast_to(LINE, (H, 3)))
     assert (drawn[:, :20] == drawn[0, 0]).all()
     depth = np.linspace(1, 3, H * W, dtype=np.float32).reshape(H, W, 1)
     expected = panels.colorize("depth", depth, label=True)
-    np.testing.assert_array_equal(contact_sheet.overlay("depth", image, depth), expected)
-    depth[0], expected[0] = 0, contact_sheet.hatching(H, W)[0]  # not measured
-    np.testing.assert_array_equal(contact_sheet.overlay("depth", image, depth)[0], expected[0])
+    np.testing.assert_array_equal(overlay("depth", image, depth), expected)
+    depth[0], expected[0] = 0, maps.hatching(H, W)[0]  # not measured
+    np.testing.assert_array_equal(overlay("depth", image, depth)[0], expected[0])
 
 
 def test_captions():
@@ -87,7 +93,10 @@ def test_captions():
     assert contact_sheet.describe("sal", np.arange(4.0).reshape(2, 2, 1) == 3) == ("sal: 100 % valid", "25 % positive")
     assert contact_sheet.describe("edge", None) == ("edge: no label", "")
     assert contact_sheet.describe("edge", np.full((1, 1, 1), 255.0))[0] == "edge: every pixel ignored"
-    assert contact_sheet.describe("semseg", np.arange(12).reshape(3, 4, 1))[1] == "classes 0 1 2 3 4 5 6 7 8 +3"
+    many = np.arange(12).reshape(3, 4, 1)
+    assert contact_sheet.describe("semseg", many)[1] == "classes 0 1 2 3 4 5 6 7 8 + 3 more"
+    many[0] = 7
+    assert contact_sheet.describe("semseg", many, [f"n{i}" for i in range(8)])[1] == "n7, n4 + 6 more"
     valid = np.full((50, 50, 1), 255)
     valid[0, 0] = 0
     assert contact_sheet.describe("semseg", valid)[0] == "semseg: 0.1 % valid"  # 0.04 % is not nothing
@@ -95,24 +104,36 @@ def test_captions():
 
 def test_a_sheet_has_a_row_a_sample_and_a_column_a_task():
     first = sample()
-    tall = {"id": "tall", "image": np.full((90, 45, 3), 7, np.uint8), "depth": np.ones((90, 45, 1), np.float32)}
+    tall = {"id": "tall", "image": np.full((90, 45, 3), 7, np.uint8), "depth": np.full((90, 45, 1), 2.0)}
     got = contact_sheet.sheet([first, tall], ("depth", "semseg"), height=H, names={"semseg": ("a", "b")})
     column = contact_sheet.NARROWEST + MARGIN
     assert got.dtype == np.uint8
     assert got.shape[1] == MARGIN + 3 * column
     np.testing.assert_array_equal(got[TOP : TOP + H, MARGIN : MARGIN + W], first["image"])
-    for i, task in enumerate(("semseg", "depth"), start=1):
+    limits = {"semseg": (None, None), "depth": (1, 2)}
+    for i, (task, limit) in enumerate(limits.items(), start=1):
         x = MARGIN + i * column
-        expected = contact_sheet.overlay(task, first["image"], first[task])
+        expected = overlay(task, first["image"], first[task], limit)
         np.testing.assert_array_equal(got[TOP : TOP + H, x : x + W], expected)
-    below = TOP + H + MARGIN + 2 * CAPTION
+    below = TOP + H + MARGIN + 2 * text.LINE
     assert (got[below : below + H, MARGIN : MARGIN + 20] == 7).all()
-    assert (got[below : below + H, MARGIN + 20 : MARGIN + column] == 255).all()
+    assert (got[below : below + H, MARGIN + 21 : column] == 255).all()
     x = MARGIN + column
-    drawn = contact_sheet.overlay("semseg", np.zeros((H, 20, 3), np.uint8), None)
-    np.testing.assert_array_equal(got[below : below + H, x : x + 20], drawn)
+    np.testing.assert_array_equal(got[below : below + H, x : x + 20], maps.hatching(H, 20))
     legend = got[below + H :]
-    assert (legend == colors.voc_palette()[1]).all(axis=-1).sum() == contact_sheet.SWATCH**2
+    assert (legend == colors.class_palette()[1]).all(axis=-1).sum() == (keys.SWATCH - 2) ** 2
+    for words in ("b", "2 m", "ignored or unlabelled"):
+        assert shows(legend, words)
+
+
+def test_the_depths_of_a_sheet_have_one_scale():
+    near = {"id": "near", "image": np.zeros((H, W, 3), np.uint8), "depth": np.full((H, W, 1), 1.0)}
+    far = near | {"id": "far", "depth": np.full((H, W, 1), 3.0)}
+    got = contact_sheet.sheet([near, far], ("depth",), height=H)
+    x = MARGIN + contact_sheet.NARROWEST + MARGIN
+    low, high = panels.colorize("depth", np.array([[1.0, 3.0]]))[0]
+    assert (got[TOP, x] == low).all()
+    assert (got[TOP + H + MARGIN + 2 * text.LINE, x] == high).all()
 
 
 def test_wide_pictures_are_lower_and_wrong_input_is_named():
@@ -176,9 +197,16 @@ def test_the_script_draws_a_split(options, tmp_path):
     assert "3 of 5 images of rendered_scenes/pascal_tiny, split val" in process.stdout
     picture = cv2.imread(str(out))
     assert picture.shape[1] == MARGIN + 3 * (240 + MARGIN)
-    assert picture.shape[0] > MARGIN + 3 * (2 * CAPTION + 240 + MARGIN)
+    assert picture.shape[0] > MARGIN + 3 * (2 * text.LINE + 240 + MARGIN)
     assert picture.std() > 10
-    args = ["--augment", "--tasks=all", "--ids=train_00003", "--height=100", "--config.data.image_size=(64, 64)"]
+    args = [
+        "--augment",
+        "--style=map",
+        "--tasks=all",
+        "--ids=train_00003",
+        "--height=100",
+        "--config.data.image_size=(64, 64)",
+    ]
     process = run(*options, *args, f"--out={out}")
     assert process.returncode == 0, process.stderr
     assert cv2.imread(str(out)).shape[1] == MARGIN + 6 * (contact_sheet.NARROWEST + MARGIN)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mtl_jax.drawing import panels
 from mtl_jax.inference import predict
+from mtl_jax.labels import Conventions
 from tests import scripts
 from tests.full_disk import small_files
 
@@ -113,7 +114,7 @@ def test_unreadable_files_are_passed_over(photos):
 
 def test_a_full_disk_is_told_by_the_panel_and_leaves_no_half(tmp_path, monkeypatch):
     run = SimpleNamespace(
-        experiment=SimpleNamespace(image_size=(H, W)),
+        experiment=SimpleNamespace(image_size=(H, W), class_names={}, conventions=Conventions()),
         mesh=SimpleNamespace(size=1),
         tasks=(),
         predict_batches=lambda batches: [(0, {})],
@@ -125,7 +126,7 @@ def test_a_full_disk_is_told_by_the_panel_and_leaves_no_half(tmp_path, monkeypat
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert predict.predict(run, [sample], tmp_path) == 1
     panel = cv2.imread(str(tmp_path / "panels/rooms/a.png"), cv2.IMREAD_COLOR_RGB)
-    np.testing.assert_array_equal(panel, panels.panel(sample["image"], {}, None))
+    np.testing.assert_array_equal(panel, panels.panel(sample["image"], {}, caption="rooms/a"))
 
 
 def test_the_script_lists_them(photos, monkeypatch):

@@ -54,7 +54,8 @@ def test_the_embedded_rooms_have_z_up():
     assert catalogue.FAMILIES["rendered_scenes"].axes == "z-up"
     assert catalogue.FAMILIES["nyud"].axes == ""  # the recorded behaviour: rotated as if y pointed down
     kind = transforms.tasks.get("normals").kind
-    assert kind.legend(Conventions(axes="z-up")).startswith("x right, y forward, z up as red, green, blue")
+    key = kind.key([], style="map", names=(), conventions=Conventions(axes="z-up"), low=None, high=None)
+    assert key.lines[:3] == ("red: x right", "green: y forward", "blue: z up")
     assert "x right, y up, z back" in kind.meaning(Conventions(axes="opengl"))
 
 
