@@ -12,6 +12,7 @@ from mtl_jax.config import Config, Data, Model, Optim, Train, num_channels, vali
 from mtl_jax.data import catalogue
 from mtl_jax.evaluation import result_files, scoring
 from mtl_jax.evaluation.edge_scores import EdgeScores
+from mtl_jax.inference.model import from_run
 from mtl_jax.inference.predict import predict, split_samples
 from mtl_jax.inference.restored import Restored
 from mtl_jax.train.checkpoint import Checkpoints
@@ -97,5 +98,6 @@ def test_run(workdir, tmp_path, caplog):
     for task in ("edge", "depth"):
         np.testing.assert_equal(alone[task], results[task])
 
-    assert predict(run, split_samples(source, OWN, run.tasks), tmp_path / "out") == 2
+    model = from_run(config, workdir, "latest")
+    assert predict(model, split_samples(source, OWN, run.tasks), tmp_path / "out") == 2
     assert len(list((tmp_path / "out" / "panels").iterdir())) == 2

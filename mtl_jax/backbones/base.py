@@ -19,9 +19,14 @@ class Backbone(Staged):
     Attributes:
         channels: Number of channels of each map that heads read.
         stages: Names of the stages in the order in which they run; the first one is the stem.
+        multiple: The sides of images that prediction pads or scales become multiples of this number of pixels.
+        fixed_size: True if weights depend on the size of the images, as position embeddings do. Prediction then refuses
+            images of other sizes than the network's input size.
     """
 
     channels: tuple[int, ...]
+    multiple: int = 32
+    fixed_size: bool = False
 
     def stage_channels(self, stage: str) -> tuple[int, ...]:
         """Returns the number of channels of each map that a stage returns."""

@@ -44,15 +44,32 @@ def postprocess(outputs: Outputs, tasks: Iterable[str]) -> dict[str, jax.Array]:
     Raises:
         ValueError: The outputs lack one of the tasks.
     """
+    return {name: task_table.get(name).kind.activate(logits) for name, logits in _wide_logits(outputs, tasks)}
+
+
+def soften(outputs: Outputs, tasks: Iterable[str]) -> dict[str, jax.Array]:
+    """Converts the final logits of a model to values that may be resized and averaged before anything is decided.
+
+    Args:
+        outputs: Outputs of a model for a batch.
+        tasks: Names of the tasks to predict.
+
+    Returns:
+        {task: values `[B, H, W, C]`}, see `LabelKind.soften`.
+
+    Raises:
+        ValueError: The outputs lack one of the tasks.
+    """
+    return {name: task_table.get(name).kind.soften(logits) for name, logits in _wide_logits(outputs, tasks)}
+
+
+def _wide_logits(outputs: Outputs, tasks: Iterable[str]) -> list[tuple[str, jax.Array]]:
+    """Returns (task, logits in float32 or a wider type) for every task."""
     tasks = tuple(tasks)
     if missing := [name for name in tasks if name not in outputs.logits]:
         raise ValueError(f"the outputs lack {', '.join(missing)}; they have: {', '.join(outputs.logits) or 'none'}")
-    predictions = {}
-    for name in tasks:
-        logits = outputs.logits[name]
-        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-        predictions[name] = task_table.get(name).kind.activate(logits)
-    return predictions
+    pairs = [(name, outputs.logits[name]) for name in tasks]
+    return [(name, logits.astype(jnp.promote_types(logits.dtype, jnp.float32))) for name, logits in pairs]
 
 
 def resize_prediction(task: str, prediction: Any, size: tuple[int, int]) -> np.ndarray:

@@ -17,7 +17,7 @@ from mtl_jax import tasks as task_table
 from mtl_jax.config import Config
 from mtl_jax.experiment import Experiment
 from mtl_jax.inference import program as programs
-from mtl_jax.inference.formats import ExportFormat
+from mtl_jax.inference.export_formats import ExportFormat
 from mtl_jax.inference.jax_format import JaxFormat
 from mtl_jax.inference.onnx_format import OnnxFormat
 from mtl_jax.inference.program import Program

@@ -1,43 +1,44 @@
-"""What an export format is; `jax_format` and `onnx_format` are the formats there are."""
+"""Formats of folders with predicted maps."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from mtl_jax.inference.program import Program
+from mtl_jax.inference.maps import Map
 
 
-class ExportFormat(ABC):
-    """A kind of file that holds a model, its weights and its description.
+@dataclass(frozen=True)
+class Format:
+    """A way to write maps to files.
 
     Attributes:
-        suffix: Suffix of the files.
-        platforms: Platforms to choose from; empty = the files are the same for all platforms.
-        default_platforms: Platforms that a file is for where nobody chooses.
-        dtypes: Types in which programs may compute.
+        files: Function from a map to {suffix: content} of its files.
+        describe: Function from a map to {suffix: what the values in such a file mean}.
     """
 
-    suffix: str
-    platforms: tuple[str, ...] = ()
-    default_platforms: tuple[str, ...] = ()
-    dtypes: tuple[str, ...] = ("float32", "bfloat16")
+    files: Callable[[Map], Mapping[str, bytes]]
+    describe: Callable[[Map], Mapping[str, str]]
 
-    @abstractmethod
-    def check_installed(self) -> None:
-        """Checks that the packages that write such files are installed.
 
-        Raises:
-            ValueError: A package is missing; the message says how to install it.
-        """
+def _own_files(one: Map) -> Mapping[str, bytes]:
+    return one.kind.map_files(one.decided, one.num_classes)
 
-    @abstractmethod
-    def encode(
-        self, program: Program, description: dict[str, Any], platforms: Sequence[str]
-    ) -> tuple[bytes, dict[str, Any]]:
-        """Returns the content of a file, and the description in it.
 
-        Args:
-            program: The model.
-            description: What all formats say about the model, ready for JSON. The format adds what is its own.
-            platforms: Platforms that the file is for.
-        """
+def _own_meaning(one: Map) -> Mapping[str, str]:
+    return one.kind.describe_map_files(one.conventions)
+
+
+def _reference_files(one: Map) -> Mapping[str, bytes]:
+    quantised = one.kind.quantise(one.kind.as_prediction(one.decided))
+    return {one.kind.suffix: one.kind.encode_prediction(quantised, one.task)}
+
+
+def _reference_meaning(one: Map) -> Mapping[str, str]:
+    return {one.kind.suffix: one.kind.meaning(one.conventions)}
+
+
+# "default" is for people and other tools; "reference" has the files of the published PyTorch code, which
+# `mtl_jax.inference.evaluate.evaluate_files` scores.
+FORMATS: Mapping[str, Format] = {
+    "default": Format(_own_files, _own_meaning),
+    "reference": Format(_reference_files, _reference_meaning),
+}

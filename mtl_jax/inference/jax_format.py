@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from jax import export as jax_export
 
-from mtl_jax.inference.formats import ExportFormat
+from mtl_jax.inference.export_formats import ExportFormat
 from mtl_jax.inference.program import Program
 from mtl_jax.nn import isolate
 

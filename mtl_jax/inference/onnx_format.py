@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import mtl_jax
-from mtl_jax.inference.formats import ExportFormat
+from mtl_jax.inference.export_formats import ExportFormat
 from mtl_jax.inference.program import Program
 from mtl_jax.nn import isolate, resize
 

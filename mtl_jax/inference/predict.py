@@ -1,22 +1,28 @@
 """Prediction on image files or on a split; maps and panels are written to disk."""
 
+import dataclasses
 import glob
+import json
 import logging
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from mtl_jax.codecs import pictures
-from mtl_jax.data import staging, transforms
+from mtl_jax.data import staging
 from mtl_jax.data.split import Split
 from mtl_jax.drawing import panels
 from mtl_jax.evaluation import predictions
-from mtl_jax.inference.restored import Restored
+from mtl_jax.inference.formats import FORMATS, Format
+from mtl_jax.inference.image_input import read
+from mtl_jax.inference.maps import Map, Maps
+from mtl_jax.inference.model import Finish, Model
+from mtl_jax.inference.options import PredictOptions
 from mtl_jax.labels import Conventions
 from mtl_jax.runtime import atomic_files, messages
 
@@ -26,6 +32,9 @@ Sample = dict[str, Any]  # "id", "image" uint8 [H, W, 3], and a label [H, W, C] 
 
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # of the images in a folder, in any case
+DESCRIPTION = "maps.json"  # file in a folder of maps that says what they mean
+_WRITERS = 2  # threads that decide, draw and write
+_WAITING = 4  # images whose values wait for these threads, at most
 
 
 def find_images(places: Iterable[str], limit: int = 0) -> list[Path]:
@@ -83,7 +92,7 @@ def file_samples(paths: Sequence[Path], unreadable: list[str]) -> Iterator[Sampl
         for path in paths:
             try:
                 with pictures.collect_notes() as texts:
-                    image = _read(path)
+                    image = read(path)
             except OSError as error:
                 unreadable.append(f"{path}: {error.strerror}")
                 continue
@@ -95,14 +104,6 @@ def file_samples(paths: Sequence[Path], unreadable: list[str]) -> Iterator[Sampl
     finally:
         for line in staging.describe(notes):
             logger.warning("%s", line)
-
-
-def _read(path: Path) -> np.ndarray:
-    data = path.read_bytes()
-    image = pictures.upright(pictures.photograph(data), pictures.orientation(data))
-    if reason := pictures.damage(data):
-        pictures.note(reason)
-    return image
 
 
 def split_samples(source: Split, conventions: Conventions, tasks: Sequence[str], limit: int = 0) -> Iterator[Sample]:
@@ -118,44 +119,126 @@ def split_samples(source: Split, conventions: Conventions, tasks: Sequence[str],
         yield source.sample(index, tasks, conventions)
 
 
-def predict(run: Restored, samples: Iterable[Sample], out: Path) -> int:
-    """Predicts, and writes OUT/<task>/<id>.png or .mat and OUT/panels/<id>.png. Maps have the size of the image.
+def predict(
+    model: Model,
+    samples: Iterable[Sample],
+    out: Path,
+    options: PredictOptions | None = None,
+    *,
+    form: str = "default",
+    draw_panels: bool = True,
+) -> int:
+    """Predicts, and writes OUT/<task>/<id>.* and OUT/panels/<id>.png at the size of the image.
+
+    OUT/maps.json says what the values in the files mean. Images are read, and maps drawn and written, in threads beside
+    the network.
 
     Args:
-        run: The model.
+        model: The model.
         samples: Images, with the labels that the panels show.
         out: Folder OUT.
+        options: Options of prediction.
+        form: Format of the files, a key of `FORMATS`.
+        draw_panels: Draw the panels as well.
 
     Returns:
         The number of images.
 
     Raises:
-        ValueError: The folder belongs to an evaluation.
+        ValueError: The folder belongs to an evaluation, or there is no such format.
+        OSError: A file cannot be written.
     """
+    options = options or PredictOptions()
+    if form not in FORMATS:
+        raise ValueError(f"the format is {form!r}; it may be {' or '.join(map(repr, FORMATS))}")
     if (out / predictions.OWNER).exists():
         raise ValueError(f"{out} holds predictions that `mtl evaluate` has saved; give another --out")
-    size = run.experiment.image_size
-    (out / "panels").mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    origin = {"model": model.origin, "format": form, "options": dataclasses.asdict(options)}
+    _warn_of_others(out, origin)
+    described: Mapping[str, Map] = {}
+    waiting: deque[Future[Maps]] = deque()
     written = 0
-    for sample in tqdm(samples, unit="image"):
-        # One image at a time: sizes differ, and a batch must fill every device.
-        image = transforms.val_transform({"image": sample["image"]}, size)["image"]
-        batch = {"image": np.repeat(image[None], run.mesh.size, axis=0)}
-        valid = np.arange(run.mesh.size) == 0
-        ((_, maps),) = run.predict_batches([batch | {"valid": valid, "index": np.zeros(run.mesh.size, np.int32)}])
-        stored = predictions.save_all(out, sample["id"], maps, sample["image"].shape[:2])
-        labels = {task: sample[task] for task in run.tasks if task in sample}
-        panel = panels.panel(
-            sample["image"],
-            stored,
-            labels,
-            names=run.experiment.class_names,
-            conventions=run.experiment.conventions,
-            caption=sample["id"],
-        )
-        path = out / "panels" / f"{sample['id']}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)  # an id may name a folder
-        _, encoded = cv2.imencode(".png", panel[..., ::-1])
-        atomic_files.write(path, encoded.tobytes())
-        written += 1
+    pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
+    try:
+        for sample, finish in tqdm(model.stream(samples, _image, options), unit="image"):
+            waiting.append(pool.submit(_write, out, sample, finish, FORMATS[form], draw_panels))
+            written += 1
+            while len(waiting) > _WAITING:
+                described = waiting.popleft().result()
+        for future in waiting:
+            described = future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if written:
+        _describe(out, origin, described, FORMATS[form])
     return written
+
+
+def _image(sample: Sample) -> np.ndarray:
+    image: np.ndarray = sample["image"]
+    return image
+
+
+def _write(out: Path, sample: Sample, finish: Finish, form: Format, draw_panels: bool) -> Maps:
+    """Writes the maps and, if asked for, the panel of one image, and returns the maps."""
+    maps = finish()
+    for task, one in maps.items():
+        for suffix, content in form.files(one).items():
+            _put(out / task / f"{sample['id']}{suffix}", content, sync=False)  # there are thousands of them
+    if draw_panels:
+        _put(out / "panels" / f"{sample['id']}.png", pictures.encode_png(_panel(sample, maps)), sync=True)
+    return maps
+
+
+def _panel(sample: Sample, maps: Mapping[str, Map]) -> np.ndarray:
+    """Draws an image, its maps and, where known, its labels side by side, RGB uint8."""
+    shown = {task: one.kind.quantise(one.kind.as_prediction(one.decided)) for task, one in maps.items()}
+    labels = {task: sample[task] for task in maps if task in sample}
+    return panels.panel(
+        sample["image"],
+        shown,
+        labels,
+        names={task: one.class_names for task, one in maps.items()},
+        conventions=next((one.conventions for one in maps.values()), Conventions()),
+        caption=sample["id"],
+    )
+
+
+def _put(path: Path, content: bytes, *, sync: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)  # an id may name a folder
+    atomic_files.write(path, content, sync=sync)
+
+
+def _describe(out: Path, origin: Mapping[str, Any], maps: Mapping[str, Map], form: Format) -> None:
+    """Writes the file that says what the maps in a folder mean."""
+    tasks = {
+        task: {
+            "values": one.meaning,
+            "files": {f"{task}/NAME{suffix}": text for suffix, text in form.describe(one).items()},
+            **({"classes": list(one.class_names)} if one.class_names else {}),
+        }
+        for task, one in maps.items()
+    }
+    panel = "the image beside its maps, for people"
+    atomic_files.write_json(out / DESCRIPTION, {**origin, "tasks": tasks, "panels/NAME.png": panel})
+
+
+def _warn_of_others(out: Path, origin: Mapping[str, Any]) -> None:
+    """Warns where a folder holds maps of another model, in another format or with other options."""
+    path = out / DESCRIPTION
+    if not path.is_file():
+        return
+    try:
+        there = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        logger.warning("%s cannot be read (%s); maps of the same names are replaced, others stay", path, error)
+        return
+    expected = json.loads(json.dumps(origin))
+    if other := [name for name in expected if there.get(name) != expected[name]]:
+        logger.warning(
+            "%s holds maps with another %s (see %s); maps of the same names are replaced, others stay",
+            out,
+            " and another ".join(other),
+            DESCRIPTION,
+        )

@@ -4,19 +4,22 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.codecs import label_pictures, pictures
+from mtl_jax.codecs import label_pictures, map_files, pictures
 from mtl_jax.labels import colors, keys, readers
 from mtl_jax.labels.error_maps import ErrorMap, WrongPixels, mean_of
 from mtl_jax.labels.keys import Key, Note, Style, Swatches
 from mtl_jax.labels.kind import IGNORE, Conventions, LabelKind, check_png, percent, plane
 from mtl_jax.labels.label_files import LabelFiles
 from mtl_jax.labels.readers import Reader
+from mtl_jax.labels.sizes import resize
 
 _LISTED, _LISTED_IDS = 2, 9  # names and class ids spelled out in a caption
+_ROUNDING = 1e-4  # by which the sum of probabilities in float32 may differ from 1
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,43 @@ class ClassIds(LabelKind):
 
     def activate(self, logits: jax.Array) -> jax.Array:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+    def soften(self, logits: jax.Array) -> jax.Array:
+        """Returns the probabilities of the classes, the softmax of the logits."""
+        return jax.nn.softmax(logits, axis=-1)
+
+    def decide(self, values: np.ndarray) -> np.ndarray:
+        """Returns the most probable class, int32 `[H, W]`."""
+        return np.argmax(values, axis=-1).astype(np.int32)
+
+    def decide_at(self, values: np.ndarray, height: int, width: int) -> np.ndarray:
+        """Returns the most probable class once probabilities are resized linearly, int32 `[height, width]`.
+
+        The classes are resized one after another beside a running maximum, so that no array holds all of them at the
+        new size. A class that is nowhere as probable as 1 / C is left out: another one is more probable everywhere.
+
+        Args:
+            values: Probabilities `[h, w, C]`, whose sum is 1 in every pixel.
+            height: Height of the result.
+            width: Width of the result.
+        """
+        least = (1 - _ROUNDING) / values.shape[-1]
+        classes = [i for i in range(values.shape[-1]) if values[..., i].max() >= least]
+        ids, highest = np.zeros((height, width), np.int32), np.full((height, width), -1, np.float32)
+        for i in classes:
+            probability = resize(values[..., i].astype(np.float32), height, width, cv2.INTER_LINEAR)
+            np.copyto(ids, i, where=probability > highest)
+            np.maximum(highest, probability, out=highest)
+        return ids
+
+    def map_meaning(self, conventions: Conventions) -> str:
+        return "id of the class, from 0"
+
+    def map_files(self, decided: np.ndarray, num_classes: int) -> dict[str, bytes]:
+        return {".png": map_files.palette_png(decided.astype(np.uint8), self.palette(num_classes))}
+
+    def describe_map_files(self, conventions: Conventions) -> dict[str, str]:
+        return {".png": "PNG with a palette: the index of a pixel is the id of its class, from 0"}
 
     def best_constant(self, labels: Iterable[np.ndarray]) -> np.ndarray:
         """Returns the most frequent class of the labels, which no other constant beats in mIoU, int32 `[1, 1]`."""

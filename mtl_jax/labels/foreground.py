@@ -66,7 +66,23 @@ class Foreground(LabelKind):
         return (rng.random((*shape, 1), np.float32) < 0.1).astype(np.float32)
 
     def activate(self, logits: jax.Array) -> jax.Array:
-        return 255 * jax.nn.sigmoid(logits)
+        return 255 * self.soften(logits)
+
+    def soften(self, logits: jax.Array) -> jax.Array:
+        """Returns the probability of the foreground, the sigmoid of the logit."""
+        return jax.nn.sigmoid(logits)
+
+    def as_prediction(self, decided: np.ndarray) -> np.ndarray:
+        return 255 * decided
+
+    def map_meaning(self, conventions: Conventions) -> str:
+        return "probability of the foreground, from 0 to 1"
+
+    def map_files(self, decided: np.ndarray, num_classes: int) -> dict[str, bytes]:
+        return {".png": pictures.encode_png(np.rint(255 * plane(decided)).astype(np.uint8))}
+
+    def describe_map_files(self, conventions: Conventions) -> dict[str, str]:
+        return {".png": "grey PNG: the value of a pixel is 255 p, p the probability of the foreground"}
 
     def best_constant(self, labels: Iterable[np.ndarray]) -> np.ndarray:
         """Returns the mean of the labels, float32 `[1, 1, 1]`."""

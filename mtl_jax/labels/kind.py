@@ -2,14 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import cv2
 import jax
 import numpy as np
 
-from mtl_jax.codecs import pictures
+from mtl_jax.codecs import map_files, pictures
+from mtl_jax.labels.conventions import Conventions
 from mtl_jax.labels.error_maps import ErrorMap
 from mtl_jax.labels.keys import Key, Note, Style
 from mtl_jax.labels.label_files import LabelFiles
@@ -28,35 +28,6 @@ StoredForm = Literal["png", "colours", "float32"]
 _RGB_HEADER = 2  # colour type in the header of a PNG with three channels
 
 
-@dataclass(frozen=True)
-class Conventions:
-    """How a family of data sets stores its labels, and what its published code does with them.
-
-    The defaults suit data of one's own: no pixel gets a label that nobody gave it.
-
-    Attributes:
-        resize_labels: Labels of another size than the image are resized to the image; otherwise they are an error.
-        normals_dtype: Floating-point type in which the transforms compute normals.
-        normals_void: In normals of 8 bits the code (0, 0, 0) marks pixels without a label.
-        empty_is_unlabelled: Tasks of which a label of nothing but class 0 means that the image has no label, as
-            PASCAL's human parts have it for images without people.
-        interpolates_holes: Pixels without a label take part in interpolation with their 0, as in the published code.
-            Otherwise only labelled pixels take part, and a pixel with too few of them has no label.
-        border: Labels outside of a rotated image where the configuration does not say: "zero" or "ignore", see
-            `mtl_jax.data.transforms.scale_and_rotate`.
-        axes: Axes of vectors, a name or letters of `mtl_jax.labels.axes`. "" means that nobody says it; flips and
-            rotations then assume those of OpenCV, as the published code does.
-    """
-
-    resize_labels: bool = False
-    normals_dtype: str = "float32"
-    normals_void: bool = False
-    empty_is_unlabelled: tuple[str, ...] = ()
-    interpolates_holes: bool = False
-    border: Literal["zero", "ignore"] = "ignore"
-    axes: str = ""
-
-
 class LabelKind(ABC):
     """The meaning of the values of a task's labels and predictions, and everything that follows from it.
 
@@ -64,7 +35,9 @@ class LabelKind(ABC):
     `[H, W, channels]` that `decode` makes and the transforms move. *Delivered*: `[H, W, channels]` in `dtype`, with 255
     where there is no label, which losses and metrics read.
 
-    A prediction is what `activate` makes of logits: `[B, H, W]` of class maps, else `[B, H, W, channels]`.
+    A prediction is what `activate` makes of logits: `[B, H, W]` of class maps, else `[B, H, W, channels]`. Where a
+    prediction is resized, averaged or blended, that happens before it is decided: `soften` makes values of logits, and
+    `decide` a map of values. A map is in the unit of labels; `as_prediction` brings it into the form of predictions.
 
     Attributes:
         channels: Last dimension of a label.
@@ -153,6 +126,46 @@ class LabelKind(ABC):
     @abstractmethod
     def activate(self, logits: jax.Array) -> jax.Array:
         """Turns logits `[B, H, W, C]` of float32 or more into predictions; works inside `jax.jit`."""
+
+    def soften(self, logits: jax.Array) -> jax.Array:
+        """Turns logits `[B, H, W, C]` into values that may be resized and averaged; works inside `jax.jit`.
+
+        The values are in the unit of labels, and `flip` mirrors them: probabilities of the classes, the probability of
+        the foreground, vectors, real numbers. A kind whose predictions are in another unit than its labels defines it.
+        """
+        return self.activate(logits)
+
+    def decide(self, values: np.ndarray) -> np.ndarray:
+        """Returns the map that softened values `[H, W, C]` of one image stand for, `[H, W]` or `[H, W, channels]`.
+
+        The map is in the unit of labels: class ids, probabilities from 0 to 1, unit vectors, real numbers.
+        """
+        return values
+
+    def decide_at(self, values: np.ndarray, height: int, width: int) -> np.ndarray:
+        """Resizes softened values `[h, w, C]` linearly, and returns the map that they stand for at the new size."""
+        return self.decide(resize(values, height, width, cv2.INTER_LINEAR))
+
+    def as_prediction(self, decided: np.ndarray) -> np.ndarray:
+        """Returns a map that `decide` made in the form of predictions, as `activate` returns them."""
+        return decided
+
+    def map_meaning(self, conventions: Conventions) -> str:
+        """Returns what the values of a map that `decide` made are."""
+        return "value in the unit of the labels"
+
+    def map_files(self, decided: np.ndarray, num_classes: int) -> dict[str, bytes]:
+        """Returns {suffix: content} of the files that hold a map for people and other tools.
+
+        Args:
+            decided: Map that `decide` made, `[H, W]` or `[H, W, channels]`.
+            num_classes: Number of logit channels of the task, which is the number of classes of class maps.
+        """
+        return {".npy": map_files.npy(decided.astype(np.float32))}
+
+    def describe_map_files(self, conventions: Conventions) -> dict[str, str]:
+        """Returns {suffix: what the values in such a file mean} for the files of `map_files`."""
+        return {".npy": "NumPy array of float32, in the unit of the labels"}
 
     @abstractmethod
     def best_constant(self, labels: Iterable[np.ndarray]) -> np.ndarray:

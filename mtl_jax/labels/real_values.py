@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import scipy.io
 
-from mtl_jax.codecs import matlab
+from mtl_jax.codecs import map_files, matlab
 from mtl_jax.labels import colors, readers
 from mtl_jax.labels.error_maps import ErrorMap, ErrorSizes, mean_of
 from mtl_jax.labels.keys import Bar, Key, Style
@@ -28,6 +28,7 @@ from mtl_jax.labels.label_files import LabelFiles
 from mtl_jax.labels.readers import Reader, Size
 
 _SATURATED = 65535
+_METRES = "m"
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,23 @@ class RealValues(LabelKind):
 
     def activate(self, logits: jax.Array) -> jax.Array:
         return logits
+
+    def map_meaning(self, conventions: Conventions) -> str:
+        return self.meaning(conventions)
+
+    def map_files(self, decided: np.ndarray, num_classes: int) -> dict[str, bytes]:
+        """Returns a .npy file with the values and, for values in metres, a PNG of 16 bits in millimetres as well."""
+        values = plane(decided).astype(np.float32)
+        files = {".npy": map_files.npy(values)}
+        if self.unit == _METRES:
+            files[".png"] = map_files.grey_png(np.rint(1000 * values).clip(0, _SATURATED).astype(np.uint16))
+        return files
+
+    def describe_map_files(self, conventions: Conventions) -> dict[str, str]:
+        described = {".npy": f"NumPy array of float32: {self.meaning(conventions)}"}
+        if self.unit == _METRES:
+            described[".png"] = f"grey PNG of 16 bits: millimetres; {_SATURATED} stands for 65.535 m and more"
+        return described
 
     def best_constant(self, labels: Iterable[np.ndarray]) -> np.ndarray:
         """Returns the mean of the labelled values, float32 `[1, 1, 1]`."""

@@ -43,8 +43,7 @@ class UnitVectors(LabelKind):
     folder_options = ("axes",)
 
     def meaning(self, conventions: Conventions) -> str:
-        pointing = f"; {axes.describe(conventions.axes)}" if conventions.axes else ""
-        return f"unit vector v as 255 (v + 1) / 2{pointing}"
+        return f"unit vector v as 255 (v + 1) / 2{_pointing(conventions)}"
 
     def num_logits(self, num_classes: int) -> int:
         return 3
@@ -83,8 +82,28 @@ class UnitVectors(LabelKind):
         return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
     def activate(self, logits: jax.Array) -> jax.Array:
+        return 255 * (self.soften(logits) + 1) / 2
+
+    def soften(self, logits: jax.Array) -> jax.Array:
+        """Returns vectors of unit length."""
         norm = jnp.sqrt((logits * logits).sum(axis=-1, keepdims=True))
-        return 255 * (logits / jnp.maximum(norm, 1e-12) + 1) / 2
+        return logits / jnp.maximum(norm, 1e-12)
+
+    def decide(self, values: np.ndarray) -> np.ndarray:
+        """Returns vectors of unit length, float32 `[H, W, 3]`: resizing and averaging shorten vectors."""
+        return self.resampled(values)
+
+    def as_prediction(self, decided: np.ndarray) -> np.ndarray:
+        return 255 * (decided + 1) / 2
+
+    def map_meaning(self, conventions: Conventions) -> str:
+        return f"unit vector{_pointing(conventions)}"
+
+    def map_files(self, decided: np.ndarray, num_classes: int) -> dict[str, bytes]:
+        return {".png": pictures.encode_png(np.rint(255 * (decided + 1) / 2).clip(0, 255).astype(np.uint8))}
+
+    def describe_map_files(self, conventions: Conventions) -> dict[str, str]:
+        return {".png": f"RGB PNG: {self.meaning(conventions)}"}
 
     def best_constant(self, labels: Iterable[np.ndarray]) -> np.ndarray:
         """Returns the direction of the mean of the labelled vectors, float32 `[1, 1, 3]`."""
@@ -146,6 +165,10 @@ class UnitVectors(LabelKind):
     def unlabelled(self, files: LabelFiles, size: Size) -> Any:
         empty = np.zeros((*size, 3), np.float32)
         return empty if files.suffix == ".npy" else pictures.encode_png(empty.astype(np.uint8))
+
+
+def _pointing(conventions: Conventions) -> str:
+    return f"; {axes.describe(conventions.axes)}" if conventions.axes else ""
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -124,7 +124,7 @@ def load_torch(model: nnx.Module, arrays: Mapping[str, np.ndarray]) -> None:
     """Overwrites every parameter and running statistic of a model, which keeps its dtypes.
 
     Args:
-        model: The model.
+        model: The model, which may be the result of `nnx.eval_shape`.
         arrays: {torch key: array in torch's layout}; `num_batches_tracked` counters are ignored.
 
     Raises:
@@ -133,7 +133,7 @@ def load_torch(model: nnx.Module, arrays: Mapping[str, np.ndarray]) -> None:
             unchanged.
     """
     for variable, value in _match(model, arrays):
-        variable[...] = jnp.asarray(value, dtype=variable.dtype)
+        variable.set_value(jnp.asarray(value, dtype=variable.dtype))
 
 
 def check_torch(model: nnx.Module, arrays: Mapping[str, np.ndarray]) -> None:

@@ -82,6 +82,7 @@ tasks.register(
 class Patches(Backbone):
     channels = (16,)
     stages = ("patches",)
+    fixed_size = True
 
     def __init__(self, image_size, *, rngs):
         self.embed = Conv(3, 16, 3, stride=2, rngs=rngs)

@@ -9,9 +9,8 @@ from mtl_jax import backbones, experiment, losses, metrics, models, tasks, weigh
 from mtl_jax.config import Config, Data, Model, Optim, Train
 from mtl_jax.data import catalogue
 from mtl_jax.drawing import contact_sheet, panels
-from mtl_jax.inference import export, predict
+from mtl_jax.inference import export, model, predict
 from mtl_jax.inference.evaluate import evaluate_run
-from mtl_jax.inference.restored import Restored
 from mtl_jax.registry import Registry
 from mtl_jax.train.loop import fit
 
@@ -83,15 +82,29 @@ def test_it_predicts_and_draws(workdir, tmp_path):
     from tests.extension import shapes
 
     stored = experiment.make(experiment.load_config(workdir))
-    run, source = Restored(stored, workdir, "latest"), stored.open_split("val", stored.main_tasks)
+    run, source = model.from_run(stored, workdir, "latest"), stored.open_split("val", stored.main_tasks)
     samples = list(predict.split_samples(source, stored.conventions, stored.main_tasks))
     np.testing.assert_array_equal(samples[0]["heat"], shapes.draw(100)["heat"])  # 0.7 stays 0.7
     assert predict.predict(run, samples, tmp_path) == 3
-    assert (tmp_path / "heat" / "shape_100.mat").exists()
+    heat = np.load(tmp_path / "heat" / "shape_100.npy")
+    assert heat.shape == (48, 64)
+    assert 0 <= heat.min() <= heat.max() <= 1
+    assert predict.predict(run, samples[:1], tmp_path / "reference", form="reference") == 1
+    assert (tmp_path / "reference" / "heat" / "shape_100.mat").exists()
     assert (tmp_path / "panels" / "shape_100.png").exists()
     sheet = contact_sheet.sheet(samples, stored.main_tasks, names=stored.dataset.class_names)
     assert (sheet == shapes.HOT).all(axis=-1).any()
     assert (panels.colorize("heat", np.zeros((2, 2, 1)), label=True) == shapes.COLD).all()
+
+
+def test_a_backbone_of_one_size_says_so(workdir):
+    run = model.load(workdir, "latest")
+    image = np.zeros((100, 64, 3), np.uint8)
+    assert run(image, flip=True)["heat"].array.shape == (100, 64)
+    assert run(image, resize="windows")["semseg"].array.shape == (100, 64)
+    for options in ({"resize": "none"}, {"scales": (2.0,)}, {"resize": "windows", "window_size": (64, 64)}):
+        with pytest.raises(ValueError, match="takes images of 48x64 alone, because its weights depend on the size"):
+            run(image, **options)
 
 
 def test_it_exports(workdir, tmp_path):
@@ -106,9 +119,9 @@ def test_what_a_table_does_not_know_is_an_error_that_says_what_to_add(config):
     for table in TABLES:
         with pytest.raises(ValueError, match=r"unknown .*'nobody'; the .* are .*register.* adds one"):
             table["nobody"]
-    model = Model("gated", "patches", options={"depth": 3})
+    wrong = Model("gated", "patches", options={"depth": 3})
     with pytest.raises(ValueError, match=r"model\.options\.depth is 3, but the options of model gated are width"):
-        models.build(Config(config.data, model))
+        models.build(Config(config.data, wrong))
     with pytest.raises(ValueError, match=r"imports names the module 'nowhere\.at_all', which cannot be found"):
         experiment.resolve(Config(config.data, imports=("nowhere.at_all",)))
 

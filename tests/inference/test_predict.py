@@ -1,7 +1,9 @@
 """Image files as the input of predictions."""
 
 import io
+import json
 import zlib
+from functools import partial
 from types import SimpleNamespace
 
 import cv2
@@ -10,8 +12,10 @@ import pytest
 from PIL import Image
 
 from mtl_jax.drawing import panels
+from mtl_jax.evaluation import predictions
 from mtl_jax.inference import predict
-from mtl_jax.labels import Conventions
+from mtl_jax.inference.maps import Map
+from mtl_jax.inference.options import PredictOptions
 from tests import scripts
 from tests.full_disk import small_files
 
@@ -112,15 +116,23 @@ def test_unreadable_files_are_passed_over(photos):
     assert "the PNG ends early (500 bytes)" in unreadable[0]
 
 
+class Stub:
+    """A model whose depth is the red channel."""
+
+    origin = "runs/stub"
+
+    def __init__(self, tasks=()):
+        self.tasks = tasks
+
+    def stream(self, samples, image_of, options):
+        for sample in samples:
+            red = image_of(sample)[..., :1].astype(np.float32)
+            yield sample, partial(dict, {task: Map(task, red, 1) for task in self.tasks})
+
+
 def test_a_full_disk_is_told_by_the_panel_and_leaves_no_half(tmp_path, monkeypatch):
-    run = SimpleNamespace(
-        experiment=SimpleNamespace(image_size=(H, W), class_names={}, conventions=Conventions()),
-        mesh=SimpleNamespace(size=1),
-        tasks=(),
-        predict_batches=lambda batches: [(0, {})],
-    )
     monkeypatch.setattr(predict, "tqdm", lambda samples, **_: samples)
-    sample = {"id": "rooms/a", "image": picture()}
+    run, sample = Stub(), {"id": "rooms/a", "image": picture()}
     with small_files(), pytest.raises(OSError, match=r"File too large: '.*panels/rooms/a\.png'"):
         predict.predict(run, [sample], tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -129,21 +141,92 @@ def test_a_full_disk_is_told_by_the_panel_and_leaves_no_half(tmp_path, monkeypat
     np.testing.assert_array_equal(panel, panels.panel(sample["image"], {}, caption="rooms/a"))
 
 
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_files_say_what_they_mean(tmp_path, caplog):
+    samples = [{"id": name, "image": picture(seed)} for seed, name in enumerate(("a", "b"))]
+    assert predict.predict(Stub(("depth",)), iter(samples), tmp_path) == 2
+    assert files(tmp_path) == [
+        *("depth/a.npy", "depth/a.png", "depth/b.npy", "depth/b.png"),
+        *("maps.json", "panels/a.png", "panels/b.png"),
+    ]
+    np.testing.assert_array_equal(np.load(tmp_path / "depth" / "b.npy"), picture(1)[..., 0])
+    said = json.loads((tmp_path / "maps.json").read_text())
+    assert (said["model"], said["format"], said["options"]["resize"]) == ("runs/stub", "default", "fit")
+    assert said["tasks"]["depth"]["values"] == "value in m"
+    assert said["tasks"]["depth"]["files"]["depth/NAME.png"].startswith("grey PNG of 16 bits: millimetres")
+    assert not caplog.records
+    assert predict.predict(Stub(("depth",)), samples, tmp_path, PredictOptions(flip=True), form="reference") == 2
+    (warning,) = caplog.messages
+    assert "holds maps with another format and another options (see maps.json)" in warning
+    np.testing.assert_array_equal(predictions.load("depth", tmp_path / "depth" / "a")[..., 0], picture()[..., 0])
+
+
+def test_maps_without_panels_beside_a_damaged_description(tmp_path, caplog):
+    (tmp_path / "maps.json").write_text("{")
+    predict.predict(Stub(("depth",)), [{"id": "a", "image": picture()}], tmp_path, draw_panels=False)
+    assert "maps.json cannot be read" in caplog.text
+    assert files(tmp_path) == ["depth/a.npy", "depth/a.png", "maps.json"]
+    assert json.loads((tmp_path / "maps.json").read_text())["format"] == "default"
+
+
+def test_a_format_that_does_not_exist(tmp_path):
+    with pytest.raises(ValueError, match="the format is 'jpeg'; it may be 'default' or 'reference'"):
+        predict.predict(Stub(), [], tmp_path, form="jpeg")
+
+
+def test_a_folder_of_an_evaluation_stays(tmp_path):
+    predictions.claim(tmp_path, {"model": "x"}, "runs/x")
+    with pytest.raises(ValueError, match="holds predictions that"):
+        predict.predict(Stub(), [], tmp_path)
+
+
 def test_the_script_lists_them(photos, monkeypatch):
     """What can be predicted is there, and the status says that something is missing."""
     (photos / "text.png").write_text("no image")
 
-    class Model:
-        tasks = ()
-
-        def __init__(self, *_):
-            pass
-
-    monkeypatch.setattr("mtl_jax.inference.restored.Restored", Model)
-    monkeypatch.setattr("mtl_jax.experiment.load_config", lambda _: None)
-    monkeypatch.setattr(predict, "predict", lambda run, samples, out: len(list(samples)))
+    monkeypatch.setattr("mtl_jax.inference.model.load", lambda *_: SimpleNamespace(tasks=()))
+    monkeypatch.setattr(predict, "predict", lambda model, samples, out, options, **_: len(list(samples)))
     result = scripts.run("predict", "--workdir=run", f"--images={photos}", f"--images={photos / 'more'}", "--out=out")
     assert result.returncode == 1
     assert "4 images: maps and panels are in out" in result.stdout
     assert "error: 1 files could not be read:\n" in result.stderr
     assert "text.png: it is no image" in result.stderr
+
+
+def test_options_of_the_command(photos, tmp_path, monkeypatch):
+    told = {}
+    monkeypatch.setattr("mtl_jax.inference.model.load", lambda place, step: told.update(place=place, step=step))
+    monkeypatch.setattr(predict, "predict", lambda _, samples, out, options, **more: told.update(more, options=options))
+    flags = ["--format=reference", "--no_panels", "--flip", "--scales=0.75,1", "--batch_size=4"]
+    windows = ["--resize=windows", "--window_size=64x96", "--overlap=0.5"]
+    command = ["predict", "--workdir=hf://a/b", "--step=3", f"--images={photos}", f"--out={tmp_path}"]
+    assert scripts.run(*command, *flags, *windows).returncode == 0
+    assert told == {
+        **{"place": "hf://a/b", "step": "3", "form": "reference", "draw_panels": False},
+        "options": PredictOptions("windows", True, (0.75, 1.0), (64, 96), 0.5, 4),
+    }
+    assert scripts.run(*command).returncode == 0
+    assert told["options"] == PredictOptions()
+    assert told["draw_panels"]
+    for wrong, message in {
+        "--window_size=64": "'64' is no size such as 480x640",
+        "--scales=1,x": "'1,x' is no list of numbers such as 0.75,1,1.25",
+        "--split=val": "not allowed with argument --images",
+        "--overlap=2": "overlap is 2.0; give a number from 0 to below 1",
+    }.items():
+        result = scripts.run(*command, wrong)
+        assert result.returncode != 0
+        assert message in result.stderr
+
+
+def test_a_video_by_the_command(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("mtl_jax.inference.model.load", lambda *_: "model")
+    monkeypatch.setattr("mtl_jax.inference.video.predict_video", lambda *args, **more: told.append((args, more)) or 7)
+    result = scripts.run("predict", "--workdir=run", "--video=a.mp4", "--out=b.mp4", "--limit=7")
+    assert "7 frames: the video is b.mp4" in result.stdout
+    more = {"frames_per_second": 25.0, "limit": 7}
+    assert told == [(("model", "a.mp4", "b.mp4", PredictOptions()), more)]
