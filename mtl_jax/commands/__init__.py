@@ -13,6 +13,7 @@ COMMANDS = {
     "predict": "predict",
     "export": "export",
     "report": "report",
+    "app": "app",
     "convert": "convert",
     "edges": "edges",
     "summary": "summary",

@@ -7,7 +7,7 @@ also inside `jax.jit` (scores while training), and NumPy arrays in float64 (the 
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -23,10 +23,12 @@ class Metric(ABC):
     Attributes:
         summed: Names of the statistics that are too large to keep for each image; the accumulator sums them.
         from_summed: Names of the scores that depend on these statistics.
+        of_one_image: {score: score that takes its place where there is one image alone}.
     """
 
     summed: ClassVar[tuple[str, ...]] = ()
     from_summed: ClassVar[tuple[str, ...]] = ()
+    of_one_image: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def empty(self) -> Stats:

@@ -1,7 +1,8 @@
 """The metric of class maps: semantic segmentation and human parts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +26,8 @@ class Segmentation(Metric):
 
     num_classes: int
     skip_empty: bool = False
+
+    of_one_image: ClassVar[Mapping[str, str]] = {"mIoU": "mIoU_present"}  # an image has few of the classes
 
     def empty(self) -> Stats:
         return {name: np.zeros((0, self.num_classes), np.int32) for name in ("tp", "fp", "fn")}

@@ -1,7 +1,6 @@
 """Plots of runs: training curves and the IoU of each class. Only this module needs matplotlib."""
 
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,12 +11,13 @@ matplotlib.use("Agg")  # writes files, also where there is no screen
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from mtl_jax.evaluation import result_files
+from mtl_jax.reports import class_scores, run_table
+from mtl_jax.reports.class_scores import ClassScores
 from mtl_jax.reports.run_table import EvaluatedRun
 from mtl_jax.runtime import atomic_files
 
 _SIZE = (8.0, 4.5)  # inches
-_IOU = "per_class_IoU"
+_LINE, _BAR = 0.1, 0.1  # inches that a class takes, and each of its bars
 
 
 def draw(runs: Sequence[EvaluatedRun], folder: Path) -> list[Path]:
@@ -28,31 +28,15 @@ def draw(runs: Sequence[EvaluatedRun], folder: Path) -> list[Path]:
     run's own protocol.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    labels = _labels(runs)
+    labels = run_table.short_names(runs)
     written = [_curves(runs, labels, "train", "loss/total", folder / "loss.png")]
     names = {
         f"{task}/{criterion.name}" for run in runs for task, criterion in run.experiment.streaming_criteria.items()
     }
     written += [_curves(runs, labels, "eval", name, folder / f"{name.replace('/', '_')}.png") for name in sorted(names)]
-    shown: dict[tuple[str, str], list[EvaluatedRun]] = {}
-    for run in runs:
-        for task in _class_scores(run):
-            shown.setdefault((run.experiment.builder_name, task), []).append(run)
-    for (data, task), scored in sorted(shown.items()):
-        written.append(_bars(scored, labels, task, folder / f"{data.replace('/', '_')}_{task}_IoU.png"))
+    for (data, task), scores in class_scores.grouped(runs).items():
+        written.append(_bars(scores, labels, folder / f"{data.replace('/', '_')}_{task}_IoU.png"))
     return written
-
-
-def _labels(runs: Sequence[EvaluatedRun]) -> dict[Path, str]:
-    """Returns {work directory: short name that no other work directory has}."""
-    common = os.path.commonpath([run.workdir.parent for run in runs])
-    return {run.workdir: os.path.relpath(run.workdir, common) for run in runs}
-
-
-def _class_scores(run: EvaluatedRun) -> dict[str, list[float]]:
-    own = run.experiment.protocol_description
-    best = [each for each in run.reports if each["checkpoint"] == result_files.BEST and each["protocol"] == own]
-    return {task: scores[_IOU] for report in best for task, scores in report["results"].items() if _IOU in scores}
 
 
 def _curves(runs: Sequence[EvaluatedRun], labels: Mapping[Path, str], kind: str, name: str, path: Path) -> Path:
@@ -66,17 +50,15 @@ def _curves(runs: Sequence[EvaluatedRun], labels: Mapping[Path, str], kind: str,
     return _save(figure, path)
 
 
-def _bars(runs: Sequence[EvaluatedRun], labels: Mapping[Path, str], task: str, path: Path) -> Path:
-    figure, axes = pyplot.subplots(figsize=_SIZE)
-    width = 0.8 / len(runs)
-    for i, run in enumerate(runs):
-        values = _class_scores(run)[task]
-        positions = [j + (i - (len(runs) - 1) / 2) * width for j in range(len(values))]
-        axes.bar(positions, values, width, label=labels[run.workdir])
-    axes.set(xlabel=f"class of {task}", ylabel="IoU", ylim=(0, 1))
-    names = runs[0].config.data.class_names.get(task)
-    if names:
-        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+def _bars(scores: Sequence[ClassScores], labels: Mapping[Path, str], path: Path) -> Path:
+    names = max((each.names for each in scores), key=len)
+    height = 0.8 / len(scores)
+    figure, axes = pyplot.subplots(figsize=(_SIZE[0], max(_SIZE[1], len(names) * (_LINE + _BAR * len(scores)))))
+    for i, each in enumerate(scores):
+        positions = [j + (i - (len(scores) - 1) / 2) * height for j in range(len(each.values))]
+        axes.barh(positions, each.values, height, label=labels[each.run.workdir])
+    axes.set(xlabel="IoU", ylabel=f"class of {scores[0].task}", xlim=(0, 1), ylim=(len(names) - 0.5, -0.5))
+    axes.set_yticks(range(len(names)), names)
     return _save(figure, path)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -195,13 +196,24 @@ def _gains(members: Sequence[ScoredCheckpoint], everything: Sequence[ScoredCheck
     return [delta_m(member.report["results"], reference, first.criteria) for member in members]
 
 
+def short_names(runs: Sequence[EvaluatedRun]) -> dict[Path, str]:
+    """Returns {work directory: short name that no other work directory has}."""
+    common = os.path.commonpath([run.workdir.parent for run in runs])
+    return {run.workdir: os.path.relpath(run.workdir, common) for run in runs}
+
+
+def columns(rows: Sequence[Row]) -> list[tuple[str, Criterion]]:
+    """Returns the pairs of a task and the metric that decides it which the rows have, in the order of the tasks."""
+    order = list(TASKS)
+    pairs = {(task, criterion) for row in rows for task, criterion in row.criteria.items()}
+    return sorted(pairs, key=lambda pair: (order.index(pair[0]), pair[1].name))
+
+
 def markdown(tables: Mapping[str, Sequence[Row]]) -> str:
     """Returns the tables as Markdown, with mean ± standard deviation where there are several seeds."""
     parts = []
     for protocol, rows in tables.items():
-        columns = {(task, criterion) for row in rows for task, criterion in row.criteria.items()}
-        order = list(TASKS)
-        shown = sorted(columns, key=lambda column: (order.index(column[0]), column[1].name))
+        shown = columns(rows)
         balanced = any(row.config.balancing != PLAIN_BALANCING for row in rows)
         names = ["model", "backbone", *["balancing"] * balanced, "checkpoint"]
         head = [

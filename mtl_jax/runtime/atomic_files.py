@@ -52,8 +52,18 @@ def write(path: Path, content: str | bytes, *, sync: bool = True) -> Path:
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """Writes JSON that every program can read: numbers that are not finite, which JSON lacks, become null."""
-    return write(path, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
+    """Writes JSON that every program can read, see `json_text`."""
+    return write(path, json_text(content, indent=1) + "\n")
+
+
+def json_text(content: Any, *, indent: int | None = None) -> str:
+    """Returns JSON that every program can read: numbers that are not finite, which JSON lacks, become null.
+
+    Args:
+        content: Dicts, lists, numbers and texts.
+        indent: Number of spaces by which each level is indented; None = everything on one line.
+    """
+    return json.dumps(_finite(content), indent=indent, allow_nan=False)
 
 
 def append(file: FileIO, data: bytes, *, sync: bool = True) -> None:

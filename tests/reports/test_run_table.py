@@ -4,54 +4,20 @@ import json
 import shutil
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from mtl_jax import experiment
-from mtl_jax.config import Config, Data, Model
-from mtl_jax.evaluation import result_files
-from mtl_jax.reports import cost, plots, run_table
+from mtl_jax.reports import plots, run_table
 from tests import scripts
 from tests.full_disk import small_files
 from tests.processes import ROOT
-
-SINGLE = {"semseg": {"mIoU": 0.4, "per_class_IoU": [0.2, 0.6]}, "depth": {"rmse": 0.8}}
-
-
-def write(
-    folder, tasks, results, *, seed=0, step=30, protocol="survey", latest=None, model=None, lr=1e-4, balancing="fixed"
-):
-    """A work directory as training and evaluation leave it."""
-    config = Config(Data("nyud", tasks), Model(model or ("single_task" if len(tasks) == 1 else "mti_net")))
-    config.train.seed, config.train.eval_protocol, config.optim.lr = seed, protocol, lr
-    config.balancing = balancing
-    run = experiment.make(config)
-    experiment.store_config(run.config, folder)
-    rules, criteria = run.protocol_description, run.final_criteria
-    for checkpoint, at, scores in (("best", step, results), ("latest", 40, latest)):
-        if scores:
-            content = result_files.make(scores, None, criteria, checkpoint=checkpoint, step=at, protocol=rules)
-            result_files.write(content, folder / result_files.file_name(checkpoint))
-    lines = [{"step": i, "kind": "train", "loss/total": 3.0 / i} for i in range(1, 6)]
-    lines += [{"step": 5, "kind": "eval", **{f"{task}/{c.name}": 0.5 for task, c in criteria.items()}}]
-    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 6, "ki')
+from tests.stored_runs import SINGLE, counted_once, write
 
 
 @pytest.fixture(scope="module", autouse=True)
-def counted_once():
-    """Counting traces a whole model, and the tests have few."""
-    known = {}
-
-    def summarize(config):
-        key = repr((config.model, config.data))
-        if key not in known:
-            known[key] = cost.summarize(config)
-        return known[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_table, "cost", SimpleNamespace(summarize=summarize))
+def _counted_once():
+    with counted_once():
         yield
 
 
@@ -167,6 +133,17 @@ def test_plots(runs, tmp_path):
     assert all(path.stat().st_size > 5000 for path in written)
 
 
+def test_bars_have_the_names_of_the_classes(runs, tmp_path, monkeypatch):
+    labels = []
+
+    def savefig(figure, *args, **options):
+        labels.append([text.get_text() for text in figure.axes[0].get_yticklabels()])
+
+    monkeypatch.setattr(plots.Figure, "savefig", savefig)
+    plots.draw(run_table.find_runs([runs / "mti_0"]), tmp_path / "plots")
+    assert labels[-1] == ["wall", "floor"]
+
+
 def test_damaged_lines_of_a_log_are_left_out(runs, caplog):
     path = runs / "pixel" / "log.jsonl"
     content = path.read_bytes().split(b"\n")
@@ -216,4 +193,4 @@ def test_command(runs, tmp_path):
     assert content[0]["delta_m"] is None
     assert content[0]["scores"]["depth"]["mean"] == pytest.approx(0.76)
     nothing = subprocess.run([sys.executable, "scripts/report.py"], capture_output=True, text=True, cwd=ROOT)
-    assert "missing arguments: directories..." in nothing.stdout + nothing.stderr
+    assert "the following arguments are required: DIRECTORY" in nothing.stderr

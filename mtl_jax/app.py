@@ -1,0 +1,121 @@
+"""A small app in the browser: drop a photo, see every task. Only this module needs gradio."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from mtl_jax import experiment
+from mtl_jax.data import transforms
+from mtl_jax.drawing import panels
+from mtl_jax.evaluation import predictions
+from mtl_jax.inference.restored import Restored
+from mtl_jax.labels.keys import Style
+from mtl_jax.runtime import messages
+
+# "overlay" is the choice of a first look; real values and vectors fill the picture in both.
+_STYLES: tuple[tuple[str, Style], ...] = (("over the photo", "overlay"), ("colours alone", "map"))
+_FONT = ("system-ui", "sans-serif")  # the themes of gradio would load fonts from the network
+_BUTTONS = ["download", "fullscreen"]  # of the panel; gradio's third one would send it to a public site
+
+
+class Predictor:
+    """The model of a run, for one image at a time.
+
+    Args:
+        workdir: The work directory of the run.
+        step: Checkpoint: "best", "latest" or the number of a step.
+
+    Raises:
+        FileNotFoundError, DamagedError, ValueError: See `Restored`.
+    """
+
+    def __init__(self, workdir: str | Path, step: str):
+        self._run = Restored(experiment.load_config(workdir), workdir, step)
+
+    @property
+    def title(self) -> str:
+        """The model and its tasks, for people."""
+        run = self._run
+        model, tasks = run.config.model, ", ".join(run.tasks)
+        return messages.printable(f"{model.name} ({model.backbone}), step {run.step} of {run.workdir}: {tasks}")
+
+    def maps(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Predicts an image, RGB uint8 `[H, W, 3]`: {task: quantised prediction at the image's size}."""
+        run = self._run
+        pixels = transforms.val_transform({"image": image}, run.experiment.image_size)["image"]
+        devices = run.mesh.size  # a batch must fill every device
+        batch = {
+            "image": np.repeat(pixels[None], devices, axis=0),
+            "index": np.zeros(devices, np.int32),
+            "valid": np.arange(devices) == 0,
+        }
+        ((_, maps),) = run.predict_batches([batch])
+        resized = {task: predictions.resize_prediction(task, value, image.shape[:2]) for task, value in maps.items()}
+        return {task: predictions.quantise(task, value) for task, value in resized.items()}
+
+    def panel(self, image: np.ndarray, style: Style) -> np.ndarray:
+        """Predicts an image, and draws it with every task and what the colours mean, RGB uint8 `[H', W', 3]`."""
+        run = self._run.experiment
+        return panels.panel(
+            image,
+            self.maps(image),
+            names=run.class_names,
+            conventions=run.conventions,
+            style=style,
+            caption="photo",
+        )
+
+
+def build(predictor: Predictor) -> Any:
+    """Returns the app, a `gradio.Blocks`, which `launch` shows.
+
+    Raises:
+        ValueError: gradio is not installed.
+    """
+    gradio = _gradio()
+    with gradio.Blocks(title="mtl_jax", analytics_enabled=False) as app:
+        gradio.Markdown("# Drop a photo, see every task")
+        gradio.Markdown(messages.markdown_cell(predictor.title))
+        with gradio.Row():
+            with gradio.Column(scale=1):
+                photo = gradio.Image(label="photo", type="numpy", image_mode="RGB", sources=["upload", "clipboard"])
+                style = gradio.Radio(list(_STYLES), value=_STYLES[0][1], label="classes, saliency and edges")
+            with gradio.Column(scale=3):
+                shown = gradio.Image(show_label=False, format="png", interactive=False, buttons=_BUTTONS)
+
+        def predict(image: np.ndarray | None, chosen: Style) -> np.ndarray | None:
+            return None if image is None else predictor.panel(image, chosen)
+
+        gradio.on([photo.change, style.change], predict, [photo, style], shown, api_name="predict")
+    return app
+
+
+def launch(workdir: str | Path, step: str, *, host: str, port: int) -> None:
+    """Serves the app until the program is interrupted.
+
+    Args:
+        workdir: The work directory of the run.
+        step: Checkpoint: "best", "latest" or the number of a step.
+        host: Address to listen at: "127.0.0.1" for this machine alone, "0.0.0.0" for all that reach it.
+        port: Port to listen at.
+
+    Raises:
+        ValueError: gradio is not installed.
+        OSError: The port is in use.
+        FileNotFoundError, DamagedError: See `Restored`.
+    """
+    gradio = _gradio()  # before the model is read, which takes longer
+    theme = gradio.themes.Default(font=_FONT, font_mono=("monospace",))
+    build(Predictor(workdir, step)).launch(server_name=host, server_port=port, share=False, theme=theme)
+
+
+def _gradio() -> ModuleType:
+    try:
+        import gradio
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f'the app needs gradio, and {error.name} is not installed; install the extra: pip install "mtl-jax[app]"'
+        ) from error
+    return gradio
