@@ -12,6 +12,7 @@ from mtl_jax.data import catalogue
 from mtl_jax.data.records import IMAGE_SIZE
 from mtl_jax.evaluation import constant_baseline, predictions, result_files, scoring
 from mtl_jax.inference import predict
+from mtl_jax.inference.model import from_run
 from mtl_jax.inference.restored import Restored
 from mtl_jax.runtime import sharding
 from mtl_jax.train.loop import fit
@@ -31,6 +32,12 @@ def run(tmp_path_factory, data_dir):
         workdir = tmp_path_factory.mktemp("run")
         fit(config, workdir)
         yield Restored(experiment.load_config(workdir), workdir, "best")
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    """The same model, ready to predict images of any size."""
+    return from_run(run.experiment, run.workdir, "best")
 
 
 def test_scores_are_the_same_from_memory_and_from_files(run, tmp_path):
@@ -178,29 +185,30 @@ def test_checkpoints_rank_by_gain_or_by_the_deciding_metric():
     assert not scoring.can_serve_as_reference(first | {"depth": {"rmse": float("nan")}}, BOTH)
 
 
-def test_prediction_on_own_images(run, tmp_path):
+def test_prediction_on_own_images(model, tmp_path):
     rng = np.random.default_rng(0)
     for name, size in {"a": (50, 70), "b": (64, 40)}.items():
         cv2.imwrite(str(tmp_path / f"{name}.jpg"), rng.integers(0, 255, (*size, 3), np.uint8))
     paths = predict.find_images([str(tmp_path / "*.jpg")])
-    assert predict.predict(run, predict.file_samples(paths, []), tmp_path / "out") == 2
+    assert predict.predict(model, predict.file_samples(paths, []), tmp_path / "out", form="reference") == 2
     assert predictions.load("depth", tmp_path / "out" / "depth" / "a").shape == (50, 70, 1)
     assert predictions.load("semseg", tmp_path / "out" / "semseg" / "b").shape == (64, 40)
     assert cv2.imread(str(tmp_path / "out" / "panels" / "a.png")) is not None
 
 
-def test_prediction_into_the_folder_of_an_evaluation(run, tmp_path):
+def test_prediction_into_the_folder_of_an_evaluation(model, tmp_path):
     predictions.claim(tmp_path, {"model": "a"}, "runs/a, step 6")
     with pytest.raises(ValueError, match=r"holds predictions that `mtl evaluate` has saved; give another --out"):
-        predict.predict(run, [], tmp_path)
+        predict.predict(model, [], tmp_path)
 
 
-def test_prediction_on_an_image_that_lacks_a_label(run, tmp_path):
+def test_prediction_on_an_image_that_lacks_a_label(run, model, tmp_path):
     source = run.experiment.open_split("val", run.tasks)
     first, second = predict.split_samples(source, NYUD, run.tasks, limit=2)
     del second["depth"]
-    assert predict.predict(run, [first, second], tmp_path) == 2
-    assert predictions.load("depth", tmp_path / "depth" / second["id"]).shape == (96, 128, 1)
+    assert predict.predict(model, [first, second], tmp_path) == 2
+    assert np.load(tmp_path / "depth" / f"{second['id']}.npy").shape == (96, 128)
+    assert predictions.load("semseg", tmp_path / "semseg" / second["id"]).shape == (96, 128)
     whole, lacking = (cv2.imread(str(tmp_path / "panels" / f"{sample['id']}.png")) for sample in (first, second))
     assert shows(whole, "depth: ground truth")
     assert not shows(lacking, "depth: ground truth")
