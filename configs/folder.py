@@ -1,4 +1,4 @@
-"""Training on your own images and labels: a folder with a `dataset.toml` (README, "Your own data").
+"""Training on your own images and labels: a folder with a `dataset.toml` (docs/own_data.md).
 
     mtl train folder:root=DIR --workdir runs/own
     mtl train folder:root=DIR,model=baseline,tasks=semseg+depth --workdir runs/own_two

@@ -196,7 +196,7 @@ def read(folder: str | Path) -> Description:
         content = tomllib.loads(path.read_bytes().decode("utf-8-sig"))  # some editors write a byte order mark
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(
-            f"{path} does not exist; a folder with data of your own needs one, the README shows what stands in it"
+            f"{path} does not exist; a folder with data of your own needs one, docs/own_data.md shows what stands in it"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no TOML: {error}") from error

@@ -134,7 +134,7 @@ def test_all_faults_at_once(tmp_path):
 
 
 def test_no_description(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"dataset.toml does not exist; .* README"):
+    with pytest.raises(FileNotFoundError, match=r"dataset.toml does not exist; .* docs/own_data.md"):
         description.read(tmp_path)
 
 

@@ -151,6 +151,6 @@ def test_the_script_lists_every_shipped_model(shipped):
 
 
 @pytest.mark.slow
-def test_the_readme_shows_what_the_script_prints(shipped):
+def test_the_page_shows_what_the_command_prints(shipped):
     table = cost.table([cost.summarize(config) for config in shipped], markdown=True)
-    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table in (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
