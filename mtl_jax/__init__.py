@@ -22,6 +22,7 @@ _HOME = {
     "PredictOptions": "inference.options",
 }
 _PARTS = (
+    "app",
     "backbones",
     "balancing",
     "boundaries",

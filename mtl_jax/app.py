@@ -6,11 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mtl_jax import experiment
-from mtl_jax.data import transforms
 from mtl_jax.drawing import panels
-from mtl_jax.evaluation import predictions
-from mtl_jax.inference.restored import Restored
+from mtl_jax.inference.model import load
 from mtl_jax.labels.keys import Style
 from mtl_jax.runtime import messages
 
@@ -21,43 +18,32 @@ _BUTTONS = ["download", "fullscreen"]  # of the panel; gradio's third one would 
 
 
 class Predictor:
-    """The model of a run, for one image at a time.
+    """A trained model, for one image at a time.
 
     Args:
-        workdir: The work directory of the run.
-        step: Checkpoint: "best", "latest" or the number of a step.
+        place: What `mtl_jax.load` takes: the work directory of a run, or a saved model.
+        step: Checkpoint of a run: "best", "latest" or the number of a step.
 
     Raises:
-        FileNotFoundError, DamagedError, ValueError: See `Restored`.
+        FileNotFoundError, DamagedError, ValueError: See `mtl_jax.load`.
     """
 
-    def __init__(self, workdir: str | Path, step: str):
-        self._run = Restored(experiment.load_config(workdir), workdir, step)
+    def __init__(self, place: str | Path, step: str):
+        self._model = load(place, step)
 
     @property
     def title(self) -> str:
         """The model and its tasks, for people."""
-        run = self._run
-        model, tasks = run.config.model, ", ".join(run.tasks)
-        return messages.printable(f"{model.name} ({model.backbone}), step {run.step} of {run.workdir}: {tasks}")
+        options, tasks = self._model.experiment.config.model, ", ".join(self._model.tasks)
+        return messages.printable(f"{options.name} ({options.backbone}) from {self._model.origin}: {tasks}")
 
     def maps(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Predicts an image, RGB uint8 `[H, W, 3]`: {task: quantised prediction at the image's size}."""
-        run = self._run
-        pixels = transforms.val_transform({"image": image}, run.experiment.image_size)["image"]
-        devices = run.mesh.size  # a batch must fill every device
-        batch = {
-            "image": np.repeat(pixels[None], devices, axis=0),
-            "index": np.zeros(devices, np.int32),
-            "valid": np.arange(devices) == 0,
-        }
-        ((_, maps),) = run.predict_batches([batch])
-        resized = {task: predictions.resize_prediction(task, value, image.shape[:2]) for task, value in maps.items()}
-        return {task: predictions.quantise(task, value) for task, value in resized.items()}
+        return {task: one.prediction for task, one in self._model(image).items()}
 
     def panel(self, image: np.ndarray, style: Style) -> np.ndarray:
         """Predicts an image, and draws it with every task and what the colours mean, RGB uint8 `[H', W', 3]`."""
-        run = self._run.experiment
+        run = self._model.experiment
         return panels.panel(
             image,
             self.maps(image),
@@ -96,7 +82,7 @@ def launch(workdir: str | Path, step: str, *, host: str, port: int) -> None:
     """Serves the app until the program is interrupted.
 
     Args:
-        workdir: The work directory of the run.
+        workdir: What `mtl_jax.load` takes: the work directory of a run, or a saved model.
         step: Checkpoint: "best", "latest" or the number of a step.
         host: Address to listen at: "127.0.0.1" for this machine alone, "0.0.0.0" for all that reach it.
         port: Port to listen at.
@@ -104,7 +90,7 @@ def launch(workdir: str | Path, step: str, *, host: str, port: int) -> None:
     Raises:
         ValueError: gradio is not installed.
         OSError: The port is in use.
-        FileNotFoundError, DamagedError: See `Restored`.
+        FileNotFoundError, DamagedError: See `mtl_jax.load`.
     """
     gradio = _gradio()  # before the model is read, which takes longer
     theme = gradio.themes.Default(font=_FONT, font_mono=("monospace",))

@@ -34,8 +34,8 @@ def test_maps_have_the_size_of_the_photo(predictor):
         "edge": (50, 70, 1),
         "depth": (50, 70, 1),
     }
-    assert "baseline (tiny), step 0 of" in predictor.title
-    assert predictor.title.endswith("a<b>: semseg, edge, depth")
+    assert predictor.title.startswith("baseline (tiny) from ")
+    assert predictor.title.endswith("a<b>, step 0: semseg, edge, depth")
 
 
 def test_the_panel_follows_the_style(predictor):
