@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mtl_jax.drawing import panels
-from mtl_jax.inference.model import load
+from mtl_jax.inference import model
 from mtl_jax.labels.keys import Style
 from mtl_jax.runtime import messages
 
@@ -18,37 +18,34 @@ _BUTTONS = ["download", "fullscreen"]  # of the panel; gradio's third one would 
 
 
 class Predictor:
-    """A trained model, for one image at a time.
+    """A trained model, for one photo at a time.
 
     Args:
-        place: What `mtl_jax.load` takes: the work directory of a run, or a saved model.
-        step: Checkpoint of a run: "best", "latest" or the number of a step.
+        place: The work directory of a run, or what else `mtl_jax.load` loads.
+        step: Checkpoint of a work directory: "best", "latest" or the number of a step.
 
     Raises:
         FileNotFoundError, DamagedError, ValueError: See `mtl_jax.load`.
     """
 
     def __init__(self, place: str | Path, step: str):
-        self._model = load(place, step)
+        self._model = model.load(place, step)
 
     @property
     def title(self) -> str:
         """The model and its tasks, for people."""
-        options, tasks = self._model.experiment.config.model, ", ".join(self._model.tasks)
-        return messages.printable(f"{options.name} ({options.backbone}) from {self._model.origin}: {tasks}")
-
-    def maps(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """Predicts an image, RGB uint8 `[H, W, 3]`: {task: quantised prediction at the image's size}."""
-        return {task: one.prediction for task, one in self._model(image).items()}
+        described = self._model.experiment.config.model
+        tasks = ", ".join(self._model.tasks)
+        return messages.printable(f"{described.name} ({described.backbone}) from {self._model.origin}: {tasks}")
 
     def panel(self, image: np.ndarray, style: Style) -> np.ndarray:
         """Predicts an image, and draws it with every task and what the colours mean, RGB uint8 `[H', W', 3]`."""
-        run = self._model.experiment
+        maps = self._model(image)
         return panels.panel(
             image,
-            self.maps(image),
-            names=run.class_names,
-            conventions=run.conventions,
+            {task: each.kind.as_prediction(each.decided) for task, each in maps.items()},
+            names=self._model.class_names,
+            conventions=self._model.experiment.conventions,
             style=style,
             caption="photo",
         )
@@ -78,12 +75,12 @@ def build(predictor: Predictor) -> Any:
     return app
 
 
-def launch(workdir: str | Path, step: str, *, host: str, port: int) -> None:
+def launch(place: str | Path, step: str, *, host: str, port: int) -> None:
     """Serves the app until the program is interrupted.
 
     Args:
-        workdir: What `mtl_jax.load` takes: the work directory of a run, or a saved model.
-        step: Checkpoint: "best", "latest" or the number of a step.
+        place: The work directory of a run, or what else `mtl_jax.load` loads.
+        step: Checkpoint of a work directory: "best", "latest" or the number of a step.
         host: Address to listen at: "127.0.0.1" for this machine alone, "0.0.0.0" for all that reach it.
         port: Port to listen at.
 
@@ -94,7 +91,7 @@ def launch(workdir: str | Path, step: str, *, host: str, port: int) -> None:
     """
     gradio = _gradio()  # before the model is read, which takes longer
     theme = gradio.themes.Default(font=_FONT, font_mono=("monospace",))
-    build(Predictor(workdir, step)).launch(server_name=host, server_port=port, share=False, theme=theme)
+    build(Predictor(place, step)).launch(server_name=host, server_port=port, share=False, theme=theme)
 
 
 def _gradio() -> ModuleType:

@@ -17,10 +17,11 @@ from types import ModuleType, TracebackType
 from typing import NoReturn
 
 from absl import logging as absl_logging
+from tqdm import tqdm
 
 from mtl_jax import config_help, config_overrides, recipes
 from mtl_jax.config import Config
-from mtl_jax.runtime import messages
+from mtl_jax.runtime import devices, messages
 from mtl_jax.runtime.allocator import tune_allocator
 from mtl_jax.runtime.download import cache_dir
 
@@ -126,7 +127,7 @@ def run(command: ModuleType, prog: str, argv: Sequence[str] | None = None) -> No
         argv: Its arguments; by default those of the program.
     """
     sys.excepthook = _show_bug
-    handler = logging.StreamHandler()
+    handler = _Handler()
     handler.setFormatter(_Formatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("mtl_jax").setLevel(logging.INFO)
@@ -136,7 +137,9 @@ def run(command: ModuleType, prog: str, argv: Sequence[str] | None = None) -> No
     command.add_arguments(parser)
     try:
         tune_allocator()
-        command.run(parser.parse(sys.argv[1:] if argv is None else argv))
+        arguments = parser.parse(sys.argv[1:] if argv is None else argv)
+        with devices.explain_missing():
+            command.run(arguments)
     except USER_ERRORS as error:
         if os.environ.get("MTL_JAX_TRACEBACK"):
             raise
@@ -152,6 +155,14 @@ def show(text: str) -> None:
 def show_error(message: str) -> None:
     """Prints an error message as one paragraph to the standard error output."""
     print(messages.paragraph(f"error: {message}"), file=sys.stderr)
+
+
+class _Handler(logging.StreamHandler):
+    """Writes a line of the log above the progress bars, which are drawn again below it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with tqdm.external_write_mode(self.stream):
+            super().emit(record)
 
 
 class _Formatter(logging.Formatter):

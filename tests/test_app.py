@@ -27,15 +27,9 @@ def predictor(tmp_path_factory):
         yield app.Predictor(workdir, "best")
 
 
-def test_maps_have_the_size_of_the_photo(predictor):
-    maps = predictor.maps(PHOTO)
-    assert {task: array.shape for task, array in maps.items()} == {
-        "semseg": (50, 70),
-        "edge": (50, 70, 1),
-        "depth": (50, 70, 1),
-    }
-    assert predictor.title.startswith("baseline (tiny) from ")
-    assert predictor.title.endswith("a<b>, step 0: semseg, edge, depth")
+def test_the_title_names_model_and_tasks(predictor):
+    assert "baseline (tiny) from " in predictor.title
+    assert predictor.title.endswith("step 0: semseg, edge, depth")
 
 
 def test_the_panel_follows_the_style(predictor):

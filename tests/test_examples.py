@@ -1,4 +1,4 @@
-"""The examples run as they are, and what they train gets better."""
+"""The examples of balancing run as they are, and what they train gets better."""
 
 import re
 import runpy
@@ -11,7 +11,7 @@ import pytest
 from mtl_jax import balancing
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+NAMES = sorted(path.stem for path in EXAMPLES.glob("balancing_*.py"))
 
 
 def run(monkeypatch, capsys, name, *arguments):

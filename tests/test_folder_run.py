@@ -61,8 +61,9 @@ def test_a_task_without_a_training_label_is_refused(tmp_path, monkeypatch):
 
 def test_run(workdir, tmp_path, caplog):
     said = [record.getMessage() for record in caplog.get_records("setup")]
-    assert "train images with a label: semseg 3, sal 2, normals 3, edge 3, depth 3" in said
-    assert "val images with a label: semseg 2, sal 0, normals 2, edge 1, depth 1" in said
+    (start,) = (message for message in said if message.startswith("training\n"))
+    assert "loss balanced_cross_entropy x 5; labels: train 2, val 0\n" in start
+    assert "loss edge_cross_entropy x 50; labels: train 3, val 1\n" in start
     assert (
         "no validation image has a label of sal, which cannot be scored; checkpoints are ranked by semseg, normals, "
         "edge, depth alone"

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "mtl_jax"
 # other. A folder is a part; so is a module that lies directly in the package.
 LAYERS = (
     ("registry", "field_values"),
-    ("runtime", "codecs", "images", "nn", "outputs"),
+    ("runtime", "codecs", "images", "nn", "outputs", "to_onnx"),
     ("labels", "balancing"),
     ("tasks",),
     ("boundaries", "backbones", "heads", "losses", "metrics", "weights"),

@@ -18,6 +18,7 @@ from mtl_jax.boundaries.scores import Scores, image_scores, score
 from mtl_jax.boundaries.suppression import suppress
 from mtl_jax.boundaries.thinning import thin
 from mtl_jax.boundaries.truth import read_truth
+from mtl_jax.boundaries.warm_up import compile_loops
 
 __all__ = [
     "PROTOCOLS",
@@ -25,6 +26,7 @@ __all__ = [
     "BoundaryProtocol",
     "Image",
     "Scores",
+    "compile_loops",
     "count",
     "count_images",
     "find_images",

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from mtl_jax.boundaries.counts import FIELDS, BoundaryCounts, count
 from mtl_jax.boundaries.protocols import BoundaryProtocol
 from mtl_jax.boundaries.truth import decode_grey, read_truth
+from mtl_jax.boundaries.warm_up import compile_loops
 from mtl_jax.runtime import atomic_files, workers
 from mtl_jax.runtime.messages import listing
 
@@ -73,6 +74,8 @@ def count_images(
         except OSError as error:
             problems.append(f"{image.id}: {error}")
     left = [image for image in images if image.id in keys and keys[image.id] not in known]
+    if left:
+        compile_loops()
     results = workers.map_ordered(partial(_count, protocol=protocol), left, num_workers=num_workers)
     with _Store(store) as write:
         for image, result in tqdm(zip(left, results, strict=True), "edges", len(left), unit="image"):

@@ -105,6 +105,24 @@ def is_rgb(data: bytes) -> bool:
     return data.startswith(_JPEG) and data[frame + 2 : frame + 3] == b"\x08" and data[frame + 7 : frame + 8] == b"\x03"
 
 
+def size(data: bytes) -> tuple[int, int]:
+    """Returns (height, width) of a JPEG or PNG as its header says, without decoding the pixels.
+
+    Raises:
+        ValueError: The bytes have no such header.
+    """
+    if data.startswith(PNG):
+        width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))  # in the first chunk
+    else:
+        segments = _segments(data) if data.startswith(_JPEG) else ()
+        frames = (start for marker, start in segments if marker in _START_OF_FRAME)
+        frame = next(frames, len(data)) + 3  # behind its length (2 bytes) and the bits (1): height, width
+        height, width = (int.from_bytes(data[frame + i : frame + i + 2], "big") for i in (0, 2))
+    if not height or not width:
+        raise ValueError(f"it is no JPEG or PNG with a size (first bytes {data[:8]!r}, {len(data)} bytes)")
+    return height, width
+
+
 def damage(data: bytes) -> str:
     """Returns what is wrong with the bytes of a JPEG or PNG that decodes, or "" if nothing is known to be wrong.
 

@@ -24,8 +24,10 @@ import numpy as np
 from mtl_jax import tasks as task_table
 from mtl_jax.codecs import pictures
 from mtl_jax.labels import INTERPOLATIONS, Conventions
+from mtl_jax.runtime import messages
 
 BOUNDARY = "boundary"  # field of a record with the boundaries that edges are scored against, if they are not the label
+IMAGE_SIZE = "image_size"  # entry of a sample that has labels and no image, see `decode_labels`
 _OWN = Conventions()  # of data of one's own
 REBUILD = "Delete the prepared data set and build it again from intact files"
 
@@ -57,21 +59,59 @@ def decode(
     sample_id = text(record, "id", where)
     where = f"{where} (id {sample_id!r})"
     image = array(record, "image", 3, where)
-    out: dict[str, Any] = {"id": sample_id, "image": image}
+    size = (image.shape[0], image.shape[1])
+    return {"id": sample_id, "image": image, **_labels(record, tasks, size, conventions, where)}
+
+
+def decode_labels(
+    record: Mapping[str, Any], tasks: Iterable[str], *, conventions: Conventions = _OWN, where: str = "record"
+) -> dict[str, Any]:
+    """Decodes a record without the pixels of its image, for scores: they need its size alone.
+
+    The arguments are those of `decode`.
+
+    Returns:
+        The canonical sample with `IMAGE_SIZE`, the tuple (height, width), in place of `image`.
+
+    Raises:
+        CorruptRecordError: The header of the image, a label or a text cannot be decoded, or a label has the wrong
+            shape. The message starts with `where`.
+        ValueError: The data set does not have a label.
+    """
+    sample_id = text(record, "id", where)
+    where = f"{where} (id {sample_id!r})"
+    size = _image_size(record["image"], where)
+    return {"id": sample_id, IMAGE_SIZE: size, **_labels(record, tasks, size, conventions, where)}
+
+
+def _image_size(image: Any, where: str) -> tuple[int, int]:
+    if not _is_encoded(image):
+        return (image.shape[0], image.shape[1])
+    try:
+        return pictures.size(bytes(image))
+    except ValueError as error:
+        raise CorruptRecordError(f"{where}: 'image' is corrupt: {error}. {REBUILD}") from error
+
+
+def _labels(
+    record: Mapping[str, Any], tasks: Iterable[str], size: tuple[int, int], conventions: Conventions, where: str
+) -> dict[str, np.ndarray]:
+    """Returns {task: label `[H, W, C]`} of the tasks whose label the image has, at the size (height, width)."""
+    out = {}
     for name in _labelled(record, tasks, where):
         kind = task_table.get(name).kind
         label = array(record, name, kind.channels, where)
-        if label.shape[:2] != image.shape[:2] and not conventions.resize_labels:
+        if label.shape[:2] != size and not conventions.resize_labels:
             raise CorruptRecordError(
-                f"{where}: label {name!r} is {_size(label)}, the image {_size(image)}. {REBUILD}, with labels of the "
-                "image's size"
+                f"{where}: label {name!r} is {messages.size_text(label.shape[:2])}, the image "
+                f"{messages.size_text(size)}. {REBUILD}, with labels of the image's size"
             )
         try:
             label = kind.decode(label, conventions)
         except ValueError as error:
             raise CorruptRecordError(f"{where}: label {name!r} {error}. {REBUILD}") from error
-        if label.shape[:2] != image.shape[:2]:
-            height, width = image.shape[:2]
+        if label.shape[:2] != size:
+            height, width = size
             mode = INTERPOLATIONS[kind.fit_interpolation]
             label = cv2.resize(label, (width, height), interpolation=mode).reshape(height, width, label.shape[2])
         out[name] = label
@@ -117,7 +157,7 @@ def array(record: Mapping[str, Any], name: str, channels: int, where: str) -> np
         have = [key for key in record if key == "image" or key in task_table.TASKS]
         raise ValueError(f"{where}: no {name!r} in this data set; it has {', '.join(have) or 'none'}: change the tasks")
     value = record[name]
-    if isinstance(value, bytes | bytearray | memoryview | np.bytes_):
+    if _is_encoded(value):
         try:
             value = pictures.decode(bytes(value), channels)
         except ValueError as error:
@@ -136,5 +176,5 @@ def _labelled(record: Mapping[str, Any], tasks: Iterable[str], where: str) -> li
     return [name for name in tasks if name in have]
 
 
-def _size(x: np.ndarray) -> str:
-    return f"{x.shape[0]}x{x.shape[1]}"
+def _is_encoded(value: Any) -> bool:
+    return isinstance(value, bytes | bytearray | memoryview | np.bytes_)

@@ -121,6 +121,13 @@ class Split:
         """
         return records.decode(self[index], tasks, conventions=conventions, where=self.where(index))
 
+    def labels(self, index: int, tasks: Iterable[str], conventions: Conventions) -> dict[str, Any]:
+        """Returns a decoded record without the pixels of its image, see `records.decode_labels`.
+
+        The arguments and errors are those of `sample`.
+        """
+        return records.decode_labels(self[index], tasks, conventions=conventions, where=self.where(index))
+
     def boundary(self, index: int, edge: np.ndarray) -> np.ndarray:
         """Returns the thin boundary against which predicted edges are scored, bool `[H, W]`.
 

@@ -36,6 +36,6 @@ def score(train: Split, val: Split, metrics: Mapping[str, Metric], conventions: 
 def _labels(source: Split, task: str, conventions: Conventions) -> Iterator[np.ndarray]:
     """Yields the canonical labels of the images that have one."""
     for index in range(len(source)):
-        label = source.sample(index, (task,), conventions).get(task)
+        label = source.labels(index, (task,), conventions).get(task)
         if label is not None:
             yield label

@@ -49,6 +49,7 @@ class EdgeScores:
         """
         if not self._rule.scored(record["id"]):
             return {}
+        boundaries.compile_loops()
         boundary = self._source.boundary(index, record["edge"])
         counted = np.where(record["edge"] == IGNORE, 0, prediction).astype(np.uint8)
         pngs = {"prediction": counted, "truth": boundary[..., None].astype(np.uint8)}

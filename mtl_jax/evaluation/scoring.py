@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mtl_jax.data import prefetch
+from mtl_jax.data.records import IMAGE_SIZE
 from mtl_jax.data.split import Split
 from mtl_jax.evaluation import predictions
 from mtl_jax.labels import Conventions
@@ -29,7 +30,7 @@ if TYPE_CHECKING:  # edges load a compiler, which training does not need
     from mtl_jax.evaluation.resume_log import ResumeLog
 
 Results = dict[str, Result]  # {task: {metric: value}}
-# (task, record) -> prediction at the size of the record's image: `[H, W]` for class maps, otherwise `[H, W, C]`
+# (task, record of `Split.labels`) -> prediction at the size of its image: `[H, W]` for class maps, or `[H, W, C]`
 Predicted = Callable[[str, Mapping[str, Any]], np.ndarray]
 Entry = dict[str, Stats]  # statistics of one image: {task: {name: [1, ...]}}, and its edges under _BOUNDARY
 _BOUNDARY = "boundary"
@@ -106,7 +107,7 @@ def at_size(images: Iterable[tuple[int, Mapping[str, np.ndarray]]]) -> Iterator[
 
 
 def _resized(maps: Mapping[str, np.ndarray], task: str, record: Mapping[str, Any]) -> np.ndarray:
-    return predictions.resize_prediction(task, maps[task], record["image"].shape[:2])
+    return predictions.resize_prediction(task, maps[task], record[IMAGE_SIZE])
 
 
 def keys(
@@ -151,7 +152,7 @@ def final(
     for index, predicted in images:
         if progress is not None and index in progress:
             continue
-        record = source.sample(index, tuple(metrics), conventions)
+        record = source.labels(index, tuple(metrics), conventions)
         entry: Entry = {}
         for task, metric in metrics.items():
             if task in record:
@@ -213,8 +214,8 @@ def save_predictions(
         save_to: Folder that receives the predictions.
     """
     for index, maps in images:
-        record = source.sample(index, (), conventions)
-        predictions.save_all(save_to, record["id"], maps, record["image"].shape[:2])
+        record = source.labels(index, (), conventions)
+        predictions.save_all(save_to, record["id"], maps, record[IMAGE_SIZE])
 
 
 def read_predictions(
@@ -238,7 +239,7 @@ def read_predictions(
 
     def read(task: str, record: Mapping[str, Any]) -> np.ndarray:
         path = predictions.file_path(directory, task, record["id"])
-        return predictions.load(task, path, record["image"].shape[:2], channels[task])
+        return predictions.load(task, path, record[IMAGE_SIZE], channels[task])
 
     return ((index, read) for index in range(len(source)) if index not in skip)
 

@@ -1,41 +1,37 @@
-"""The model of a run as one file that predicts without this package.
+"""The model of a run as one file that predicts without this package, in one of several formats.
 
-The file is a zip archive of
-
-* `program.jaxexport`: a program of `jax.export` with the weights in it and batch norms folded into convolutions. It
-  turns uint8 RGB images `[B, H, W, 3]` of the network's size into {task: prediction}, as `predictions.postprocess`
-  does;
-* `description.json`: the program's inputs, outputs and origin.
-
-Reading the file takes jax with `flatbuffers` and nothing of this package; the README shows how.
+docs/export.md shows what is in the files and how they are read.
 """
 
-import io
-import json
-import zipfile
+import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import nnx
-from jax import export as jax_export
 
 import mtl_jax
 from mtl_jax import experiment
 from mtl_jax import tasks as task_table
 from mtl_jax.config import Config
-from mtl_jax.evaluation.predictions import postprocess
 from mtl_jax.experiment import Experiment
-from mtl_jax.images import normalise
-from mtl_jax.models import evaluation_view
-from mtl_jax.nn import fold_batch_norm, isolate
+from mtl_jax.inference import program as programs
+from mtl_jax.inference.export_formats import ExportFormat
+from mtl_jax.inference.jax_format import JaxFormat
+from mtl_jax.inference.onnx_format import OnnxFormat
+from mtl_jax.inference.program import Program
+from mtl_jax.registry import Registry
 from mtl_jax.runtime import atomic_files
 from mtl_jax.train import restore
 
-PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+logger = logging.getLogger(__name__)
+
+FORMATS: Registry[ExportFormat] = Registry(
+    "export format", "export formats", "mtl_jax.inference.export.FORMATS.register"
+)
+FORMATS.register("jax", JaxFormat())
+FORMATS.register("onnx", OnnxFormat())
 
 
 def export_run(
@@ -44,8 +40,10 @@ def export_run(
     step: str,
     out: str | Path,
     *,
+    format: str = "jax",
     batch_size: int = 0,
-    platforms: Sequence[str] = ("cpu", "cuda"),
+    platforms: Sequence[str] | None = None,
+    license: str = "",
 ) -> dict[str, Any]:
     """Writes the model of a run at one of its checkpoints, and returns the file's description.
 
@@ -53,86 +51,117 @@ def export_run(
         config: The run's own experiment or configuration, `experiment.load_config(workdir)`.
         workdir: The work directory of the run.
         step: Checkpoint: "best", "latest" or the number of a step.
-        out: File to write; missing folders are made.
+        out: File to write, with the suffix of the format; missing folders are made.
+        format: Format of the file, a key of `FORMATS`: "jax" (.zip) or "onnx" (.onnx).
         batch_size: The only batch size that the program takes; 0 = it takes any.
-        platforms: Platforms that the program can be compiled for, of `PLATFORMS`.
+        platforms: Platforms that the program can be compiled for, of those of the format; None = the format's own
+            choice, CPUs and NVIDIA GPUs for "jax". A file of the format "onnx" is for all platforms.
+        license: Terms under which the file is passed on, for its description; "" = the description says that they are
+            not stated, and what they depend on.
 
     Raises:
         FileExistsError: `out` exists.
         FileNotFoundError: The run has no checkpoints, or no such step.
-        ValueError: A platform is unknown, or the checkpoint does not fit the configuration.
+        ValueError: The format or a platform is unknown, `out` has the suffix of another format, the batch size is
+            negative, a package that writes the format is not installed, the checkpoint does not fit the
+            configuration, or the model has an operation that the format does not know.
     """
-    out = Path(out)
+    out, writer = Path(out), FORMATS[format]
+    _check_suffix(out, format)
+    chosen = writer.default_platforms if platforms is None else tuple(platforms)
+    _check_platforms(chosen, format)
+    if batch_size < 0:
+        raise ValueError(f"batch_size is {batch_size}; give the number of images, or 0 for any number")
     if out.exists():
         raise FileExistsError(f"{out} exists already; remove it, or give another file to write")
-    if not platforms or not set(platforms) <= set(PLATFORMS):
-        raise ValueError(f"cannot export for {', '.join(platforms) or 'no platform'}; there are {', '.join(PLATFORMS)}")
+    writer.check_installed()
     out.parent.mkdir(parents=True, exist_ok=True)
-    run = experiment.make(config)
+    run = _computing_in(experiment.make(config), writer.dtypes, format)
     number, state = restore.load(run, workdir, step)
-    program = make_program(state.model(), run.main_tasks, run.image_size, batch_size=batch_size, platforms=platforms)
-    description = describe(run, number, program)
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr("description.json", json.dumps(description, indent=1) + "\n")
-        archive.writestr("program.jaxexport", program.serialize())
-    atomic_files.write(out, content.getvalue())
+    program = programs.make(state.model(), run.main_tasks, run.image_size, batch_size=batch_size)
+    content, description = writer.encode(program, describe(run, number, program, license=license), chosen)
+    atomic_files.write(out, content)
     return description
 
 
-def make_program(
-    model: nnx.Module, tasks: Sequence[str], size: tuple[int, int], *, batch_size: int, platforms: Sequence[str]
-) -> jax_export.Exported:
-    """Returns a program that turns uint8 images `[B, height, width, 3]` into {task: prediction}.
+def _check_suffix(out: Path, format: str) -> None:
+    """Checks that a file has the suffix of its format.
 
-    Args:
-        model: The trained model.
-        tasks: Tasks that the program predicts.
-        size: (height, width) of the images in pixels.
-        batch_size: The only batch size that the program takes; 0 = it takes any.
-        platforms: Platforms that the program can be compiled for, of `PLATFORMS`.
+    Raises:
+        ValueError: It has another one.
     """
-    graphdef, state = nnx.split(evaluation_view(fold_batch_norm(model)))
-    # Arrays of NumPy belong to no device. Constants let the compiler lay the kernels out once, not in every call.
-    arrays = jax.tree.map(np.asarray, nnx.as_pure(state))
-
-    @jax.jit
-    def predict(images: jax.Array) -> dict[str, jax.Array]:
-        return postprocess(nnx.merge(graphdef, arrays)(normalise(images)), tasks)
-
-    shape = jax_export.symbolic_shape(f"{batch_size or 'batch'}, {size[0]}, {size[1]}, 3")
-    with isolate.fused():
-        return jax_export.export(predict, platforms=platforms)(jax.ShapeDtypeStruct(shape, jnp.uint8))
+    if out.suffix == FORMATS[format].suffix:
+        return
+    fitting = [name for name, other in FORMATS.items() if other.suffix == out.suffix]
+    remedy = f"; or give format {fitting[0]!r}, whose files end in {out.suffix}" if fitting else ""
+    raise ValueError(
+        f"the file to write is {out}, but files of the format {format!r} end in {FORMATS[format].suffix}: name it "
+        f"{out.stem}{FORMATS[format].suffix}{remedy}"
+    )
 
 
-def describe(run: Experiment, step: int, program: jax_export.Exported) -> dict[str, Any]:
+def _check_platforms(platforms: Sequence[str], format: str) -> None:
+    """Checks that a format has these platforms.
+
+    Raises:
+        ValueError: It does not have one of them, or none is given.
+    """
+    known = FORMATS[format].platforms
+    if not known and platforms:
+        raise ValueError(
+            f"platforms are {', '.join(platforms)}, but files of the format {format!r} are the same for all platforms; "
+            "leave the platforms out"
+        )
+    if known and (not platforms or not set(platforms) <= set(known)):
+        raise ValueError(f"cannot export for {', '.join(platforms) or 'no platform'}; there are {', '.join(known)}")
+
+
+def _computing_in(run: Experiment, dtypes: Sequence[str], format: str) -> Experiment:
+    """Returns the experiment with a computation type that a format has; the weights are float32 anyway."""
+    model = run.config.model
+    if model.dtype in dtypes:
+        return run
+    logger.warning("the run computes in %s; its file of the format %s computes in %s", model.dtype, format, dtypes[0])
+    return experiment.make(dataclasses.replace(run.config, model=dataclasses.replace(model, dtype=dtypes[0])))
+
+
+def describe(run: Experiment, step: int, program: Program, *, license: str = "") -> dict[str, Any]:
     """Returns a description of a program for its users, ready for JSON.
 
     Args:
         run: The experiment that the model is from.
         step: Number of the checkpoint's step.
         program: The program.
+        license: Terms under which the file is passed on; "" = not stated.
     """
     config = run.config
-    (images,) = program.in_avals
-    outputs = jax.tree.unflatten(program.out_tree, program.out_avals)
-    described = {task: _form(outputs[task]) for task in run.main_tasks}
+    described = {task: programs.form(program.outputs[task]) for task in run.main_tasks}
     for task, classes in run.channels.items():
-        names = config.data.class_names.get(task)
-        described[task] |= task_table.get(task).kind.describe_prediction(classes, names, run.conventions)
+        kind, names = task_table.get(task).kind, run.class_names.get(task)
+        described[task] |= kind.describe_prediction(classes, names, run.conventions)
     return {
-        "input": _form(images) | {"meaning": "RGB images, resized to this height and width"},
+        "input": programs.form(program.images)
+        | {
+            "name": "images",
+            "meaning": "RGB images, resized to this height and width",
+            "normalisation": "none: the program takes bytes from 0 to 255 and normalises them itself",
+            "resize": "cubic, without antialiasing, as in evaluation",
+        },
         "outputs": described,
-        "platforms": list(program.platforms),
         "model": config.model.name,
         "backbone": config.model.backbone,
         "dtype": config.model.dtype,
         "step": step,
+        "origin": {
+            "data": run.builder_name,
+            "split": "train",
+            "initial_weights": Path(config.model.pretrained).name or "random",
+            "written_by": f"mtl_jax {mtl_jax.__version__}",
+        },
+        "license": license
+        or (
+            "not stated. The code that wrote the file is under Apache-2.0; the weights also depend on the terms of the "
+            "data and of the initial weights, see origin"
+        ),
         "versions": {"mtl_jax": mtl_jax.__version__, "jax": jax.__version__},
     }
-
-
-def _form(array: jax.core.ShapedArray) -> dict[str, Any]:
-    """Returns the shape of an array, with names for sides that may have any length, and its type."""
-    shape = [side if isinstance(side, int) else str(side) for side in array.shape]
-    return {"shape": shape, "dtype": array.dtype.name}

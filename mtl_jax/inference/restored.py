@@ -14,7 +14,7 @@ from mtl_jax.data import loader
 from mtl_jax.data.split import Split
 from mtl_jax.evaluation import scoring
 from mtl_jax.experiment import Experiment
-from mtl_jax.runtime import sharding
+from mtl_jax.runtime import compilation, sharding
 from mtl_jax.train import restore
 from mtl_jax.train.step import make_predict_step
 
@@ -47,7 +47,8 @@ class Restored:
         self.config, self.tasks = self.experiment.config, self.experiment.main_tasks
         self.mesh = sharding.make_mesh()
         self.step, self.state = restore.load(self.experiment, workdir, step)
-        self._predict = make_predict_step(self.state.graphdef, self.tasks, self.mesh)
+        predict = make_predict_step(self.state.graphdef, self.tasks, self.mesh)
+        self._predict = compilation.announced(predict, "the prediction")
 
     @cached_property
     def fingerprint(self) -> str:

@@ -111,7 +111,14 @@ class ClassIds(LabelKind):
     def describe_prediction(
         self, num_classes: int, class_names: Sequence[str] | None, conventions: Conventions
     ) -> dict[str, Any]:
-        return {"meaning": self.meaning(conventions), "classes": num_classes, "class_names": class_names}
+        """Adds the number of the "classes", their "class_names" (None = not known) and "class_colors", RGB."""
+        return {
+            **super().describe_prediction(num_classes, class_names, conventions),
+            "range": [0, num_classes - 1],
+            "classes": num_classes,
+            "class_names": None if class_names is None else list(class_names),
+            "class_colors": self.palette(num_classes).tolist(),
+        }
 
     def palette(self, classes: int) -> np.ndarray:
         """Returns the colours of the first classes, RGB uint8 `[classes, 3]`.

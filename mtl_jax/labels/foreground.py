@@ -44,6 +44,8 @@ class Foreground(LabelKind):
     binary: bool = True
     lines: bool = False
 
+    prediction_range = (0, 255)
+
     def meaning(self, conventions: Conventions) -> str:
         return "probability p as 255 p"
 

@@ -46,6 +46,8 @@ class LabelKind(ABC):
         label_interpolation: How the training transforms resample a label.
         fit_interpolation: How a stored label of another size is brought to the size of its image.
         prediction_interpolation: How a prediction is resized to the size of the original image.
+        prediction_range: Least and greatest value of a prediction; None = any value.
+        unit: Unit of the values, "m" for metres; "" = they have none.
         has_classes: The values are ids of classes, whose number the data set says.
         distance: The values are distances from the camera, which a recipe may divide by the scale of the image.
         suffix: Suffix of the files that hold predictions.
@@ -59,6 +61,8 @@ class LabelKind(ABC):
     label_interpolation: Interpolation = "nearest"
     fit_interpolation: Interpolation = "nearest"
     prediction_interpolation: Interpolation = "linear"
+    prediction_range: tuple[int, int] | None = None
+    unit: str = ""
     distance: bool = False
     has_classes: bool = False
     suffix: str = ".png"
@@ -216,8 +220,23 @@ class LabelKind(ABC):
     def describe_prediction(
         self, num_classes: int, class_names: Sequence[str] | None, conventions: Conventions
     ) -> dict[str, Any]:
-        """Returns what a user of an exported model has to know of this output, ready for JSON."""
-        return {"meaning": self.meaning(conventions)}
+        """Returns what a user of an exported model has to know of this output, ready for JSON.
+
+        Args:
+            num_classes: Number of logit channels.
+            class_names: Names of the classes, where they are known.
+            conventions: Label conventions of the data.
+
+        Returns:
+            "meaning" of the numbers, their "unit" ("" = they have none), their "range" (None = any value) and the
+            interpolation with which they are resized ("resize"). Class ids have further entries.
+        """
+        return {
+            "meaning": self.meaning(conventions),
+            "unit": self.unit,
+            "range": None if self.prediction_range is None else list(self.prediction_range),
+            "resize": self.prediction_interpolation,
+        }
 
     # Drawing: the maps have the size of the picture, see `fit`
 

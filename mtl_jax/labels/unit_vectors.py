@@ -39,6 +39,7 @@ class UnitVectors(LabelKind):
     void = 0
     label_interpolation = "cubic"
     fit_interpolation = "cubic"
+    prediction_range = (0, 255)
     folder_options = ("axes",)
 
     def meaning(self, conventions: Conventions) -> str:

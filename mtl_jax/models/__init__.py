@@ -1,6 +1,6 @@
 """Models: one file per method. `build` makes one from a configuration, `register` adds a name."""
 
-from mtl_jax.models.base import MultiTaskModel, evaluation_view, training_view
+from mtl_jax.models.base import MultiTaskModel, count_parameters, evaluation_view, training_view
 from mtl_jax.models.build import build
 from mtl_jax.models.cross_stitch import CrossStitch
 from mtl_jax.models.mtan import MTAN
@@ -27,6 +27,7 @@ __all__ = [
     "SingleTask",
     "SoftSharingOptions",
     "build",
+    "count_parameters",
     "evaluation_view",
     "fusions",
     "option_fields",

@@ -1,5 +1,6 @@
 """The interface of a model for training, evaluation and weight files."""
 
+import math
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -40,6 +41,11 @@ class MultiTaskModel(Staged):
     def __call__(self, images: jax.Array) -> Outputs:
         """Predicts all tasks for `[B, H, W, 3]` normalised images."""
         raise TypeError(f"{type(self).__name__} does not define __call__")
+
+
+def count_parameters(module: nnx.Module) -> int:
+    """Returns the number of trained parameters of a module, which may be abstract."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
 
 
 def training_view(model: nnx.Module, rngs: nnx.Rngs, batch_norm_groups: int = 1) -> nnx.Module:

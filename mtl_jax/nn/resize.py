@@ -34,6 +34,9 @@ def _by_matrices(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     return jax.image.resize(x, (x.shape[0], *size, x.shape[3]), "bilinear", antialias=False)
 
 
+BILINEAR = (_by_whole_factors.__name__, _by_matrices.__name__)  # jitted functions that resize, for ONNX export
+
+
 def _enlarge(x: jax.Array, axis: int, factor: int) -> jax.Array:
     """Interpolates along an axis; output `factor * i + p` lies `(p + 1/2) / factor - 1/2` beside input `i`."""
     if factor == 1:

@@ -53,12 +53,8 @@ def summarize(config: Config) -> Summary:
     graphdef, state = nnx.split(models.evaluation_view(model))
     image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
     work = multiply_adds(lambda state, image: nnx.merge(graphdef, state)(image), state, image)
-    return Summary(config, parameters(model), sum(map(parameters, model.backbones())), work, size)
-
-
-def parameters(module: nnx.Module) -> int:
-    """Returns the number of trained parameters of a module, which may be abstract."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
+    backbones = sum(map(models.count_parameters, model.backbones()))
+    return Summary(config, models.count_parameters(model), backbones, work, size)
 
 
 def multiply_adds(function: Callable, *arguments: Any) -> int:

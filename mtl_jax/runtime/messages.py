@@ -1,6 +1,7 @@
 """Text of messages: lists, sizes, names from files, and errors of a full disk."""
 
 import errno
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -87,6 +88,41 @@ def writing(what: str, path: str | Path) -> Iterator[None]:
         explained = WriteError(_cannot_write(f"{what}, {getattr(cause, 'filename', None) or path}", code))
         explained.errno = code
         raise explained from error
+
+
+@contextmanager
+def dropped(logger: logging.Logger, text: str) -> Iterator[None]:
+    """Keeps the messages of a logger that begin with a text from everybody, inside of the `with` block.
+
+    Args:
+        logger: Logger of a library that offers no other way.
+        text: Beginning of the messages.
+    """
+
+    def others(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(text)
+
+    logger.addFilter(others)
+    try:
+        yield
+    finally:
+        logger.removeFilter(others)
+
+
+@contextmanager
+def warnings_only(part: str) -> Iterator[None]:
+    """Keeps notes of a part of the package out of the log, inside of the `with` block; warnings stay.
+
+    Args:
+        part: Name of the part's logger, for example "mtl_jax.weights".
+    """
+    logger = logging.getLogger(part)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _code(error: BaseException) -> int | None:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
+from absl import logging as absl_logging
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 from orbax.checkpoint.checkpoint_utils import construct_restore_args
 
-from mtl_jax.runtime import atomic_files, processes
+from mtl_jax.runtime import atomic_files, messages, processes
 from mtl_jax.train import integrity
 
 logger = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ class Checkpoints:
             best_fn=score,  # of the metrics that `add_evaluation` adds
             preservation_policy=AnyPreservationPolicy([LatestN(n=KEPT), best]),
             read_only=read_only,
+            save_interval_steps=0 if read_only else 1,  # what Orbax sets, with a warning
             create=not read_only,
             async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
             cleanup_tmp_directories=not read_only,  # what a killed run was writing
@@ -106,7 +108,8 @@ class Checkpoints:
         handlers = {"state": state, "progress": ocp.JsonCheckpointHandler()}
         self._read_only = read_only
         self._saved: int | None = None  # step that was saved last, whose name may not be on the disk yet
-        self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
+        with messages.dropped(absl_logging.get_absl_logger(), "Given directory is read only"):
+            self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
 
     def best(self) -> int | None:
         """Returns the step with the highest score, or None where no step has a score."""

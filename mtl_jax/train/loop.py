@@ -1,37 +1,38 @@
 """The training loop."""
 
 import contextlib
-import importlib.metadata
 import logging
 import math
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from filelock import FileLock, Timeout
-from tqdm import tqdm
+from filelock import FileLock
 
 from mtl_jax import config as configs
-from mtl_jax import experiment, models
+from mtl_jax import experiment, models, weights
 from mtl_jax.config import Config
 from mtl_jax.data import datasets, loader, prefetch, records
 from mtl_jax.evaluation import scoring
 from mtl_jax.experiment import Experiment
-from mtl_jax.runtime import atomic_files, processes, sharding
-from mtl_jax.tasks import Criterion
-from mtl_jax.train import checkpoint, initial_weights, task_balancing
+from mtl_jax.runtime import atomic_files, compilation, devices, messages, processes, sharding
+from mtl_jax.train import banner, checkpoint, initial_weights, milestones, ranking, task_balancing, writer
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints, Evaluation
+from mtl_jax.train.lock import LOCK, acquire
+from mtl_jax.train.milestones import Milestones
+from mtl_jax.train.pace import duration
+from mtl_jax.train.progress import Plan, Progress
 from mtl_jax.train.step import SKIPPED, Scalars, make_eval_step, make_train_step
 from mtl_jax.train.stop import StoppedError, StopRequests
 from mtl_jax.train.writer import EVALUATION, TRAINING, Writer
 
 logger = logging.getLogger(__name__)
 
-LOCK = "lock"
 _AHEAD = 2  # steps that the device is given before the first of them has ended
 
 
@@ -81,7 +82,7 @@ class _Run:
         self.experiment, self.workdir = run, workdir
         self.config = config = run.config
         processes.check_agreement("the configuration", configs.shared_by_processes(config))
-        processes.check_agreement("the packages", _versions())
+        processes.check_agreement("the packages", banner.versions())
         self.mesh = sharding.make_mesh()
         self.balancing = task_balancing.from_config(config)
         self.eval_batch_size = config.train.eval_batch_size or config.train.batch_size
@@ -96,7 +97,8 @@ class _Run:
         processes.check_agreement(
             "the data", {source.split: [source.name, len(source)] for source in (self.source, self.val_source)}
         )
-        self.criteria = self._scorable()
+        self.labelled = {split: self._count_labelled(split) for split in ("train", "val")}
+        self.criteria = ranking.scorable(run, self.labelled)
         self.steps_per_epoch = loader.steps_per_epoch(len(self.source), config.train.batch_size)
         self.total_steps = self.steps_per_epoch * config.train.epochs
         self.learning_rate = run.learning_rate(self.steps_per_epoch)
@@ -106,7 +108,7 @@ class _Run:
             exits.callback(lock.release)  # does nothing where the lock is not held
 
             def claim() -> None:
-                _acquire(lock, workdir)
+                acquire(lock, workdir)
                 if checkpoint.exist(workdir):
                     experiment.check_continues(config, workdir, allow_change=allow_config_change)
 
@@ -118,8 +120,8 @@ class _Run:
             evaluation = self.checkpoints.evaluation(self.step)
             self.evaluates_first = self._asks_for_evaluation(self.step) and evaluation is None
             stored = self.progress["reference"] or (None if evaluation is None else evaluation.reference)
-            self.reference = _choose_reference(stored, single_task)
-            self.train_step = make_train_step(
+            self.reference = ranking.choose_reference(stored, single_task)
+            train_step = make_train_step(
                 self.state.graphdef,
                 run.objective,
                 accumulate=accumulate,
@@ -127,15 +129,9 @@ class _Run:
                 shardings=jax.tree.map(lambda x: x.sharding, self.state.arrays) if config.train.split_state else None,
                 balancing=self.balancing,
             )
-            if accumulate > 1:
-                logger.info(
-                    "train.accumulate is %d: batch norm takes each micro-batch of %d images for a batch; losses and "
-                    "gradients are otherwise those of %d images",
-                    accumulate,
-                    config.train.batch_size // accumulate,
-                    config.train.batch_size,
-                )
-            self.eval_step = make_eval_step(self.state.graphdef, run.streaming_metrics, self.mesh)
+            self.train_step = compilation.announced(train_step, "the training step")
+            eval_step = make_eval_step(self.state.graphdef, run.streaming_metrics, self.mesh)
+            self.eval_step = compilation.announced(eval_step, "the evaluation step")
             self.batches = self._train_batches()
             exits.callback(self.batches.close)
             self.position = self.batches.get_state()  # after the last batch trained on
@@ -147,62 +143,60 @@ class _Run:
                 workdir, resume_step=self.step, evaluates_again=self.evaluates_first, active=processes.first()
             )
             exits.callback(self.writer.close)
+            self.milestones = Milestones(self.criteria, writer.read(workdir / writer.LOG) if processes.first() else ())
+            self._say_start()
             self.exits = exits.pop_all()  # closed in reverse order, each even if another fails to
 
-    def _scorable(self) -> dict[str, Criterion]:
-        """Returns {main task: deciding metric} of the tasks that the validation split can score, and logs the labels.
+    def _count_labelled(self, split: str) -> dict[str, int]:
+        return datasets.count_labelled(self.experiment.prepare_data(), split, self.experiment.all_tasks)
 
-        Raises:
-            ValueError: No training image has a label of one of the tasks.
-        """
-        run, builder = self.experiment, self.experiment.prepare_data()
-        counts = {split: datasets.count_labelled(builder, split, run.all_tasks) for split in ("train", "val")}
-        for split, labelled in counts.items():
-            listed = ", ".join(f"{task} {count}" for task, count in labelled.items())
-            logger.info("%s images with a label: %s", split, listed)
-        if lost := [task for task, count in counts["train"].items() if not count]:
-            raise ValueError(
-                f"no training image of {run.builder_name} has a label of {', '.join(lost)}; leave the task out of "
-                "data.tasks and data.aux_tasks, or correct where its labels are and build the data set again"
-            )
-        criteria = {task: each for task, each in run.streaming_criteria.items() if counts["val"][task]}
-        if lost := [task for task in run.main_tasks if task not in criteria]:
-            ranked = f"{', '.join(criteria)} alone" if criteria else "nothing, and the latest one is the best"
-            logger.warning(
-                "no validation image has a label of %s, which cannot be scored; checkpoints are ranked by %s",
-                ", ".join(lost),
-                ranked,
-            )
-        return criteria
+    def _say_start(self) -> None:
+        """Says in the log what is trained, how, on what, and where it goes."""
+        images = {source.split: len(source) for source in (self.source, self.val_source)}
+        start = banner.Start(
+            experiment=self.experiment,
+            workdir=self.workdir,
+            model=self.state.model(),
+            images=images,
+            labelled=self.labelled,
+            devices=self.mesh.size,
+            step=self.step,
+            steps_per_epoch=self.steps_per_epoch,
+        )
+        logger.info("%s", banner.text(start))
+        if (advice := devices.advice_on_cpu()) is not None:
+            logger.warning("%s", advice)
 
     def _initial_state(self) -> tuple[train_state.TrainState, dict[str, Any]]:
         """Returns the state of the newest checkpoint, or of a fresh start."""
         tx = self.experiment.optimizer(self.steps_per_epoch)
         split = self.config.train.split_state
         if not self.checkpoints.steps():
-            state = train_state.create(
-                lambda: initial_weights.build_model(self.config), tx, self.mesh, split=split, balancing=self.balancing
-            )
+            with messages.warnings_only(weights.__name__):  # the check has told how the files are read
+                build = partial(initial_weights.build_model, self.config)
+                state = train_state.create(build, tx, self.mesh, split=split, balancing=self.balancing)
             return state, dict(initial_weights.PROGRESS)
         abstract = train_state.abstract(
             lambda: models.build(self.config), tx, self.mesh, split=split, balancing=self.balancing
         )
-        step, arrays, progress = self.checkpoints.restore_newest(abstract.arrays)
-        logger.info("continuing from step %d of %d", step, self.total_steps)
+        _, arrays, progress = self.checkpoints.restore_newest(abstract.arrays)
         return train_state.TrainState(abstract.graphdef, arrays), progress
 
     def fit(self) -> scoring.Results:
         train = self.config.train
         results: scoring.Results = {}
         pending: list[tuple[int, Scalars]] = []
+        began = time.perf_counter()
         # Whatever ends the loop, what was saved so far reaches the disk.
         with StopRequests() as stop, self.exits:
             arrays, seed = self.state.arrays, np.uint32(train.seed)
+            plan = Plan(self.total_steps, self.steps_per_epoch, train.batch_size, self.experiment.all_tasks)
+            progress = Progress(plan, self.step, shown=processes.first())
+            self.exits.callback(progress.close)
             if self.evaluates_first:
                 logger.info("step %d has no score and is evaluated first", self.step)
-                results = self._evaluate(arrays)
-            bar = tqdm(total=self.total_steps, initial=self.step, unit="step", disable=not processes.first())
-            self.exits.callback(bar.close)
+                with progress.pause("evaluating"):
+                    results = self._evaluate(arrays)
             started = time.perf_counter()
             while self.step < self.total_steps:
                 with self._rescuing(arrays, pending, started):
@@ -213,15 +207,15 @@ class _Run:
                 # Otherwise a slow device lags behind by all steps between two lines of the log: the bar shows a rate
                 # that is not true, a signal waits for all these steps, and their batches fill the memory.
                 if len(pending) > _AHEAD:
-                    jax.block_until_ready(pending[-1 - _AHEAD][1])
-                bar.update()
+                    finished, values = pending[-1 - _AHEAD]
+                    jax.block_until_ready(values)
+                    progress.finished(finished, partial(_fetched, values))
                 stops = stop.reached(self.step) and self.step < self.total_steps
                 epoch_ends = self.step % self.steps_per_epoch == 0
                 due = train.checkpoint_every > 0 and self.step % train.checkpoint_every == 0
                 saves = epoch_ends or due or stops
                 if self.step % train.log_every == 0 or saves:
-                    means = self._flush(pending, started)
-                    bar.set_postfix(loss=f"{means['loss/total']:.3f}", epoch=self.step // self.steps_per_epoch)
+                    progress.logged(self.step, self._flush(pending, started))
                     pending, started = [], time.perf_counter()
                 if saves:
                     self._save(arrays)
@@ -231,8 +225,11 @@ class _Run:
                         "again to continue"
                     )
                 if self._asks_for_evaluation(self.step):
-                    results = self._evaluate(arrays)
+                    with progress.pause("evaluating"):
+                        results = self._evaluate(arrays)
                     started = time.perf_counter()
+            progress.close()
+            self._say_end(time.perf_counter() - began)
         return results
 
     def _train_batches(self) -> loader.TrainBatches:
@@ -267,7 +264,7 @@ class _Run:
 
     def _flush(self, pending: list[tuple[int, Scalars]], started: float) -> dict[str, float]:
         """Fetches and checks the values of the steps since the last line of the log; writes and returns their means."""
-        fetched = [(step, jax.tree.map(float, jax.device_get(scalars))) for step, scalars in pending]
+        fetched = [(step, _fetched(scalars)) for step, scalars in pending]
         seconds = time.perf_counter() - started  # now that the device has finished the steps
         for step, scalars in fetched:
             self._check_finite(step, scalars)
@@ -335,7 +332,9 @@ class _Run:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
+        began = time.perf_counter()
         results = scoring.streaming(self.eval_step, arrays, batches, self.experiment.streaming_metrics, self.mesh)
+        seconds = time.perf_counter() - began
         if self.reference is None and len(self.criteria) > 1 and scoring.can_serve_as_reference(results, self.criteria):
             self.reference = results
             logger.info("no single-task results: checkpoints are ranked by their gain over this first evaluation")
@@ -346,10 +345,32 @@ class _Run:
             if isinstance(value, float) and math.isfinite(value)  # a task without labels has none
         }
         self.writer.write(self.step, EVALUATION, scalars)
-        logger.info("step %d\n%s", self.step, scoring.table(results))
         score = scoring.score(results, self.reference, self.criteria)
         self.checkpoints.add_evaluation(self.step, Evaluation(score, self.reference))
+        self._say_scores(results, score, seconds)
         return results
+
+    def _say_scores(self, results: scoring.Results, score: float | None, seconds: float) -> None:
+        """Says in the log how the newest step scores, and how that compares with the best so far."""
+        if not processes.first():
+            return
+        self.milestones.add(self.step, results)
+        lines = [f"evaluation of step {self.step} ({seconds:.0f} s)", self.milestones.table(self.step)]
+        if len(self.criteria) > 1:
+            lines.append(milestones.gain_line(score, self.checkpoints.best(), self.step))
+        logger.info("%s", "\n".join(filter(None, lines)))
+
+    def _say_end(self, seconds: float) -> None:
+        """Says in the log where the best checkpoint is, and what to do with it."""
+        if not processes.first():
+            return
+        trained = self.step - self.first_step
+        done = f"{trained} steps in {duration(seconds)}" if trained else "nothing was left to train"
+        logger.info("training has ended at step %d: %s", self.step, done)
+        best = self.checkpoints.best()
+        step = self.checkpoints.steps()[-1] if best is None else best
+        scores = self.milestones.scores(step)
+        logger.info("%s", milestones.ending(self.workdir, step, best is not None, scores))
 
     @contextlib.contextmanager
     def _rescuing(self, arrays: Any, pending: list[tuple[int, Scalars]], started: float) -> Iterator[None]:
@@ -372,32 +393,6 @@ class _Run:
         self.checkpoints.save(self.step, arrays, progress)
 
 
-def _choose_reference(stored: scoring.Results | None, single_task: scoring.Results | None) -> scoring.Results | None:
-    """Returns the results that the multi-task performance is relative to, the same over the whole run."""
-    if stored is not None and single_task is not None and single_task != stored:
-        raise ValueError(
-            "the run has ranked its checkpoints by other results than the ones that --single_task gives now, and "
-            "the two cannot be compared; continue without --single_task, or with the results given at first"
-        )
-    return stored or single_task
-
-
-def _versions() -> dict[str, str]:
-    """Returns {package: its version} of the packages that decide how training computes."""
-    return {name: importlib.metadata.version(name) for name in ("mtl_jax", "jax", "jaxlib", "flax", "optax")}
-
-
-def _acquire(lock: FileLock, workdir: Path) -> None:
-    """Takes the lock of a work directory, which is held until it is released or this process dies.
-
-    Raises:
-        ValueError: Another process holds the lock.
-    """
-    workdir.mkdir(parents=True, exist_ok=True)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ValueError(
-            f"another process is training in {workdir} (it holds {lock.lock_file}); wait until it has finished, stop "
-            "it, or give another --workdir"
-        ) from error
+def _fetched(scalars: Scalars) -> dict[str, float]:
+    values: dict[str, float] = jax.tree.map(float, jax.device_get(scalars))
+    return values

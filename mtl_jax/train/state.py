@@ -8,6 +8,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from mtl_jax.models import MultiTaskModel
 from mtl_jax.runtime import sharding
 from mtl_jax.train.task_balancing import Balancing
 
@@ -23,9 +24,10 @@ class TrainState(NamedTuple):
     graphdef: nnx.GraphDef
     arrays: Any
 
-    def model(self) -> nnx.Module:
+    def model(self) -> MultiTaskModel:
         """Returns a model that shares these arrays."""
-        return nnx.merge(self.graphdef, self.arrays)[0]
+        model: MultiTaskModel = nnx.merge(self.graphdef, self.arrays)[0]
+        return model
 
 
 def create(

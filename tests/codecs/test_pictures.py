@@ -7,7 +7,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from mtl_jax.codecs import pictures
 from mtl_jax.labels import readers
@@ -333,3 +333,34 @@ def test_declared_bits_of_a_tiff():
 def test_notes_without_a_collector_are_logged(caplog):
     pictures.photograph(saved(transparent(), "png"))
     assert DROPPED in caplog.text
+
+
+def encoded(size, form, **options):
+    """A picture as bytes of a file."""
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)).save(file, form, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True}), ("JPEG", {"comment": b"\xff\xc0" + bytes(9)})],
+)
+def test_the_size_is_that_of_the_decoded_picture(form, options):
+    data = encoded((30, 47), form, **options)
+    assert pictures.size(data) == pictures.decode(data, 3).shape[:2] == (30, 47)
+
+
+def test_the_size_is_that_of_the_pixels_as_they_are_stored():
+    """Labels do not follow the camera's orientation, and a thumbnail has a size of its own."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.ImageDescription] = encoded((5, 6), "JPEG").decode("latin-1")
+    data = encoded((30, 47), "JPEG", exif=exif)
+    assert pictures.size(data) == pictures.decode(data, 3).shape[:2] == (30, 47)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xd9", b"GIF89a\xff\xc0\0\x11\x08\0\1\0\1"])
+def test_bytes_without_a_size(data):
+    with pytest.raises(ValueError, match="it is no JPEG or PNG with a size"):
+        pictures.size(data)

@@ -127,7 +127,7 @@ def test_wrong_arguments(tmp_path, args, message):
 
 def read(folder, source, tasks=TASKS):
     images = scoring.read_predictions(folder, source, {task: CHANNELS[task] for task in tasks})
-    return [{task: load(task, source.sample(i, (), PASCAL_LABELS)) for task in tasks} for i, load in images]
+    return [{task: load(task, source.labels(i, (), PASCAL_LABELS)) for task in tasks} for i, load in images]
 
 
 def test_missing_and_extra_files(folder, source, caplog):

@@ -9,6 +9,7 @@ import pytest
 from mtl_jax import backbones, experiment, metrics, protocol
 from mtl_jax.config import num_channels
 from mtl_jax.data import catalogue
+from mtl_jax.data.records import IMAGE_SIZE
 from mtl_jax.evaluation import constant_baseline, predictions, result_files, scoring
 from mtl_jax.inference import predict
 from mtl_jax.inference.model import from_run
@@ -90,8 +91,10 @@ class Samples:
     def __len__(self):
         return len(self.samples)
 
-    def sample(self, index, tasks, conventions):
-        return {key: value for key, value in self.samples[index].items() if key in ("id", "image", *tasks)}
+    def labels(self, index, tasks, conventions):
+        sample = self.samples[index]
+        labels = {key: value for key, value in sample.items() if key in ("id", *tasks)}
+        return {IMAGE_SIZE: sample["image"].shape[:2], **labels}
 
 
 SURVEY = protocol.get("survey")

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from mtl_jax import backbones, models, weights
+from mtl_jax.codecs import pictures
+from mtl_jax.data import records, split
 from mtl_jax.evaluation import result_files
 from mtl_jax.inference import evaluate
 from mtl_jax.inference.evaluate import Options, evaluate_files, evaluate_run
@@ -72,6 +74,29 @@ def test_an_interrupted_evaluation_predicts_only_the_rest(workdir, monkeypatch):
     assert evaluate_run(workdir) == whole
     assert skipped == [[], [0, 1, 2, 3, 4]]
     assert not list(workdir.glob("*.partial*"))
+
+
+def test_every_image_is_decoded_once_and_the_scores_are_those_of_decoded_images(workdir, monkeypatch):
+    decode, images = pictures.decode, []
+
+    def counted(data, channels):
+        images.extend([data] if channels == 3 else [])  # labels of these tasks have one channel
+        return decode(data, channels)
+
+    monkeypatch.setattr(pictures, "decode", counted)
+    evaluate_run(workdir, batch_size=5)
+    assert len(images) == len(set(images)) == 5
+    report = (workdir / "results.json").read_bytes()
+
+    def labels_of_samples(self, index, tasks, conventions):
+        sample = self.sample(index, tasks, conventions)
+        return {**sample, records.IMAGE_SIZE: sample["image"].shape[:2]}
+
+    monkeypatch.setattr(split.Split, "labels", labels_of_samples)
+    (workdir / "results.json").unlink()
+    evaluate_run(workdir, batch_size=5)
+    assert len(images) == 3 * 5
+    assert (workdir / "results.json").read_bytes() == report
 
 
 def test_wrong_folders_are_refused(workdir, tmp_path):

@@ -102,13 +102,13 @@ def _slow_if_large(names):
 @pytest.mark.parametrize("name", _slow_if_large(name for name in MANIFEST if "setup" in MANIFEST[name]))
 def test_parameters_are_those_of_the_recorded_networks(name):
     model = nnx.eval_shape(lambda: models.build(flax_run.config(name)))
-    assert cost.parameters(model) == MANIFEST[name]["n_parameters"]
+    assert models.count_parameters(model) == MANIFEST[name]["n_parameters"]
 
 
 @pytest.mark.parametrize("name", _slow_if_large(BACKBONES))
 def test_parameters_are_those_of_the_recorded_backbones(name):
     backbone = nnx.eval_shape(lambda: backbones.build(name, rngs=InitialKeys(0)))
-    assert cost.parameters(backbone) == MANIFEST[f"backbone_{name}"]["n_parameters"]
+    assert models.count_parameters(backbone) == MANIFEST[f"backbone_{name}"]["n_parameters"]
 
 
 def test_summary_and_its_tables():

@@ -19,6 +19,7 @@ from mtl_jax.data import catalogue, loader
 from mtl_jax.inference.restored import Restored
 from mtl_jax.train import integrity, loop
 from mtl_jax.train.checkpoint import Checkpoints, DamagedError, exist
+from mtl_jax.train.lock import LOCK
 from mtl_jax.train.loop import NonFiniteLossError, fit
 from mtl_jax.train.stop import EXIT_STATUS
 from tests import tiny
@@ -208,7 +209,7 @@ def test_a_loss_that_is_not_finite_is_written_down(tmp_path, data_dir):
 
 
 def test_two_runs_cannot_share_a_work_directory(finished, copy, data_dir):
-    lock = FileLock(copy / loop.LOCK)
+    lock = FileLock(copy / LOCK)
     lock.acquire()
     with pytest.raises(ValueError, match=r"another process is training in .*copy .*lock"):
         fit(tiny.config(data_dir, eval_final_epochs=1), copy)

@@ -124,7 +124,7 @@ def test_a_failure_of_the_input_loses_no_step(tmp_path, data_dir, monkeypatch, c
     jax.tree.map(np.testing.assert_array_equal, failed[1], straight[1])
 
 
-@pytest.mark.parametrize("moment", ["streaming", "table"])
+@pytest.mark.parametrize("moment", ["streaming", "score"])
 def test_an_evaluation_that_fails_loses_nothing(tmp_path, data_dir, monkeypatch, caplog, moment):
     """As after a kill in the middle of an evaluation, or after its line of the log."""
     config = tiny.config(data_dir, log_every=2, eval_final_epochs=0)

@@ -30,10 +30,13 @@ def without_evaluation(workdir):
 STAGES = {
     "start": (lambda workdir, said, before: True, 2),
     "build": (lambda workdir, said, before: "drawing" in said, 1),
-    "compilation": (lambda workdir, said, before: "val images with a label" in said, 2),
+    "compilation": (lambda workdir, said, before: "compiling the training step" in said, 2),
     "step": (lambda workdir, said, before: runs.logged_steps(workdir) > before, 0.3),
     "save": (lambda workdir, said, before: any(workdir.glob("checkpoints/*.orbax-checkpoint-tmp*")), 0.1),
-    "evaluation": (lambda workdir, said, before: "val images" in said and without_evaluation(workdir), 1),
+    "evaluation": (
+        lambda workdir, said, before: "compiling the evaluation step" in said and without_evaluation(workdir),
+        1,
+    ),
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from filelock import FileLock
 
 from mtl_jax.train.checkpoint import Checkpoints
-from mtl_jax.train.loop import LOCK
+from mtl_jax.train.lock import LOCK
 from mtl_jax.train.stop import EXIT_STATUS
 from tests.train import runs
 

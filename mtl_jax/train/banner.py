@@ -1,0 +1,136 @@
+"""What a run says at its start: everything that decides what is trained, how, and where it goes."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from mtl_jax import models
+from mtl_jax.config import PLAIN_BALANCING
+from mtl_jax.experiment import Experiment
+from mtl_jax.models import MultiTaskModel
+from mtl_jax.runtime import devices, messages
+from mtl_jax.train import checkpoint
+from mtl_jax.train.writer import EVENTS, LOG
+
+_PACKAGES = ("mtl_jax", "jax", "jaxlib", "flax", "optax")  # they decide how training computes
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is known of a run when its training begins.
+
+    Attributes:
+        experiment: The experiment.
+        workdir: The work directory.
+        model: The model, which may be abstract.
+        images: {split: number of images}.
+        labelled: {split: {task: number of images with a label of it}}.
+        devices: Number of devices that share a batch.
+        step: Step that the run continues from, 0 at first.
+        steps_per_epoch: Number of steps of an epoch.
+    """
+
+    experiment: Experiment
+    workdir: Path
+    model: MultiTaskModel
+    images: Mapping[str, int]
+    labelled: Mapping[str, Mapping[str, int]]
+    devices: int
+    step: int
+    steps_per_epoch: int
+
+
+def text(start: Start) -> str:
+    """Returns the lines about the start of a run, in two columns below a title."""
+    run = start.experiment
+    train = run.config.train
+    rows = {
+        "software": ", ".join(f"{name} {version}" for name, version in versions().items()),
+        "devices": devices.describe(),
+        "model": _model(start),
+        "weights": _weights(start),
+        "data": f"{run.builder_name} in {run.data_dir}",
+        "images": f"{_splits(start.images)}; resized to {messages.size_text(run.image_size)} (height x width)",
+        **{f"task {task}": _task(start, task) for task in run.all_tasks},
+        "tasks": _balancing(start),
+        "optimiser": f"{run.config.optim.name}, learning rate {run.config.optim.lr:g} ({run.config.optim.schedule})",
+        "batch": _batch(start),
+        "steps": _steps(start),
+        "evaluation": f"after {_evaluated(train.eval_final_epochs, train.epochs)}, by the protocol {run.protocol.name}",
+        "files": f"{start.workdir}: {checkpoint.FOLDER}/, {LOG}, {EVENTS}/",
+        "curves": f"tensorboard --logdir {shlex.quote(str(start.workdir / EVENTS))}   (pip install tensorboard)",
+    }
+    width = max(map(len, rows))
+    return "\n".join(["training", *(f"{name:<{width}}  {value}" for name, value in rows.items())])
+
+
+def versions() -> dict[str, str]:
+    """Returns {package: its version} of the packages that decide how training computes."""
+    return {name: metadata.version(name) for name in _PACKAGES}
+
+
+def _model(start: Start) -> str:
+    model = start.experiment.config.model
+    total = models.count_parameters(start.model)
+    shared = sum(map(models.count_parameters, start.model.backbones()))
+    return (
+        f"{model.name} on {model.backbone}, {total / 1e6:.2f} million parameters, {shared / 1e6:.2f} of them in the "
+        f"backbone; computes in {model.dtype}"
+    )
+
+
+def _weights(start: Start) -> str:
+    config = start.experiment.config
+    if start.step:
+        return f"those of the checkpoint of step {start.step}"
+    options = models.options(config)
+    if start.model.starts_from_single_task and options.init_single_task:
+        return f"those of the single-task models in {options.single_task}"
+    return f"backbone from {config.model.pretrained}, else random" if config.model.pretrained else "random"
+
+
+def _splits(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{split} {count}" for split, count in counts.items())
+
+
+def _task(start: Start, task: str) -> str:
+    run = start.experiment
+    weighted = run.config.balancing == PLAIN_BALANCING
+    weight = f" x {run.objective.weights[task]:g}" if weighted else ""
+    role = "" if task in run.main_tasks else " (auxiliary)"
+    counts = {split: labelled[task] for split, labelled in start.labelled.items()}
+    return f"loss {run.objective.losses[task]}{weight}{role}; labels: {_splits(counts)}"
+
+
+def _balancing(start: Start) -> str:
+    balancing = start.experiment.config.balancing
+    return "sum of the weighted losses" if balancing == PLAIN_BALANCING else f"balanced by {balancing}"
+
+
+def _batch(start: Start) -> str:
+    train = start.experiment.config.train
+    parts = [f"{train.batch_size} images"]
+    if start.devices > 1:
+        parts.append(f"{train.batch_size // start.devices} on each of {start.devices} devices")
+    if train.accumulate > 1:
+        parts.append(f"batch norm takes each micro-batch of {train.batch_size // train.accumulate} images for a batch")
+    return ", ".join(parts)
+
+
+def _steps(start: Start) -> str:
+    epochs = start.experiment.config.train.epochs
+    total = epochs * start.steps_per_epoch
+    left = f"; {total - start.step} are left" if start.step else ""
+    return f"{total}: {_number(epochs, 'epoch')} of {_number(start.steps_per_epoch, 'step')}{left}"
+
+
+def _evaluated(last: int, epochs: int) -> str:
+    if last == 0 or last >= epochs:
+        return "every epoch"
+    return "the last epoch" if last == 1 else f"each of the last {last} epochs"
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' if count != 1 else ''}"

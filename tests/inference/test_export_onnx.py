@@ -1,0 +1,103 @@
+"""Export of a run in the format "onnx", compared with evaluation by means of ONNX Runtime."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from mtl_jax import backbones, experiment, models
+from mtl_jax.config import Config, Data, Model
+from mtl_jax.inference import export
+from mtl_jax.inference import program as programs
+from tests import exported_runs, tiny
+
+onnx = pytest.importorskip("onnx", reason="export to ONNX needs onnx", exc_type=ModuleNotFoundError)
+onnxruntime = pytest.importorskip("onnxruntime", reason="running ONNX models needs onnxruntime")
+
+
+@pytest.fixture(autouse=True)
+def _tiny_backbones(monkeypatch):
+    tiny.register_backbones(monkeypatch)
+    monkeypatch.setitem(
+        backbones.BACKBONES, "tiny4", lambda name, *, image_size, rngs: tiny.TinyBackbone(scales=4, rngs=rngs)
+    )
+
+
+def run(content, images):
+    session = onnxruntime.InferenceSession(content)
+    names = [each.name for each in session.get_outputs()]
+    return dict(zip(names, session.run(None, {"images": images}), strict=True))
+
+
+@pytest.mark.parametrize("backbone", ["tiny_resnet", "tiny_resnet_dilated"])
+def test_onnx_runtime_predicts_what_evaluation_does(tmp_path, backbone):
+    workdir = exported_runs.create(tmp_path, backbone)
+    out = tmp_path / "new" / "model.onnx"
+    description = export.export_run(experiment.load_config(workdir), workdir, "latest", out, format="onnx")
+    model = onnx.load(out)
+    onnx.checker.check_model(model, full_check=True)
+    assert {each.key: json.loads(each.value) for each in model.metadata_props} == {"description": description}
+    assert (description["lifetime"]["opset"], description["lifetime"]["ir_version"]) == (18, 8)
+    assert (model.opset_import[0].version, model.ir_version) == (18, 8)
+    assert [each.name for each in model.graph.output] == list(description["outputs"])
+    images = exported_runs.images(3)
+    wanted = exported_runs.expected(workdir, images)
+    for number in (1, 3):
+        exported_runs.assert_close(
+            run(str(out), images[:number]), {task: maps[:number] for task, maps in wanted.items()}
+        )
+
+
+@pytest.mark.parametrize("name", ["mti_net", "cross_stitch"])
+def test_models_that_exchange_features(name):
+    tasks = ("semseg", "depth")
+    aux = (*tasks, "normals") if name != "cross_stitch" else ()
+    backbone = "tiny_resnet" if name == "cross_stitch" else "tiny4"
+    config = Config(Data("nyud", tasks, aux, image_size=(32, 64)), Model(name, backbone))
+    model = tiny.randomise_batch_norms(models.build(config))
+    program = programs.make(model, tasks, (32, 64), batch_size=0)
+    content, _ = export.FORMATS["onnx"].encode(program, export.describe(experiment.make(config), 0, program), ())
+    images = exported_runs.images(2)[:, :32]
+    wanted = jax.tree.map(np.asarray, program.predict(images))
+    assert np.ptp(wanted["depth"]) > 0.1  # a hundred times the tolerance
+    exported_runs.assert_close(run(content, images), {task: wanted[task] for task in tasks})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "backbone"), tiny.NETWORKS)
+def test_every_model_converts_for_any_number_of_images(name, backbone):
+    main = ("depth",) if name == "single_task" else ("semseg", "depth")
+    config = Config(Data("nyud", main, image_size=(64, 96)), Model(name, backbone))
+    program = programs.make(tiny.randomise_batch_norms(models.build(config)), main, (64, 96), batch_size=0)
+    content, _ = export.FORMATS["onnx"].encode(program, export.describe(experiment.make(config), 0, program), ())
+    maps = run(content, np.zeros((2, 64, 96, 3), np.uint8))
+    assert {task: each.shape for task, each in maps.items()} == {
+        task: (2, 64, 96) if task == "semseg" else (2, 64, 96, 1) for task in main
+    }
+    assert np.isfinite(maps["depth"]).all()
+
+
+def test_one_batch_size(tmp_path):
+    workdir = exported_runs.create(tmp_path)
+    out = tmp_path / "model.onnx"
+    config = experiment.load_config(workdir)
+    description = export.export_run(config, workdir, "latest", out, format="onnx", batch_size=2)
+    assert description["input"]["shape"] == [2, 64, 64, 3]
+    assert run(str(out), exported_runs.images(2))["depth"].shape == (2, 64, 64, 1)
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument, match="images"):
+        run(str(out), exported_runs.images(3))
+
+
+def test_a_run_in_bfloat16_is_exported_in_float32_and_says_so(tmp_path, caplog):
+    workdir = exported_runs.create(tmp_path, dtype="bfloat16")
+    config = experiment.load_config(workdir)
+    out = tmp_path / "model.onnx"
+    description = export.export_run(config, workdir, "latest", out, format="onnx")
+    assert description["dtype"] == "float32"
+    assert "the run computes in bfloat16; its file of the format onnx computes in float32" in caplog.text
+    config.model.dtype = "float32"
+    other = tmp_path / "float32.onnx"
+    export.export_run(config, workdir, "latest", other, format="onnx")
+    images = exported_runs.images(2)
+    exported_runs.assert_close(run(str(out), images), run(str(other), images))
