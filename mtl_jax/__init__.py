@@ -53,6 +53,7 @@ _PARTS = (
     "reports",
     "runtime",
     "tasks",
+    "to_onnx",
     "train",
     "weights",
 )

@@ -43,7 +43,7 @@ class Predictor:
         maps = self._model(image)
         return panels.panel(
             image,
-            {task: each.kind.as_prediction(each.decided) for task, each in maps.items()},
+            {task: each.prediction for task, each in maps.items()},
             names=self._model.class_names,
             conventions=self._model.experiment.conventions,
             style=style,

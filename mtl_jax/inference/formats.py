@@ -28,8 +28,7 @@ def _own_meaning(one: Map) -> Mapping[str, str]:
 
 
 def _reference_files(one: Map) -> Mapping[str, bytes]:
-    quantised = one.kind.quantise(one.kind.as_prediction(one.decided))
-    return {one.kind.suffix: one.kind.encode_prediction(quantised, one.task)}
+    return {one.kind.suffix: one.kind.encode_prediction(one.prediction, one.task)}
 
 
 def _reference_meaning(one: Map) -> Mapping[str, str]:

@@ -51,6 +51,11 @@ class Map:
         """What the values of `array` are."""
         return self.kind.map_meaning(self.conventions)
 
+    @property
+    def prediction(self) -> np.ndarray:
+        """The map as files of predictions hold it, see `mtl_jax.evaluation.predictions`; panels take it."""
+        return self.kind.quantise(self.kind.as_prediction(self.decided))
+
     def picture(self) -> np.ndarray:
         """Draws the map for people, RGB uint8 `[H, W, 3]`."""
         return self.kind.paint(self.kind.as_prediction(self.decided), is_label=False)

@@ -193,7 +193,7 @@ def _write(out: Path, sample: Sample, finish: Finish, form: Format, draw_panels:
 
 def _panel(sample: Sample, maps: Mapping[str, Map]) -> np.ndarray:
     """Draws an image, its maps and, where known, its labels side by side, RGB uint8."""
-    shown = {task: one.kind.quantise(one.kind.as_prediction(one.decided)) for task, one in maps.items()}
+    shown = {task: one.prediction for task, one in maps.items()}
     labels = {task: sample[task] for task in maps if task in sample}
     return panels.panel(
         sample["image"],
