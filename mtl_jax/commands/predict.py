@@ -3,6 +3,8 @@
     mtl predict --workdir runs/nyud_mtinet --images "photos/*.jpg" --out predictions
     mtl predict --workdir runs/nyud_mtinet --images photos --images other/room.png --out predictions
     mtl predict --workdir runs/nyud_mtinet --split val --limit 8 --out predictions
+    mtl predict --workdir runs/nyud_mtinet --images photos --tta flip --style overlay --out predictions
+    mtl predict --workdir runs/nyud_mtinet --images wide.jpg --window 480x640 --overlap 0.33 --out predictions
     mtl predict --workdir runs/nyud_mtinet --video walk.mp4 --out walk_maps.mp4
 
 Writes OUT/<task>/<name>.png (depth in millimetres, and .npy in metres), OUT/panels/<name>.png and OUT/maps.json, which
@@ -16,14 +18,18 @@ import dataclasses
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, get_args
 
 from mtl_jax import cli, experiment
 from mtl_jax.inference import model, predict, video
 from mtl_jax.inference.formats import FORMATS
-from mtl_jax.inference.options import RESIZES, PredictOptions
+from mtl_jax.inference.options import WINDOWS, PredictOptions
+from mtl_jax.inference.placement import PLACEMENTS
+from mtl_jax.inference.predict import PanelOptions
+from mtl_jax.labels.keys import Style
 from mtl_jax.runtime import messages
 
-_DEFAULTS = PredictOptions()
+_DEFAULTS, _PANELS = PredictOptions(), PanelOptions()
 
 
 def add_arguments(parser: cli.Parser) -> None:
@@ -49,29 +55,47 @@ def add_arguments(parser: cli.Parser) -> None:
     )
     parser.add_argument("--no_panels", action="store_true", help="write the maps alone")
     parser.add_argument(
+        "--style",
+        choices=get_args(Style),
+        default=_PANELS.style,
+        help="classes, saliency and edges of the panels: map = colours alone (the default), overlay = over the image",
+    )
+    parser.add_argument("--errors", action="store_true", help="with --split: show the errors of the maps in the panels")
+    parser.add_argument(
+        "--long_side",
+        type=cli.at_least(64),
+        default=_PANELS.long_side,
+        metavar="PIXELS",
+        help=f"greatest width and height of a panel; {_PANELS.long_side} by default",
+    )
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument(
         "--resize",
-        choices=RESIZES,
+        choices=list(PLACEMENTS),
         default=_DEFAULTS.resize,
-        help="how images get to the network: fit (the default; aspect kept), stretch (as in evaluation), none (own "
-        "size) or windows (own size, in windows that overlap)",
+        help="how images get to the network: fit = aspect kept (the default), stretch = as in evaluation, none = own "
+        "size",
     )
-    parser.add_argument("--flip", action="store_true", help="predict the mirrored image as well, and average")
-    parser.add_argument(
-        "--scales", type=_scales, default=_DEFAULTS.scales, metavar="S,S", help="scales to average, as in 0.75,1,1.25"
-    )
-    parser.add_argument(
-        "--window_size",
+    way.add_argument(
+        "--window",
         type=_size,
-        default=_DEFAULTS.window_size,
         metavar="HxW",
-        help="size of the windows, as in 480x640; by default the network's input size",
+        help="predict images of their own size in windows that overlap, as in 480x640",
     )
     parser.add_argument(
         "--overlap",
         type=float,
         default=_DEFAULTS.overlap,
         metavar="SHARE",
-        help="least part of a window that it shares with the next one",
+        help=f"least part of a window that it shares with the next one; {_DEFAULTS.overlap} by default",
+    )
+    parser.add_argument(
+        "--tta",
+        type=_views,
+        default={},
+        metavar="flip,scales=A+B",
+        help="average over more views of an image: flip = mirrored, scales = other sizes; flip,scales=0.75+1+1.25 for "
+        "example",
     )
     parser.add_argument(
         "--batch_size",
@@ -87,8 +111,13 @@ def add_arguments(parser: cli.Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     cli.enable_compilation_cache()
-    names = [each.name for each in dataclasses.fields(PredictOptions)]
-    options = PredictOptions(**{name: getattr(arguments, name) for name in names})
+    options = PredictOptions(
+        resize=arguments.resize if arguments.window is None else WINDOWS,
+        window_size=arguments.window or _DEFAULTS.window_size,
+        overlap=arguments.overlap,
+        batch_size=arguments.batch_size,
+        **arguments.tta,
+    )
     paths = None if arguments.images is None else predict.find_images(arguments.images, arguments.limit)
     loaded = model.load(arguments.workdir, arguments.step)
     if arguments.video is not None:
@@ -100,9 +129,8 @@ def run(arguments: argparse.Namespace) -> None:
         samples = predict.file_samples(paths, unreadable)
     else:
         samples = _split_samples(loaded, arguments)
-    written = predict.predict(
-        loaded, samples, Path(arguments.out), options, form=arguments.format, draw_panels=not arguments.no_panels
-    )
+    panel = None if arguments.no_panels else PanelOptions(arguments.style, arguments.errors, arguments.long_side)
+    written = predict.predict(loaded, samples, Path(arguments.out), options, form=arguments.format, panel=panel)
     what = "maps are" if arguments.no_panels else "maps and panels are"
     cli.show(f"{written} images: {what} in {arguments.out}")
     if unreadable:
@@ -131,11 +159,21 @@ def _predict_video(loaded: model.Model, options: PredictOptions, arguments: argp
     cli.show(f"{written} frames: the video is {arguments.out}")
 
 
-def _scales(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 0.75,1,1.25") from error
+def _views(text: str) -> dict[str, Any]:
+    """Returns the fields of `PredictOptions` that `flip,scales=0.75+1+1.25` means, as an option's type."""
+    fields: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        name, _, values = part.partition("=")
+        if part == "flip":
+            fields["flip"] = True
+        elif name == "scales":
+            try:
+                fields["scales"] = tuple(map(float, values.split("+")))
+            except ValueError as error:
+                raise argparse.ArgumentTypeError(f"{values!r} is no list of scales such as 0.75+1+1.25") from error
+        else:
+            raise argparse.ArgumentTypeError(f"{part!r} is no view; the views are flip and scales=A+B")
+    return fields
 
 
 def _size(text: str) -> tuple[int, int]:

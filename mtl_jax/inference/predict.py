@@ -7,6 +7,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from mtl_jax.inference.maps import Map, Maps
 from mtl_jax.inference.model import Finish, Model
 from mtl_jax.inference.options import PredictOptions
 from mtl_jax.labels import Conventions
+from mtl_jax.labels.keys import Style
 from mtl_jax.runtime import atomic_files, messages
 
 logger = logging.getLogger(__name__)
@@ -119,6 +121,24 @@ def split_samples(source: Split, conventions: Conventions, tasks: Sequence[str],
         yield source.sample(index, tasks, conventions)
 
 
+@dataclass(frozen=True)
+class PanelOptions:
+    """How panels are drawn.
+
+    Attributes:
+        style: "map" for classes, saliency and edges in colours alone, "overlay" for colours over the image.
+        errors: True to show the errors beside maps with a label.
+        long_side: Greatest width and height in pixels.
+    """
+
+    style: Style = "map"
+    errors: bool = False
+    long_side: int = panels.LONG_SIDE
+
+
+_PANELS = PanelOptions()
+
+
 def predict(
     model: Model,
     samples: Iterable[Sample],
@@ -126,7 +146,7 @@ def predict(
     options: PredictOptions | None = None,
     *,
     form: str = "default",
-    draw_panels: bool = True,
+    panel: PanelOptions | None = _PANELS,
 ) -> int:
     """Predicts, and writes OUT/<task>/<id>.* and OUT/panels/<id>.png at the size of the image.
 
@@ -139,7 +159,7 @@ def predict(
         out: Folder OUT.
         options: Options of prediction.
         form: Format of the files, a key of `FORMATS`.
-        draw_panels: Draw the panels as well.
+        panel: How panels are drawn; None = no panels.
 
     Returns:
         The number of images.
@@ -162,7 +182,7 @@ def predict(
     pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
     try:
         for sample, finish in tqdm(model.stream(samples, _image, options), unit="image"):
-            waiting.append(pool.submit(_write, out, sample, finish, FORMATS[form], draw_panels))
+            waiting.append(pool.submit(_write, out, sample, finish, FORMATS[form], panel))
             written += 1
             while len(waiting) > _WAITING:
                 described = waiting.popleft().result()
@@ -180,18 +200,19 @@ def _image(sample: Sample) -> np.ndarray:
     return image
 
 
-def _write(out: Path, sample: Sample, finish: Finish, form: Format, draw_panels: bool) -> Maps:
+def _write(out: Path, sample: Sample, finish: Finish, form: Format, panel: PanelOptions | None) -> Maps:
     """Writes the maps and, if asked for, the panel of one image, and returns the maps."""
     maps = finish()
     for task, one in maps.items():
         for suffix, content in form.files(one).items():
             _put(out / task / f"{sample['id']}{suffix}", content, sync=False)  # there are thousands of them
-    if draw_panels:
-        _put(out / "panels" / f"{sample['id']}.png", pictures.encode_png(_panel(sample, maps)), sync=True)
+    if panel is not None:
+        drawn = _panel(sample, maps, panel)
+        _put(out / "panels" / f"{sample['id']}.png", pictures.encode_png(drawn), sync=True)
     return maps
 
 
-def _panel(sample: Sample, maps: Mapping[str, Map]) -> np.ndarray:
+def _panel(sample: Sample, maps: Mapping[str, Map], options: PanelOptions) -> np.ndarray:
     """Draws an image, its maps and, where known, its labels side by side, RGB uint8."""
     shown = {task: one.prediction for task, one in maps.items()}
     labels = {task: sample[task] for task in maps if task in sample}
@@ -202,6 +223,7 @@ def _panel(sample: Sample, maps: Mapping[str, Map]) -> np.ndarray:
         names={task: one.class_names for task, one in maps.items()},
         conventions=next((one.conventions for one in maps.values()), Conventions()),
         caption=sample["id"],
+        **dataclasses.asdict(options),
     )
 
 

@@ -166,7 +166,7 @@ def test_files_say_what_they_mean(tmp_path, caplog):
 
 def test_maps_without_panels_beside_a_damaged_description(tmp_path, caplog):
     (tmp_path / "maps.json").write_text("{")
-    predict.predict(Stub(("depth",)), [{"id": "a", "image": picture()}], tmp_path, draw_panels=False)
+    predict.predict(Stub(("depth",)), [{"id": "a", "image": picture()}], tmp_path, panel=None)
     assert "maps.json cannot be read" in caplog.text
     assert files(tmp_path) == ["depth/a.npy", "depth/a.png", "maps.json"]
     assert json.loads((tmp_path / "maps.json").read_text())["format"] == "default"
@@ -200,20 +200,24 @@ def test_options_of_the_command(photos, tmp_path, monkeypatch):
     told = {}
     monkeypatch.setattr("mtl_jax.inference.model.load", lambda place, step: told.update(place=place, step=step))
     monkeypatch.setattr(predict, "predict", lambda _, samples, out, options, **more: told.update(more, options=options))
-    flags = ["--format=reference", "--no_panels", "--flip", "--scales=0.75,1", "--batch_size=4"]
-    windows = ["--resize=windows", "--window_size=64x96", "--overlap=0.5"]
+    flags = ["--format=reference", "--no_panels", "--tta=flip,scales=0.75+1", "--batch_size=4"]
+    windows = ["--window=64x96", "--overlap=0.5"]
     command = ["predict", "--workdir=hf://a/b", "--step=3", f"--images={photos}", f"--out={tmp_path}"]
     assert scripts.run(*command, *flags, *windows).returncode == 0
     assert told == {
-        **{"place": "hf://a/b", "step": "3", "form": "reference", "draw_panels": False},
+        **{"place": "hf://a/b", "step": "3", "form": "reference", "panel": None},
         "options": PredictOptions("windows", True, (0.75, 1.0), (64, 96), 0.5, 4),
     }
     assert scripts.run(*command).returncode == 0
     assert told["options"] == PredictOptions()
-    assert told["draw_panels"]
+    assert told["panel"] == predict.PanelOptions()
+    assert scripts.run(*command, "--resize=none", "--style=overlay", "--errors", "--long_side=800").returncode == 0
+    assert told["options"] == PredictOptions("none")
+    assert told["panel"] == predict.PanelOptions("overlay", True, 800)
     for wrong, message in {
-        "--window_size=64": "'64' is no size such as 480x640",
-        "--scales=1,x": "'1,x' is no list of numbers such as 0.75,1,1.25",
+        "--window=64": "'64' is no size such as 480x640",
+        "--tta=flip,scales=1+x": "'1+x' is no list of scales such as 0.75+1+1.25",
+        "--tta=flop": "'flop' is no view; the views are flip and scales=A+B",
         "--split=val": "not allowed with argument --images",
         "--overlap=2": "overlap is 2.0; give a number from 0 to below 1",
     }.items():
