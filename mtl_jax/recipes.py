@@ -1,5 +1,6 @@
 """Recipes: configuration files by name or by path, with their options after a colon."""
 
+import ast
 import difflib
 import runpy
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from mtl_jax.config import Config
 # A wheel has the recipes inside of the package; in a checkout they lie beside it.
 _PLACES = (Path(__file__).with_name("configs"), Path(__file__).parents[1] / "configs")
 _FUNCTION = "get_config"
+_EXPECTED = f"a recipe is a Python file with a function {_FUNCTION}, like those that `mtl list recipes` names"
 
 
 def shipped() -> Mapping[str, Path]:
@@ -40,25 +42,39 @@ def _path(place: str) -> Path:
     if path.is_file():
         return path
     near = difflib.get_close_matches(path.stem, known, 3)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
     raise FileNotFoundError(
-        f"there is no recipe {place!r} and no such file; {hint}The recipes are {', '.join(known)}; or give a file "
+        f"there is no recipe {place!r} and no such file. {hint}The recipes are {', '.join(known)}; or give a file "
         "FILE.py"
     )
 
 
-def _run(path: Path, argument: str) -> Config:
+def docstring(spec: str) -> str:
+    """Returns the docstring of a recipe, which names its options. The file is not executed.
+
+    Raises:
+        FileNotFoundError, ValueError: See `load`.
+    """
+    path = _path(spec.partition(":")[0])
     try:
-        get_config = runpy.run_path(str(path))[_FUNCTION]
-    except KeyError:
-        raise ValueError(f"{path} has no function {_FUNCTION}, which returns the configuration") from None
+        return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}; {_EXPECTED}") from error
+
+
+def _run(path: Path, argument: str) -> Config:
+    if path.suffix != ".py":  # Python also runs archives, which a file of weights may be
+        raise ValueError(f"{path} is no Python file; {_EXPECTED}")
+    try:
+        get_config = runpy.run_path(str(path)).get(_FUNCTION)
+        config = None if get_config is None else get_config(*([argument] if argument else []))
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f"{path}: {error}") from error
     except Exception as error:
         # Whatever is wrong in a file that somebody else wrote is told with the file's name.
-        raise ValueError(
-            f"{path} cannot be read: {type(error).__name__}: {error}; a recipe is a Python file with a function "
-            f"{_FUNCTION}, like those that `mtl list recipes` names"
-        ) from error
-    config = get_config(argument or None)
+        raise ValueError(f"{path} cannot be read: {type(error).__name__}: {error}; {_EXPECTED}") from error
+    if get_config is None:
+        raise ValueError(f"{path} has no function {_FUNCTION}; {_EXPECTED}")
     if not isinstance(config, Config):
         raise ValueError(f"{path}: {_FUNCTION} returns {type(config).__name__}, expected mtl_jax.config.Config")
     return config

@@ -83,7 +83,9 @@ def test_unknown_config_field(tmp_path):
     process = scripts.run(
         "train", "--config", "configs/demo.py", "--config.optim.learning_rate=1", "--workdir", tmp_path / "run"
     )
-    _assert_fails(process, "no field optim.learning_rate", "the nearest are", "`mtl train --help` lists the fields")
+    _assert_fails(
+        process, "no field optim.learning_rate", "the nearest are", "`mtl train --help` lists the fields", status=2
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -117,9 +119,7 @@ def test_no_config(tmp_path):
 @pytest.mark.slow
 def test_wrong_option_of_a_config_file(tmp_path):
     process = scripts.run("train", "--config", "configs/nyud_mtinet.py:tasks=edge", "--workdir", tmp_path / "run")
-    _assert_fails(
-        process, "'tasks=edge' is not one of this file's options (aux=, backbone=hrnet_w18, release=astmt|survey)"
-    )
+    _assert_fails(process, "'tasks=edge' is not one of this recipe's (aux=, backbone=hrnet_w18, release=astmt|survey)")
 
 
 def test_missing_data_folder(tmp_path):

@@ -22,7 +22,7 @@ def test_demo_is_a_valid_configuration():
 def test_paths_with_commas_in_arguments():
     arg = parse_arg("root=/data/a,b [1],c=3,model=x", root="", model="", c="")
     assert (arg.root, arg.model, arg.c) == ("/data/a,b [1]", "x", "3")
-    with pytest.raises(ValueError, match="--config argument 'b' is not one of this file's options"):
+    with pytest.raises(ValueError, match="option 'b' is not one of this recipe's"):
         parse_arg("model=a,b", model="")
 
 
@@ -35,10 +35,10 @@ def test_parse_arg_overrides_defaults():
 @pytest.mark.parametrize(
     ("arg", "message"),
     [
-        ("auxx=edge", r"'auxx=edge' is not one of this file's options \(aux=, backbone=tiny, mode=one\|two\)"),
-        ("edge", r"'edge' is not one of this file's options"),
-        ("aux=edge,mode=", r"--config argument mode is ''; it may be 'one' or 'two'"),
-        ("mode=three", r"--config argument mode is 'three'; it may be 'one' or 'two'"),
+        ("auxx=edge", r"'auxx=edge' is not one of this recipe's \(aux=, backbone=tiny, mode=one\|two\)"),
+        ("edge", r"'edge' is not one of this recipe's"),
+        ("aux=edge,mode=", r"the option mode of the recipe is ''; it may be 'one' or 'two'"),
+        ("mode=three", r"the option mode of the recipe is 'three'; it may be 'one' or 'two'"),
     ],
 )
 def test_what_a_file_does_not_offer_is_refused(arg, message):

@@ -201,7 +201,7 @@ def test_other_backbones_take_the_recipe_of_their_family(name, backbone):
             for name in ("baseline", "padnet", "mtinet")
         ),
         *((f"{n}:release=v1", "'v1'; it may be 'astmt' or 'survey'") for n in FILES if n.startswith("nyud")),
-        *((f"{name}:foo=1", "'foo=1' is not one of this file's options") for name in FILES),
+        *((f"{name}:foo=1", "'foo=1' is not one of this recipe's") for name in FILES),
         ("pascal_single:backbone=vgg16", "recipe for backbone 'vgg16'; .* begins with 'hrnet' or 'resnet'"),
         ("pascal_baseline:backbone=vgg16", "recipe for backbone 'vgg16'; .* begins with 'hrnet' or 'resnet'"),
         ("nyud_padnet:aux=edge+foo", "unknown task 'foo'; the tasks are semseg"),
