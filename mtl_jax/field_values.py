@@ -83,7 +83,7 @@ def in_words(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
         return f"a list of {'' if inner[1:] == (...,) else f'{len(inner)} '}{_PLURALS[inner[0]]}"
     if typing.get_origin(kind) is dict:
-        return f"a mapping from names to {_PLURALS.get(inner[1]) or in_words(inner[1])}"
+        return f"a mapping {{name: {in_words(inner[1])}}}"
     return _WORDS[kind]
 
 

@@ -2,8 +2,9 @@
 
 import ast
 import difflib
+import inspect
 import runpy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mtl_jax.config import Config
@@ -62,12 +63,21 @@ def docstring(spec: str) -> str:
         raise ValueError(f"{path} cannot be read: {error}; {_EXPECTED}") from error
 
 
+def _call(get_config: Callable[..., Config], argument: str) -> Config:
+    """Calls the function of a recipe, which may have no parameter for options."""
+    if inspect.signature(get_config).parameters:
+        return get_config(argument or None)
+    if argument:
+        raise ValueError(f"the recipe has no options, got {argument!r}")
+    return get_config()
+
+
 def _run(path: Path, argument: str) -> Config:
     if path.suffix != ".py":  # Python also runs archives, which a file of weights may be
         raise ValueError(f"{path} is no Python file; {_EXPECTED}")
     try:
         get_config = runpy.run_path(str(path)).get(_FUNCTION)
-        config = None if get_config is None else get_config(*([argument] if argument else []))
+        config = None if get_config is None else _call(get_config, argument)
     except (ValueError, FileNotFoundError) as error:
         raise type(error)(f"{path}: {error}") from error
     except Exception as error:

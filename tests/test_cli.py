@@ -94,7 +94,7 @@ def test_unknown_config_field(tmp_path):
     [('{"remat": false}', "name 'false' is not defined"), ("def get_config(", "was never closed")],
 )
 def test_a_config_file_that_is_no_python(tmp_path, content, message):
-    path = tmp_path / "config.json"
+    path = tmp_path / "config.py"
     path.write_text(content)
     process = scripts.run("train", "--config", path, "--workdir", tmp_path / "run")
     _assert_fails(process, str(path), message, "a recipe is a Python file with a function get_config")

@@ -60,7 +60,7 @@ def test_older_names_of_options_are_understood(notes):
     assert not notes.messages
     assert parse_arg("protocol=survey", **options).release == "survey"
     assert notes.messages == ["the option protocol= is called release= now; the older name still works"]
-    with pytest.raises(ValueError, match="release is 'v1'; it may be 'astmt' or 'survey'"):
+    with pytest.raises(ValueError, match="release of the recipe is 'v1'; it may be 'astmt' or 'survey'"):
         parse_arg("protocol=v1", **options)
 
 
@@ -229,18 +229,18 @@ def test_damaged_json_is_refused(change, message):
         ("optim", "decay_epochs", "[30.5]", r"optim.decay_epochs is \[30.5\]; expected a list of whole numbers"),
         ("train", "epochs", "1.5", "train.epochs is 1.5; expected a whole number"),
         ("train", "split_state", "0", "train.split_state is 0; expected true or false"),
-        ("data", "dataset", '["nyud"]', r'data.dataset is \["nyud"\]; expected a text'),
-        ("data", "tasks", '"depth"', r'data.tasks is "depth"; expected a list of texts'),
+        ("data", "dataset", '["nyud"]', r'data.dataset is \["nyud"\]; expected a string'),
+        ("data", "tasks", '"depth"', r'data.tasks is "depth"; expected a list of strings'),
         ("data", "image_size", "[64]", r"data.image_size is \[64\]; expected a list of 2 whole numbers"),
         (
             "data",
             "class_names",
             '{"semseg": [1]}',
-            r"data.class_names is .*; expected an object {name: a list of texts}",
+            r"data.class_names is .*; expected a mapping {name: a list of strings}",
         ),
-        ("model", "options", '{"alpha": NaN}', 'model.options is {"alpha": NaN}; expected an object {name: a value'),
-        (None, "loss_weights", '{"depth": NaN}', r'loss_weights is {"depth": NaN}; expected an object {name: a finite'),
-        (None, "imports", "{}", r"imports is {}; expected a list of texts"),
+        ("model", "options", '{"alpha": NaN}', 'model.options is {"alpha": NaN}; expected a mapping {name: a value'),
+        (None, "loss_weights", '{"depth": NaN}', r'loss_weights is {"depth": NaN}; expected a mapping {name: a finite'),
+        (None, "imports", "{}", r"imports is {}; expected a list of strings"),
     ],
 )
 def test_stored_values_have_the_type_of_their_field(section, field, value, message):

@@ -194,8 +194,11 @@ def test_other_backbones_take_the_recipe_of_their_family(name, backbone):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("nyud_single:task=foo", "task is 'foo'; it may be 'semseg' or 'depth' or 'normals' or 'edge'"),
-        ("pascal_single:task=depth", "task is 'depth'; it may be 'semseg' or 'human_parts' or 'sal' or 'normals' or"),
+        ("nyud_single:task=foo", "task of the recipe is 'foo'; it may be 'semseg' or 'depth' or 'normals' or 'edge'"),
+        (
+            "pascal_single:task=depth",
+            "task of the recipe is 'depth'; it may be 'semseg' or 'human_parts' or 'sal' or 'normals' or",
+        ),
         *(
             (f"pascal_{name}:tasks=foo", "'foo'; it may be 'all' or 'small'")
             for name in ("baseline", "padnet", "mtinet")
