@@ -30,6 +30,7 @@ class Start:
         devices: Number of devices that share a batch.
         step: Step that the run continues from, 0 at first.
         steps_per_epoch: Number of steps of an epoch.
+        restored: The weights are those of a checkpoint. It may be of step 0, which holds converted weights.
     """
 
     experiment: Experiment
@@ -40,6 +41,7 @@ class Start:
     devices: int
     step: int
     steps_per_epoch: int
+    restored: bool
 
 
 def text(start: Start) -> str:
@@ -83,7 +85,7 @@ def _model(start: Start) -> str:
 
 def _weights(start: Start) -> str:
     config = start.experiment.config
-    if start.step:
+    if start.restored:
         return f"those of the checkpoint of step {start.step}"
     options = models.options(config)
     if start.model.starts_from_single_task and options.init_single_task:

@@ -115,6 +115,7 @@ class _Run:
             processes.on_first(claim)
             self.checkpoints = Checkpoints(workdir)
             exits.callback(self.checkpoints.close)
+            self.restored = bool(self.checkpoints.steps())
             self.state, self.progress = self._initial_state()
             self.step = self.first_step = self.progress["step"]
             evaluation = self.checkpoints.evaluation(self.step)
@@ -144,7 +145,8 @@ class _Run:
             )
             exits.callback(self.writer.close)
             self.milestones = Milestones(self.criteria, writer.read(workdir / writer.LOG) if processes.first() else ())
-            self._say_start()
+            if processes.first():
+                self._say_start()
             self.exits = exits.pop_all()  # closed in reverse order, each even if another fails to
 
     def _count_labelled(self, split: str) -> dict[str, int]:
@@ -162,6 +164,7 @@ class _Run:
             devices=self.mesh.size,
             step=self.step,
             steps_per_epoch=self.steps_per_epoch,
+            restored=self.restored,
         )
         logger.info("%s", banner.text(start))
         if (advice := devices.advice_on_cpu()) is not None:
@@ -171,7 +174,7 @@ class _Run:
         """Returns the state of the newest checkpoint, or of a fresh start."""
         tx = self.experiment.optimizer(self.steps_per_epoch)
         split = self.config.train.split_state
-        if not self.checkpoints.steps():
+        if not self.restored:
             with messages.warnings_only(weights.__name__):  # the check has told how the files are read
                 build = partial(initial_weights.build_model, self.config)
                 state = train_state.create(build, tx, self.mesh, split=split, balancing=self.balancing)
