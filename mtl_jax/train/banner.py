@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from mtl_jax import models
+from mtl_jax import folders, models
 from mtl_jax.config import PLAIN_BALANCING
 from mtl_jax.experiment import Experiment
 from mtl_jax.models import MultiTaskModel
 from mtl_jax.runtime import devices, messages
-from mtl_jax.train import checkpoint
 from mtl_jax.train.writer import EVENTS, LOG
 
 _PACKAGES = ("mtl_jax", "jax", "jaxlib", "flax", "optax")  # they decide how training computes
@@ -61,7 +60,7 @@ def text(start: Start) -> str:
         "batch": _batch(start),
         "steps": _steps(start),
         "evaluation": f"after {_evaluated(train.eval_final_epochs, train.epochs)}, by the protocol {run.protocol.name}",
-        "files": f"{start.workdir}: {checkpoint.FOLDER}/, {LOG}, {EVENTS}/",
+        "files": f"{start.workdir}: {folders.CHECKPOINTS}/, {LOG}, {EVENTS}/",
         "curves": f"tensorboard --logdir {shlex.quote(str(start.workdir / EVENTS))}   (pip install tensorboard)",
     }
     width = max(map(len, rows))

@@ -14,13 +14,13 @@ import numpy as np
 from filelock import FileLock
 
 from mtl_jax import config as configs
-from mtl_jax import experiment, models, weights
+from mtl_jax import experiment, folders, models, weights
 from mtl_jax.config import Config
 from mtl_jax.data import datasets, loader, prefetch, records
 from mtl_jax.evaluation import scoring
 from mtl_jax.experiment import Experiment
 from mtl_jax.runtime import atomic_files, compilation, devices, messages, processes, sharding
-from mtl_jax.train import banner, checkpoint, initial_weights, milestones, ranking, task_balancing, writer
+from mtl_jax.train import banner, initial_weights, milestones, ranking, task_balancing, writer
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints, Evaluation
 from mtl_jax.train.lock import LOCK, acquire
@@ -90,7 +90,7 @@ class _Run:
         sharding.check_batch_size(config.train.batch_size, self.mesh, "train.batch_size", accumulate)
         sharding.check_batch_size(self.eval_batch_size, self.mesh, "train.eval_batch_size")
         datasets.check_data_dir(run.data_dir)
-        if not checkpoint.exist(workdir):
+        if not folders.holds_checkpoint(workdir):
             initial_weights.check(config)  # an impossible model or missing weights fail before any data is fetched
         self.source = run.open_split("train", run.all_tasks)
         self.val_source = run.open_split("val", run.main_tasks)
@@ -109,7 +109,7 @@ class _Run:
 
             def claim() -> None:
                 acquire(lock, workdir)
-                if checkpoint.exist(workdir):
+                if folders.holds_checkpoint(workdir):
                     experiment.check_continues(config, workdir, allow_change=allow_config_change)
 
             processes.on_first(claim)

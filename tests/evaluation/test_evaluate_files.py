@@ -197,6 +197,17 @@ def test_faulty_depth(tmp_path, content, message):
         predictions.load("depth", tmp_path / "a", (2, 2))
 
 
+def test_the_loops_are_compiled_before_the_first_image(source, monkeypatch):
+    asked = []
+    monkeypatch.setattr("mtl_jax.boundaries.compile_loops", lambda: asked.append(1))
+    edges = EdgeScores(source, EdgeRule("plain"), num_workers=0)
+    assert len(asked) == 1
+    for index in range(2):
+        record = source[index]
+        edges.encode(index, record, np.zeros((*record["edge"].shape[:2], 1), np.uint8))
+    assert len(asked) == 1
+
+
 def test_an_interrupted_evaluation_goes_on(folder, source, tmp_path):
     """The scores are those of an evaluation that was not, and no finished image is read again."""
     metrics = {task: build(TABLE[task].metric, num_classes=CHANNELS[task], final=True) for task in TASKS}
