@@ -97,7 +97,8 @@ class _Run:
         processes.check_agreement(
             "the data", {source.split: [source.name, len(source)] for source in (self.source, self.val_source)}
         )
-        self.labelled = {split: self._count_labelled(split) for split in ("train", "val")}
+        builder = run.prepare_data()
+        self.labelled = {split: datasets.count_labelled(builder, split, run.all_tasks) for split in ("train", "val")}
         self.criteria = ranking.scorable(run, self.labelled)
         self.steps_per_epoch = loader.steps_per_epoch(len(self.source), config.train.batch_size)
         self.total_steps = self.steps_per_epoch * config.train.epochs
@@ -115,7 +116,6 @@ class _Run:
             processes.on_first(claim)
             self.checkpoints = Checkpoints(workdir)
             exits.callback(self.checkpoints.close)
-            self.restored = bool(self.checkpoints.steps())
             self.state, self.progress = self._initial_state()
             self.step = self.first_step = self.progress["step"]
             evaluation = self.checkpoints.evaluation(self.step)
@@ -145,26 +145,23 @@ class _Run:
             )
             exits.callback(self.writer.close)
             self.milestones = Milestones(self.criteria, writer.read(workdir / writer.LOG) if processes.first() else ())
-            if processes.first():
-                self._say_start()
+            self._say_start()
             self.exits = exits.pop_all()  # closed in reverse order, each even if another fails to
-
-    def _count_labelled(self, split: str) -> dict[str, int]:
-        return datasets.count_labelled(self.experiment.prepare_data(), split, self.experiment.all_tasks)
 
     def _say_start(self) -> None:
         """Says in the log what is trained, how, on what, and where it goes."""
-        images = {source.split: len(source) for source in (self.source, self.val_source)}
+        if not processes.first():
+            return
         start = banner.Start(
             experiment=self.experiment,
             workdir=self.workdir,
             model=self.state.model(),
-            images=images,
+            images={source.split: len(source) for source in (self.source, self.val_source)},
             labelled=self.labelled,
             devices=self.mesh.size,
             step=self.step,
             steps_per_epoch=self.steps_per_epoch,
-            restored=self.restored,
+            restored=bool(self.checkpoints.steps()),
         )
         logger.info("%s", banner.text(start))
         if (advice := devices.advice_on_cpu()) is not None:
@@ -174,7 +171,7 @@ class _Run:
         """Returns the state of the newest checkpoint, or of a fresh start."""
         tx = self.experiment.optimizer(self.steps_per_epoch)
         split = self.config.train.split_state
-        if not self.restored:
+        if not self.checkpoints.steps():
             with messages.warnings_only(weights.__name__):  # the check has told how the files are read
                 build = partial(initial_weights.build_model, self.config)
                 state = train_state.create(build, tx, self.mesh, split=split, balancing=self.balancing)

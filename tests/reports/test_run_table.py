@@ -133,6 +133,14 @@ def test_plots(runs, tmp_path):
     assert all(path.stat().st_size > 5000 for path in written)
 
 
+def test_saved_models_are_no_runs(runs, caplog):
+    (runs / "pixel" / "model.safetensors").touch()
+    assert "pixel" not in [run.workdir.name for run in run_table.find_runs([runs])]
+    assert f"{runs / 'pixel'} is a saved model, no run, and is left out" in caplog.text
+    (runs / "pixel" / "checkpoints" / "5").mkdir(parents=True)
+    assert "pixel" in [run.workdir.name for run in run_table.find_runs([runs])]
+
+
 def test_plots_show_the_curves_of_the_page(runs, tmp_path, monkeypatch):
     drawn = []
 

@@ -5,14 +5,15 @@ import logging
 import shlex
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from flax import nnx
 
 from mtl_jax import cli, commands, experiment, models, weights
-from mtl_jax.runtime import devices
+from mtl_jax.runtime import devices, processes
 from mtl_jax.tasks import Criterion
-from mtl_jax.train import banner, milestones
+from mtl_jax.train import banner, loop, milestones
 from mtl_jax.train.loop import fit
 from mtl_jax.train.milestones import Milestones
 from tests import tiny
@@ -137,6 +138,13 @@ def test_the_banner_of_a_run_with_converted_weights(tmp_path, monkeypatch):
     config.model.pretrained = "imagenet.pth"
     assert row(start(tmp_path, config, restored=True), "weights") == "those of the checkpoint of step 0"
     assert row(start(tmp_path, config), "weights") == "backbone from imagenet.pth, else random"
+
+
+def test_the_first_process_alone_says_how_a_run_starts(monkeypatch, caplog):
+    monkeypatch.setattr(processes, "first", lambda: False)
+    with caplog.at_level(logging.INFO, "mtl_jax"):
+        loop._Run._say_start(SimpleNamespace())
+    assert not caplog.messages
 
 
 @pytest.fixture(scope="module")
