@@ -1,6 +1,7 @@
 """The folder of a saved model: configuration, weights, scores and a model card."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import jax
@@ -63,10 +64,11 @@ def write(
         card = model_card.text(experiment, made, results, folder.resolve().name, license=license, author=author)
         atomic_files.write(folder / CARD, card)
     except BaseException:
-        for name in FILES:  # otherwise the same call would be refused after an error
-            (folder / name).unlink(missing_ok=True)
+        # Otherwise the same call would be refused after an error.
         if new:
-            folder.rmdir()
+            shutil.rmtree(folder, ignore_errors=True)
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)
         raise
     return folder
 

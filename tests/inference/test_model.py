@@ -350,6 +350,16 @@ def test_a_damaged_configuration_is_an_error(saved, tmp_path, content):
         mtl_jax.load(folder)
 
 
+@pytest.mark.parametrize("imports", ["antigravity", 3, {"antigravity": 1}, ["antigravity", 3]])
+def test_imports_of_another_form_are_an_error(saved, tmp_path, imports):
+    config = {**json.loads((saved / "config.json").read_text()), "imports": imports}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(ValueError, match=r"imports|modules"):
+        mtl_jax.load(tmp_path)
+    assert "antigravity" not in sys.modules
+
+
 def test_a_folder_with_checkpoints_is_a_work_directory(workdir, saved, tmp_path):
     folder = shutil.copytree(workdir, tmp_path / "run")
     shutil.copy(saved / "model.safetensors", folder)
