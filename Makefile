@@ -1,5 +1,6 @@
 # make demo   sets up, renders the embedded data set, trains MTI-Net on it, evaluates, writes panels
-# make test   sets up, checks format, lint and types, runs all quick tests (make test-slow: the slow ones)
+# make test   sets up, checks format, lint and types, runs all quick tests (make test-slow: the slow ones;
+#             make test-versions: a core of the quick ones with the newest Python and packages)
 # make bench-gpu   measures speed beside PyTorch on an NVIDIA GPU with the jax, flax and torch of $(PYTHON), not yet
 #                  tried on one; each of its parts can be made alone. Without a network: `make wheels` somewhere else first
 
@@ -8,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
 
-.PHONY: demo test test-slow format lock clean wheels bench-gpu bench-packages
+.PHONY: demo test test-slow test-versions format lock clean wheels bench-gpu bench-packages
 
 # One environment with all extras: the lock holds the versions everything was tested with.
 $(VENV)/.installed: pyproject.toml requirements.lock
@@ -35,6 +36,22 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow
+
+# The core of the quick tests with the newest versions that pyproject.toml allows, in an environment of its own; `make
+# test` has the oldest jax and flax. Tests that compare with PyTorch are skipped.
+NEWEST_PYTHON ?= python3.13
+NEWEST := $(VENV)-newest
+CORE := $(addprefix tests/,nn backbones heads losses metrics weights balancing models inference test_command_line.py) \
+    $(addprefix tests/train/,test_step.py test_fit.py test_devices.py)
+
+$(NEWEST)/.installed: pyproject.toml
+	$(NEWEST_PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade --editable ".[plots,onnx]" onnxruntime "pytest>=9,<9.2" \
+	    "pytest-xdist>=3.8,<4" "scikit-image>=0.25,<0.27"
+	touch $@
+
+test-versions: $(NEWEST)/.installed
+	$(NEWEST)/bin/python -m pytest $(CORE)
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .

@@ -1,6 +1,7 @@
 """Two processes run the tests; what shares expensive fixtures or caches stays in one of them."""
 
 import gc
+import importlib.metadata
 import os
 from pathlib import Path
 
@@ -14,8 +15,10 @@ os.environ.setdefault("MTL_JAX_ALLOCATOR", "system")  # scripts in these process
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # XLA's newer way to compile fused loops gives faster programs. Where LLVM does not optimise, it takes nearly twice as
-# long; where LLVM does, the older way takes minutes for a large network.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+# long; where LLVM does, the older way takes minutes for a large network. XLA has both up to jaxlib 0.10, and ends the
+# process where it does not know a flag.
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
 
 # The tests spend most of their time compiling. A second run finds the programs of the first one here; a folder for each
 # process, because jax does not write its files in one piece. It may be deleted at any time.

@@ -1,4 +1,4 @@
-"""A small MTI-Net on the embedded rendered rooms: the model that `make demo` trains in minutes on a laptop's CPU.
+"""A small MTI-Net on the embedded rendered rooms: `mtl demo` trains it in 10 to 20 minutes on two CPU cores.
 
     mtl train demo --workdir runs/demo
 

@@ -29,6 +29,7 @@ from mtl_jax.runtime.download import cache_dir
 USER_ERRORS = (ValueError, OSError, FloatingPointError)
 _USAGE = 2  # exit status of a command that is called in a way that it does not understand
 _HELP = ("-h", "--help")
+_MORE = "`mtl train RECIPE --help` explains one recipe, with its options and values."
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,19 +44,23 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )
-        self._takes_config = self._needs_config = False
-        self._shown = Config()  # the configuration whose values the help shows
+        self._takes_config = self._needs_config = self._positional = self._explains = False
+        self._asked: str | None = None  # the recipe that somebody asks help on
 
-    def add_config(self, *, required: bool = True, positional: bool = True) -> None:
+    def add_config(self, *, required: bool = True, positional: bool = True, explain: bool = False) -> None:
         """Adds a configuration, which `parse` turns into `arguments.config`; None where nobody gives one.
 
         Args:
             required: A missing configuration is an error.
             positional: The recipe may be given without `--config`.
+            explain: The help explains the recipe and all fields.
         """
         self._takes_config, self._needs_config = True, required
+        self._positional, self._explains = positional, explain
         if positional:
-            self.add_argument("recipe", nargs="?", help="recipe: a name of `mtl list recipes`, or FILE.py")
+            self.add_argument(
+                "recipe", nargs="?", metavar="RECIPE", help="recipe: a name of `mtl list recipes`, or FILE.py"
+            )
         self.add_argument(
             "--config", metavar="RECIPE", help="the recipe; options follow a colon: RECIPE:key=value,key=value"
         )
@@ -68,10 +73,12 @@ class Parser(argparse.ArgumentParser):
         """
         if not self._takes_config:
             return self.parse_args(argv)
-        if any(each in _HELP for each in argv):
-            named = [each.removeprefix("--config=") for each in argv if each not in _HELP]
-            self._shown = recipes.load(named[0]) if named and not named[0].startswith("-") else self._shown
-        overrides, others = config_overrides.split(argv)
+        try:
+            overrides, others = config_overrides.split(argv)
+        except ValueError as error:
+            self.error(str(error))
+        if any(each in _HELP for each in others):
+            self._asked = self._named_recipe(others)
         arguments = self.parse_args(others)
         spec, named_twice = arguments.config, vars(arguments).pop("recipe", None)
         if spec is not None and named_twice is not None:
@@ -79,12 +86,34 @@ class Parser(argparse.ArgumentParser):
         spec = spec or named_twice
         if spec is None and (self._needs_config or overrides):
             self.error("the recipe is missing: give a name of `mtl list recipes`, or FILE.py")
-        arguments.config = None if spec is None else config_overrides.apply(recipes.load(spec), overrides)
+        arguments.config = None if spec is None else recipes.load(spec)
+        if spec is not None:
+            try:
+                config_overrides.apply(arguments.config, overrides)
+            except ValueError as error:
+                self.error(str(error))
         return arguments
 
     def format_help(self) -> str:
-        fields = f"\n{config_help.text(self._shown)}\n" if self._takes_config else ""
-        return super().format_help() + fields
+        usage = super().format_help()
+        if not self._takes_config:
+            return usage
+        if not self._explains:
+            return f"{usage}\n`mtl train RECIPE --help` lists the fields that --FIELD=VALUE overrides.\n"
+        if self._asked is None:
+            return f"{usage}\n{config_help.text(Config(), 'their defaults')}\n\n{_MORE}\n"
+        values = config_help.text(recipes.load(self._asked), "the values of the recipe")
+        return f"{usage}\nrecipe {self._asked}:\n\n{recipes.docstring(self._asked)}\n\n{values}\n"
+
+    def _named_recipe(self, arguments: Sequence[str]) -> str | None:
+        """Returns the recipe that arguments name, or None. It need not be there."""
+        for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+            if argument == "--config":
+                return following
+            if argument.startswith("--config="):
+                return argument.removeprefix("--config=")
+        names = [(argument, argument.partition(":")[0]) for argument in arguments if self._positional]
+        return next((spec for spec, name in names if name in recipes.shipped() or name.endswith(".py")), None)
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with status 2 and a message that names options and choices of similar spelling."""

@@ -256,8 +256,7 @@ class Config:
         balancing: Method that combines the tasks' losses or gradients: "fixed" for a weighted sum, or a method of
             `mtl_jax.balancing` with its parameters, as in "cagrad" and "dwa:temperature=2,window=100".
         losses: {task: name of its loss}, keys of `mtl_jax.losses.LOSSES`; other tasks have the loss of the task table.
-            On the command line:
-            `--losses.depth=depth_l1`.
+            On the command line: `--losses.depth=depth_l1`.
         loss_weights: {task: weight of its loss in the sum}; other tasks have the weight of the task table, and the only
             task of a single-task model has the weight 1. On the command line: `--loss_weights.edge=50`.
         imports: Modules outside of the package that register tasks, losses, models or data sets. They are imported
@@ -466,10 +465,11 @@ def parse_arg(
         if not separator or key not in options:
             offered = ", ".join(f"{k}={'|'.join(choices.get(k, (v,)))}" for k, v in values.items()) or "none"
             joined = "" if separator or not previous else f"; to give several values, write {previous}+{entry}"
-            raise ValueError(f"--config argument {entry!r} is not one of this file's options ({offered}){joined}")
+            raise ValueError(f"option {entry!r} is not one of this recipe's ({offered}){joined}")
         previous = entry
         if value not in choices.get(key, (value,)):
-            raise ValueError(f"--config argument {key} is {value!r}; it may be {' or '.join(map(repr, choices[key]))}")
+            allowed = " or ".join(map(repr, choices[key]))
+            raise ValueError(f"the option {key} of the recipe is {value!r}; it may be {allowed}")
         values[key] = value
     return SimpleNamespace(**values)
 

@@ -13,9 +13,14 @@ _ENTRY = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
 _INDENT, _WIDTH = " " * 6, 110
 
 
-def text(config: Config) -> str:
-    """Returns a paragraph for each field: its name, its value in a configuration, its meaning and its choices."""
-    lines = ["fields of the configuration, which --FIELD=VALUE overrides (here with the values of the recipe):"]
+def text(config: Config, values: str) -> str:
+    """Returns a paragraph for each field: its name, its value in a configuration, its meaning and its choices.
+
+    Args:
+        config: The configuration.
+        values: What the values are, for the first line: "their defaults".
+    """
+    lines = [f"fields of the configuration, which --FIELD=VALUE overrides (here with {values}):"]
     for name, each, owner in config_overrides.fields():
         lines.append(f"  --{name}={_text_of(_value(config, name))}")
         meaning = attributes(owner)[each.name]

@@ -11,6 +11,13 @@ from mtl_jax import field_values
 from mtl_jax.config import Config
 
 _PREFIX = "config."
+# {name that other libraries use: field}
+_ALIASES = {
+    "learning_rate": "optim.lr",
+    "workers": "data.num_workers",
+    "num_epochs": "train.epochs",
+    "wd": "optim.weight_decay",
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,8 @@ class Override:
 def split(arguments: Sequence[str]) -> tuple[list[Override], list[str]]:
     """Splits the arguments of a command into those that set fields, and the others.
 
+    A field that is true or false is true where its option has no `=`.
+
     Raises:
         ValueError: An argument names a field that does not exist, or has no value.
     """
@@ -42,8 +51,10 @@ def split(arguments: Sequence[str]) -> tuple[list[Override], list[str]]:
         if name is None:
             others.append(argument)
             continue
-        _type_of(option, name)
-        if not equals:
+        kind = _type_of(option, name)
+        if not equals and kind is bool:
+            text = "true"
+        elif not equals:
             if not left or left[0].startswith("--"):
                 raise ValueError(f"{option} has no value; write {option}=VALUE")
             text = left.pop(0)
@@ -109,7 +120,8 @@ def _type_of(option: str, name: str) -> Any:
     parent, _, key = name.rpartition(".")
     if key and parent in _FIELDS and typing.get_origin(_FIELDS[parent].type) is dict:
         return typing.get_args(_FIELDS[parent].type)[1]
-    near = difflib.get_close_matches(name, _FIELDS, 3, 0.5)
+    near = [_ALIASES[key]] if key in _ALIASES else []
+    near += [known for known in difflib.get_close_matches(name, _FIELDS, 3, 0.5) if known not in near]
     near += [known for known in _FIELDS if known.rpartition(".")[2] == key and known not in near]
     hint = f"; the nearest are {', '.join(near)}" if near else ""
     raise ValueError(f"{option}: the configuration has no field {name}{hint}. `mtl train --help` lists the fields")

@@ -256,7 +256,7 @@ def resolve(config: Config) -> Config:
     else:
         raise ValueError(
             f"data.dataset is {data.dataset!r} and data.manual_dir is empty; give the folder that has "
-            f"{description.FILE} in it: --data.manual_dir=DIR"
+            f"{description.FILE} in it: folder:root=DIR as the recipe, or --data.manual_dir=DIR"
         )
     main = data.tasks or tuple(described.labels)
     names = tasks.ordered((*main, *data.aux_tasks))

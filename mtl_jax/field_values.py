@@ -83,7 +83,7 @@ def in_words(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
         return f"a list of {'' if inner[1:] == (...,) else f'{len(inner)} '}{_PLURALS[inner[0]]}"
     if typing.get_origin(kind) is dict:
-        return f"an object {{name: {in_words(inner[1])}}}"
+        return f"a mapping {{name: {in_words(inner[1])}}}"
     return _WORDS[kind]
 
 
@@ -91,10 +91,10 @@ _WORDS: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a finite number",
-    str: "a text",
+    str: "a string",
     Any: "a value with finite numbers",
 }
-_PLURALS: dict[Any, str] = {int: "whole numbers", str: "texts"}
+_PLURALS: dict[Any, str] = {int: "whole numbers", str: "strings"}
 
 
 def finite(value: Any) -> bool:

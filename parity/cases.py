@@ -30,7 +30,7 @@ class Case:
     @property
     def row(self) -> str:
         """Name in the table of results."""
-        return f"{self.method}, {self.backbone.removesuffix('_dilated')}"
+        return f"{self.method}, {self.backbone}"
 
     @property
     def all_tasks(self) -> tuple[str, ...]:

@@ -83,7 +83,9 @@ def test_unknown_config_field(tmp_path):
     process = scripts.run(
         "train", "--config", "configs/demo.py", "--config.optim.learning_rate=1", "--workdir", tmp_path / "run"
     )
-    _assert_fails(process, "no field optim.learning_rate", "the nearest are", "`mtl train --help` lists the fields")
+    _assert_fails(
+        process, "no field optim.learning_rate", "the nearest are", "`mtl train --help` lists the fields", status=2
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -92,7 +94,7 @@ def test_unknown_config_field(tmp_path):
     [('{"remat": false}', "name 'false' is not defined"), ("def get_config(", "was never closed")],
 )
 def test_a_config_file_that_is_no_python(tmp_path, content, message):
-    path = tmp_path / "config.json"
+    path = tmp_path / "config.py"
     path.write_text(content)
     process = scripts.run("train", "--config", path, "--workdir", tmp_path / "run")
     _assert_fails(process, str(path), message, "a recipe is a Python file with a function get_config")
@@ -117,9 +119,7 @@ def test_no_config(tmp_path):
 @pytest.mark.slow
 def test_wrong_option_of_a_config_file(tmp_path):
     process = scripts.run("train", "--config", "configs/nyud_mtinet.py:tasks=edge", "--workdir", tmp_path / "run")
-    _assert_fails(
-        process, "'tasks=edge' is not one of this file's options (aux=, backbone=hrnet_w18, release=astmt|survey)"
-    )
+    _assert_fails(process, "'tasks=edge' is not one of this recipe's (aux=, backbone=hrnet_w18, release=astmt|survey)")
 
 
 def test_missing_data_folder(tmp_path):

@@ -3,6 +3,7 @@
 import argparse
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
@@ -51,16 +52,16 @@ def test_unknown_commands(capsys, args, message):
     [
         (["--workdir=x"], 2, "the recipe is missing: give a name of `mtl list recipes`"),
         (["--optim.lr=1", "--workdir=x"], 2, "the recipe is missing"),
-        (["nyud_mtinett", "--workdir=x"], 1, "no recipe 'nyud_mtinett' and no such file; did you mean nyud_mtinet"),
+        (["nyud_mtinett", "--workdir=x"], 1, "no recipe 'nyud_mtinett' and no such file. Did you mean nyud_mtinet"),
         (["demo", "--config=demo", "--workdir=x"], 2, "given twice, as demo and as --config demo"),
         (["demo", "--wrokdir=x"], 2, "the following arguments are required: --workdir"),
         (["demo", "--workdir=x", "--single_tsk=y"], 2, "did you mean --single_task?"),
         (["demo", "--workdir=x", "--num_processes=0"], 2, "'0' is not a whole number of at least 1"),
-        (["demo", "--workdir=x", "--optim.lr=fast"], 1, "--optim.lr is 'fast'; expected a finite number"),
-        (["demo", "--workdir=x", "--config.optim.lr=nan"], 1, "--config.optim.lr is 'nan'; expected a finite number"),
-        (["demo", "--workdir=x", "--optim.lr"], 1, "--optim.lr has no value; write --optim.lr=VALUE"),
-        (["demo", "--workdir=x", "--model.bakbone=a"], 1, "no field model.bakbone; the nearest are model.backbone"),
-        (["nyud_mtinet:auxx=edge", "--workdir=x"], 1, "'auxx=edge' is not one of this file's options (aux=, "),
+        (["demo", "--workdir=x", "--optim.lr=fast"], 2, "--optim.lr is 'fast'; expected a finite number"),
+        (["demo", "--workdir=x", "--config.optim.lr=nan"], 2, "--config.optim.lr is 'nan'; expected a finite number"),
+        (["demo", "--workdir=x", "--optim.lr"], 2, "--optim.lr has no value; write --optim.lr=VALUE"),
+        (["demo", "--workdir=x", "--model.bakbone=a"], 2, "no field model.bakbone; the nearest are model.backbone"),
+        (["nyud_mtinet:auxx=edge", "--workdir=x"], 1, "'auxx=edge' is not one of this recipe's (aux=, "),
         (["folder:tasks=semseg,depth", "--workdir=x"], 1, "to give several values, write tasks=semseg+depth"),
     ],
 )
@@ -204,3 +205,42 @@ def test_every_option_of_every_command_has_help():
         sys.modules[f"mtl_jax.commands.{module}"].add_arguments(parser)
         lost = [action.dest for action in parser._actions if not action.help or action.help == argparse.SUPPRESS]
         assert not lost, (name, lost)
+
+
+def test_help_executes_no_file(capsys, tmp_path):
+    """A file of weights is a zip archive, which Python would run."""
+    path = tmp_path / "weights.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("__main__.py", "raise AssertionError('executed')")
+    assert mtl(capsys, "convert", str(path), "x.npz", "--help")[0] == 0
+    status, _, errors = mtl(capsys, "train", str(path), "--workdir=x")
+    assert status == 1
+    assert "is no Python file" in errors
+    assert mtl(capsys, "train", "--workdir=x", "--help")[0] == 0
+
+
+def test_the_help_of_a_recipe_has_its_docstring(capsys):
+    for args in (["demo", "--help"], ["--workdir=x", "--config", "demo", "--help"], ["--help", "--config=demo"]):
+        out = mtl(capsys, "train", *args)[1]
+        assert "recipe demo:\n\nA small MTI-Net" in out
+        assert "--optim.lr=0.001\n" in out
+        assert "here with the values of the recipe" in out
+    assert "here with their defaults" in mtl(capsys, "train", "--help")[1]
+    assert "`mtl train RECIPE --help` lists the fields" in mtl(capsys, "data", "show", "--help")[1]
+
+
+def test_recipes_without_options_and_with_errors(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("from mtl_jax.config import Config\ndef get_config():\n    return Config()")
+    assert recipes.load(str(path)) == Config()
+    path.write_text("import os\nos.environ['NOWHERE']\ndef get_config(arg=None):\n    pass")
+    with pytest.raises(ValueError, match=r"mine\.py cannot be read: KeyError: 'NOWHERE'"):
+        recipes.load(str(path))
+    path.write_text("def get_config(arg=None):\n    return lost")
+    with pytest.raises(ValueError, match=r"mine\.py cannot be read: NameError: name 'lost'"):
+        recipes.load(str(path))
+
+
+def test_true_and_false():
+    assert parsed("demo", "--train.split_state", "--config.data.skip_corrupt").config.train.split_state
+    assert not parsed("demo", "--train.split_state=false").config.train.split_state

@@ -22,7 +22,7 @@ def test_demo_is_a_valid_configuration():
 def test_paths_with_commas_in_arguments():
     arg = parse_arg("root=/data/a,b [1],c=3,model=x", root="", model="", c="")
     assert (arg.root, arg.model, arg.c) == ("/data/a,b [1]", "x", "3")
-    with pytest.raises(ValueError, match="--config argument 'b' is not one of this file's options"):
+    with pytest.raises(ValueError, match="option 'b' is not one of this recipe's"):
         parse_arg("model=a,b", model="")
 
 
@@ -35,10 +35,10 @@ def test_parse_arg_overrides_defaults():
 @pytest.mark.parametrize(
     ("arg", "message"),
     [
-        ("auxx=edge", r"'auxx=edge' is not one of this file's options \(aux=, backbone=tiny, mode=one\|two\)"),
-        ("edge", r"'edge' is not one of this file's options"),
-        ("aux=edge,mode=", r"--config argument mode is ''; it may be 'one' or 'two'"),
-        ("mode=three", r"--config argument mode is 'three'; it may be 'one' or 'two'"),
+        ("auxx=edge", r"'auxx=edge' is not one of this recipe's \(aux=, backbone=tiny, mode=one\|two\)"),
+        ("edge", r"'edge' is not one of this recipe's"),
+        ("aux=edge,mode=", r"the option mode of the recipe is ''; it may be 'one' or 'two'"),
+        ("mode=three", r"the option mode of the recipe is 'three'; it may be 'one' or 'two'"),
     ],
 )
 def test_what_a_file_does_not_offer_is_refused(arg, message):
@@ -60,7 +60,7 @@ def test_older_names_of_options_are_understood(notes):
     assert not notes.messages
     assert parse_arg("protocol=survey", **options).release == "survey"
     assert notes.messages == ["the option protocol= is called release= now; the older name still works"]
-    with pytest.raises(ValueError, match="release is 'v1'; it may be 'astmt' or 'survey'"):
+    with pytest.raises(ValueError, match="release of the recipe is 'v1'; it may be 'astmt' or 'survey'"):
         parse_arg("protocol=v1", **options)
 
 
@@ -229,18 +229,18 @@ def test_damaged_json_is_refused(change, message):
         ("optim", "decay_epochs", "[30.5]", r"optim.decay_epochs is \[30.5\]; expected a list of whole numbers"),
         ("train", "epochs", "1.5", "train.epochs is 1.5; expected a whole number"),
         ("train", "split_state", "0", "train.split_state is 0; expected true or false"),
-        ("data", "dataset", '["nyud"]', r'data.dataset is \["nyud"\]; expected a text'),
-        ("data", "tasks", '"depth"', r'data.tasks is "depth"; expected a list of texts'),
+        ("data", "dataset", '["nyud"]', r'data.dataset is \["nyud"\]; expected a string'),
+        ("data", "tasks", '"depth"', r'data.tasks is "depth"; expected a list of strings'),
         ("data", "image_size", "[64]", r"data.image_size is \[64\]; expected a list of 2 whole numbers"),
         (
             "data",
             "class_names",
             '{"semseg": [1]}',
-            r"data.class_names is .*; expected an object {name: a list of texts}",
+            r"data.class_names is .*; expected a mapping {name: a list of strings}",
         ),
-        ("model", "options", '{"alpha": NaN}', 'model.options is {"alpha": NaN}; expected an object {name: a value'),
-        (None, "loss_weights", '{"depth": NaN}', r'loss_weights is {"depth": NaN}; expected an object {name: a finite'),
-        (None, "imports", "{}", r"imports is {}; expected a list of texts"),
+        ("model", "options", '{"alpha": NaN}', 'model.options is {"alpha": NaN}; expected a mapping {name: a value'),
+        (None, "loss_weights", '{"depth": NaN}', r'loss_weights is {"depth": NaN}; expected a mapping {name: a finite'),
+        (None, "imports", "{}", r"imports is {}; expected a list of strings"),
     ],
 )
 def test_stored_values_have_the_type_of_their_field(section, field, value, message):

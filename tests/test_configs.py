@@ -193,14 +193,17 @@ def test_other_backbones_take_the_recipe_of_their_family(name, backbone):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("nyud_single:task=foo", "task is 'foo'; it may be 'semseg' or 'depth' or 'normals' or 'edge'"),
-        ("pascal_single:task=depth", "task is 'depth'; it may be 'semseg' or 'human_parts' or 'sal' or 'normals' or"),
+        ("nyud_single:task=foo", "task of the recipe is 'foo'; it may be 'semseg' or 'depth' or 'normals' or 'edge'"),
+        (
+            "pascal_single:task=depth",
+            "task of the recipe is 'depth'; it may be 'semseg' or 'human_parts' or 'sal' or 'normals' or",
+        ),
         *(
             (f"pascal_{name}:tasks=foo", "'foo'; it may be 'all' or 'small'")
             for name in ("baseline", "padnet", "mtinet")
         ),
         *((f"{n}:release=v1", "'v1'; it may be 'astmt' or 'survey'") for n in FILES if n.startswith("nyud")),
-        *((f"{name}:foo=1", "'foo=1' is not one of this file's options") for name in FILES),
+        *((f"{name}:foo=1", "'foo=1' is not one of this recipe's") for name in FILES),
         ("pascal_single:backbone=vgg16", "recipe for backbone 'vgg16'; .* begins with 'hrnet' or 'resnet'"),
         ("pascal_baseline:backbone=vgg16", "recipe for backbone 'vgg16'; .* begins with 'hrnet' or 'resnet'"),
         ("nyud_padnet:aux=edge+foo", "unknown task 'foo'; the tasks are semseg"),

@@ -1,4 +1,4 @@
-"""Scores predicted boundaries: odsF, oisF and AP, as the Berkeley benchmark and its MATLAB packages do.
+r"""Scores predicted boundaries: odsF, oisF and AP, as the Berkeley benchmark and its MATLAB packages do.
 
     mtl edges --predictions runs/a/predictions/edge --ground_truth PASCAL_MT/pascal-context/trainval \
         --ids pascal_context

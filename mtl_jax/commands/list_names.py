@@ -5,7 +5,7 @@ mtl list models
 """
 
 import argparse
-import ast
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -23,10 +23,7 @@ def _named(table: Iterable[str]) -> Mapping[str, str]:
 
 
 def _recipes() -> Mapping[str, str]:
-    return {
-        name: _first_sentence(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
-        for name, path in recipes.shipped().items()
-    }
+    return {name: _first_sentence(recipes.docstring(name)) for name in recipes.shipped()}
 
 
 def _datasets() -> Mapping[str, str]:
@@ -34,7 +31,9 @@ def _datasets() -> Mapping[str, str]:
 
 
 def _first_sentence(text: str) -> str:
-    return text.strip().partition("\n")[0].rstrip(".")
+    paragraph = " ".join(text.strip().partition("\n\n")[0].split())
+    sentence = re.split(r"\.(?= |$)", paragraph.removeprefix("Returns "), maxsplit=1)[0]
+    return sentence[:1].upper() + sentence[1:]
 
 
 KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {

@@ -29,6 +29,18 @@ from mtl_jax.inference.predict import PanelOptions
 from mtl_jax.labels.keys import Style
 from mtl_jax.runtime import messages
 
+_FRAMES_PER_SECOND = 25.0
+# {option: the options with one of which it has an effect}
+_NEEDS = {
+    "data_dir": ("split",),
+    "errors": ("split",),
+    "frames_per_second": ("video",),
+    "format": ("images", "split"),
+    "no_panels": ("images", "split"),
+    "style": ("images", "split"),
+    "long_side": ("images", "split"),
+    "overlap": ("window",),
+}
 _DEFAULTS, _PANELS = PredictOptions(), PanelOptions()
 
 
@@ -51,23 +63,18 @@ def add_arguments(parser: cli.Parser) -> None:
     )
     parser.add_argument("--out", required=True, metavar="PLACE", help="folder to write to; with --video a file, .mp4")
     parser.add_argument(
-        "--format",
-        choices=MAP_FORMATS,
-        default="default",
-        help="files of the maps: default, or those of the PyTorch code",
+        "--format", choices=MAP_FORMATS, help="files of the maps: default, or those of the PyTorch code"
     )
     parser.add_argument("--no_panels", action="store_true", help="write the maps alone")
     parser.add_argument(
         "--style",
         choices=get_args(Style),
-        default=_PANELS.style,
         help="classes, saliency and edges of the panels: map = colours alone (the default), overlay = over the image",
     )
     parser.add_argument("--errors", action="store_true", help="with --split: show the errors of the maps in the panels")
     parser.add_argument(
         "--long_side",
         type=cli.at_least(64),
-        default=_PANELS.long_side,
         metavar="PIXELS",
         help=f"greatest width and height of a panel; {_PANELS.long_side} by default",
     )
@@ -88,9 +95,8 @@ def add_arguments(parser: cli.Parser) -> None:
     parser.add_argument(
         "--overlap",
         type=float,
-        default=_DEFAULTS.overlap,
         metavar="SHARE",
-        help=f"least part of a window that it shares with the next one; {_DEFAULTS.overlap} by default",
+        help=f"with --window: least part of a window that it shares with the next one; {_DEFAULTS.overlap} by default",
     )
     parser.add_argument(
         "--tta",
@@ -108,16 +114,20 @@ def add_arguments(parser: cli.Parser) -> None:
         help="images, or windows, that are predicted at once",
     )
     parser.add_argument(
-        "--frames_per_second", type=float, default=25.0, metavar="N", help="rate of the video for a folder of frames"
+        "--frames_per_second",
+        type=float,
+        metavar="N",
+        help=f"with --video: rate of the video for a folder of frames; {_FRAMES_PER_SECOND:g} by default",
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
     cli.enable_compilation_cache()
+    _check(arguments)
     options = PredictOptions(
         resize=arguments.resize if arguments.window is None else WINDOWS,
         window_size=arguments.window or _DEFAULTS.window_size,
-        overlap=arguments.overlap,
+        overlap=_or_default(arguments.overlap, _DEFAULTS.overlap),
         batch_size=arguments.batch_size,
         **arguments.tta,
     )
@@ -132,13 +142,33 @@ def run(arguments: argparse.Namespace) -> None:
         samples = predict.file_samples(paths, unreadable)
     else:
         samples = _split_samples(loaded, arguments)
-    panel = None if arguments.no_panels else PanelOptions(arguments.style, arguments.errors, arguments.long_side)
-    written = predict.predict(loaded, samples, Path(arguments.out), options, form=arguments.format, panel=panel)
+    panel = PanelOptions(
+        arguments.style or _PANELS.style, arguments.errors, _or_default(arguments.long_side, _PANELS.long_side)
+    )
+    written = predict.predict(
+        loaded,
+        samples,
+        Path(arguments.out),
+        options,
+        form=arguments.format or "default",
+        panel=None if arguments.no_panels else panel,
+    )
     what = "maps are" if arguments.no_panels else "maps and panels are"
     cli.show(f"{written} images: {what} in {arguments.out}")
     if unreadable:
         listed = messages.listing(unreadable, separator="\n")
         raise ValueError(f"{len(unreadable)} files could not be read:\n{listed}")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuses options that have no effect."""
+    for name, needed in _NEEDS.items():
+        if getattr(arguments, name) not in (None, False) and not any(getattr(arguments, each) for each in needed):
+            raise ValueError(f"--{name} has an effect with {' or '.join(f'--{each}' for each in needed)} alone")
+
+
+def _or_default(value: Any, default: Any) -> Any:
+    return default if value is None else value
 
 
 def _split_samples(loaded: model.Model, arguments: argparse.Namespace) -> Iterable[predict.Sample]:
@@ -156,7 +186,7 @@ def _predict_video(loaded: model.Model, options: PredictOptions, arguments: argp
         arguments.video,
         arguments.out,
         options,
-        frames_per_second=arguments.frames_per_second,
+        frames_per_second=_or_default(arguments.frames_per_second, _FRAMES_PER_SECOND),
         limit=arguments.limit,
     )
     cli.show(f"{written} frames: the video is {arguments.out}")

@@ -7,8 +7,8 @@
 Several processes, one a host or one a GPU, train together where SLURM, Open MPI or Kubernetes starts them, or with
 --coordinator_address, --num_processes and --process_id.
 
-The exit status is 0 at the end of training, 1 on an error and 2 on a wrong option. After SIGTERM or SIGINT the step is
-finished and saved, and the exit status is 75; the same command continues the run.
+The exit status is 0 at the end of training, 1 on an error, and 2 on a wrong option or field. After SIGTERM or SIGINT
+the step is finished and saved, and the exit status is 75; the same command continues the run.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from mtl_jax.train.stop import EXIT_STATUS, StoppedError
 
 
 def add_arguments(parser: cli.Parser) -> None:
-    parser.add_config()
+    parser.add_config(explain=True)
     parser.add_argument(
         "--workdir", required=True, help="directory of the run, for checkpoints, logs and configuration"
     )

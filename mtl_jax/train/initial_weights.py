@@ -158,7 +158,7 @@ def _command(config: Config, task: str, path: Path) -> str:
     if config.data.release != Data().release:
         arguments += f",release={config.data.release}"
     options = {"data.builder": config.data.builder, "model.head": config.model.head}
-    overrides = "".join(f" --config.{name}={value}" for name, value in options.items() if value)
+    overrides = "".join(f" --{name}={value}" for name, value in options.items() if value)
     command = f"mtl train {config.data.dataset}_single:{arguments}"
     return f"{command} --workdir {path}{overrides}"
 

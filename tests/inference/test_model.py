@@ -203,7 +203,8 @@ def test_the_example_of_the_documentation(workdir, tmp_path, monkeypatch, capsys
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "demo").symlink_to(workdir)
     Image.fromarray(picture(50, 90)).save(tmp_path / "photo.jpg")
-    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "predict.md").read_text(encoding="utf-8"), re.DOTALL)[0]
+    page = (ROOT / "docs" / "predict.md").read_text(encoding="utf-8")
+    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(compile(code, "docs/predict.md", "exec"), names)
@@ -211,7 +212,8 @@ def test_the_example_of_the_documentation(workdir, tmp_path, monkeypatch, capsys
     assert sorted(path.stem for path in (tmp_path / "predictions").iterdir()) == sorted(TASKS)
     assert names["depth"].shape == (50, 90)
     assert names["names"][0] == "wall"
-    assert (tmp_path / "rooms" / "README.md").exists()
+    exec(re.findall(r"`(model\.save\(.*?\))`", page)[0], names)
+    assert "license: mit" in (tmp_path / "rooms" / "README.md").read_text()
 
 
 # Saved models

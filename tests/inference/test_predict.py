@@ -211,15 +211,17 @@ def test_options_of_the_command(photos, tmp_path, monkeypatch):
     assert scripts.run(*command).returncode == 0
     assert told["options"] == PredictOptions()
     assert told["panel"] == predict.PanelOptions()
-    assert scripts.run(*command, "--resize=none", "--style=overlay", "--errors", "--long_side=800").returncode == 0
+    assert scripts.run(*command, "--resize=none", "--style=overlay", "--long_side=800").returncode == 0
     assert told["options"] == PredictOptions("none")
-    assert told["panel"] == predict.PanelOptions("overlay", True, 800)
+    assert told["panel"] == predict.PanelOptions("overlay", False, 800)
     for wrong, message in {
         "--window=64": "'64' is no size such as 480x640",
         "--tta=flip,scales=1+x": "'1+x' is no list of scales such as 0.75+1+1.25",
         "--tta=flop": "'flop' is no view; the views are flip and scales=A+B",
         "--split=val": "not allowed with argument --images",
-        "--overlap=2": "overlap is 2.0; give a number from 0 to below 1",
+        "--overlap=0.5": "--overlap has an effect with --window alone",
+        "--errors": "--errors has an effect with --split alone",
+        "--frames_per_second=5": "--frames_per_second has an effect with --video alone",
     }.items():
         result = scripts.run(*command, wrong)
         assert result.returncode != 0
