@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from mtl_jax import backbones, cli, experiment
+from mtl_jax import backbones, cli, experiment, folders
 from mtl_jax import tasks as task_table
 from mtl_jax.backbones import resnet
 from mtl_jax.balancing import BALANCERS
@@ -21,7 +21,6 @@ from mtl_jax.metrics import deciding, delta_m
 from mtl_jax.nn import BasicBlock
 from mtl_jax.protocol import criteria
 from mtl_jax.runtime import atomic_files, workers
-from mtl_jax.train import checkpoint
 from mtl_jax.train.loop import NonFiniteLossError, fit
 
 TASKS = task_table.ordered(("semseg", "human_parts", "sal", "normals", "edge"))
@@ -148,7 +147,7 @@ def train(run: Run, root: Path, epochs: int, data_dir: str) -> None:
         results: Any = fit(run.config(epochs, data_dir), folder)
     except NonFiniteLossError:
         results = None
-    shutil.rmtree(folder / checkpoint.FOLDER)
+    shutil.rmtree(folder / folders.CHECKPOINTS)
     atomic_files.write_json(folder / SCORES, results)
     jax.clear_caches()  # 200 MB of compiled programs a run
 

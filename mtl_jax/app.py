@@ -14,6 +14,8 @@ from mtl_jax.runtime import messages
 # "overlay" is the choice of a first look; real values and vectors fill the picture in both.
 _STYLES: tuple[tuple[str, Style], ...] = (("over the photo", "overlay"), ("colours alone", "map"))
 _FONT = ("system-ui", "sans-serif")  # the themes of gradio would load fonts from the network
+_DELETED_AFTER = 3600  # seconds after which uploads and pictures are deleted from the disk, looked for as often
+_LARGEST_UPLOAD = "50mb"
 _BUTTONS = ["download", "fullscreen"]  # of the panel; gradio's third one would send it to a public site
 
 
@@ -58,7 +60,7 @@ def build(predictor: Predictor) -> Any:
         ValueError: gradio is not installed.
     """
     gradio = _gradio()
-    with gradio.Blocks(title="mtl_jax", analytics_enabled=False) as app:
+    with gradio.Blocks(title="mtl_jax", analytics_enabled=False, delete_cache=(_DELETED_AFTER, _DELETED_AFTER)) as app:
         gradio.Markdown("# Drop a photo, see every task")
         gradio.Markdown(messages.markdown_cell(predictor.title))
         with gradio.Row():
@@ -78,6 +80,8 @@ def build(predictor: Predictor) -> Any:
 def launch(place: str | Path, step: str, *, host: str, port: int) -> None:
     """Serves the app until the program is interrupted.
 
+    gradio writes uploads and pictures to its folder of temporary files. They are deleted after one to two hours.
+
     Args:
         place: The work directory of a run, or what else `mtl_jax.load` loads.
         step: Checkpoint of a work directory: "best", "latest" or the number of a step.
@@ -91,7 +95,8 @@ def launch(place: str | Path, step: str, *, host: str, port: int) -> None:
     """
     gradio = _gradio()  # before the model is read, which takes longer
     theme = gradio.themes.Default(font=_FONT, font_mono=("monospace",))
-    build(Predictor(place, step)).launch(server_name=host, server_port=port, share=False, theme=theme)
+    app = build(Predictor(place, step))
+    app.launch(server_name=host, server_port=port, share=False, theme=theme, max_file_size=_LARGEST_UPLOAD)
 
 
 def _gradio() -> ModuleType:

@@ -6,20 +6,17 @@ same model that wrote it. The configuration of a run is stored in its work direc
 
 import copy
 import dataclasses
-import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import optax
 from tensorflow_datasets.core import DatasetBuilder
 
 from mtl_jax import config as configs
-from mtl_jax import metrics, models, optim, registry, tasks
+from mtl_jax import config_file, folders, metrics, models, optim, registry, tasks
 from mtl_jax import protocol as protocols
 from mtl_jax.config import Config
 from mtl_jax.data import catalogue, datasets, description, transforms
@@ -29,13 +26,11 @@ from mtl_jax.data.transforms import Recipe
 from mtl_jax.labels import Conventions
 from mtl_jax.losses import Objective
 from mtl_jax.protocol import Protocol
-from mtl_jax.runtime import atomic_files
 from mtl_jax.tasks import Criterion
 
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
-_CHECKSUM = "sha256"  # field of a stored configuration with the SHA-256 of the other fields
 
 
 @dataclass(frozen=True)
@@ -325,13 +320,7 @@ def store_config(config: Config, workdir: str | Path) -> None:
     )
     path = Path(workdir) / CONFIG
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = json.loads(configs.to_json(stored))
-    atomic_files.write(path, json.dumps({**content, _CHECKSUM: _checksum(content)}, indent=2) + "\n")
-
-
-def _checksum(content: Any) -> str:
-    """Returns the SHA-256 of what is stored, whatever the order of the fields and the spaces between them."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    config_file.write(path, configs.to_json(stored))
 
 
 def differences(config: Config, workdir: str | Path) -> str:
@@ -365,48 +354,28 @@ def load_config(workdir: str | Path) -> Config:
 
     What a described folder says is part of the stored configuration, so the folder itself is not needed any more.
 
-    Configurations of older versions have no checksum, and are not compared with it.
-
     Raises:
-        FileNotFoundError: The directory has no configuration.
+        FileNotFoundError: The directory has no configuration, or is a saved model.
         ValueError: The configuration is damaged, or cannot be understood.
     """
-    path = Path(workdir) / CONFIG
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{workdir} is no work directory of a run: it has no {CONFIG}. Give the --workdir of a training run"
-        )
-    config = configs.from_json(_checked(path), str(path))
+    folders.check_is_run(workdir)
+    config = read_config(workdir)
     registry.load_extensions(config.imports)
     if catalogue.get(config.data.dataset).described:
         config.data.manual_dir = ""
     return config
 
 
-_REMEDY = (
-    "bring the file back from a copy; or continue the training with its old command and --allow_config_change, which "
-    "writes the file anew"
-)
-
-
-def _checked(path: Path) -> str:
-    """Returns the text of a stored configuration without its checksum.
+def read_config(folder: str | Path) -> Config:
+    """Returns the configuration that is stored in a folder, and imports nothing.
 
     Raises:
-        ValueError: The file is damaged.
+        FileNotFoundError: The folder has no configuration.
+        ValueError: The configuration is damaged, or cannot be understood.
     """
-    data = path.read_bytes()
-    if not data.strip(b"\0 \n"):
-        raise ValueError(f"{path} is {'filled with zeros' if data else 'empty'}, as after a power cut; {_REMEDY}")
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON: {error}; {_REMEDY}") from error
-    if not isinstance(content, dict) or _CHECKSUM not in content:
-        return json.dumps(content)
-    if content.pop(_CHECKSUM) != _checksum(content):
-        raise ValueError(
-            f"{path} has changed since it was written: {_CHECKSUM!r} there is not the SHA-256 of the other fields. If "
-            f"somebody edited the file on purpose, delete the field {_CHECKSUM!r}; else {_REMEDY}"
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} is no work directory of a run: it has no {CONFIG}. Give the --workdir of a training run"
         )
-    return json.dumps(content)
+    return configs.from_json(config_file.read(path), str(path))

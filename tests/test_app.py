@@ -3,6 +3,8 @@
 import importlib.util
 import subprocess
 import sys
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -65,3 +67,14 @@ def test_without_gradio_the_error_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(ValueError, match=r'the app needs gradio.*pip install "mtl-jax\[app\]"'):
         app.launch(tmp_path, "best", host="127.0.0.1", port=7860)
+
+
+def test_uploads_are_bounded_and_deleted(monkeypatch):
+    """By gradio, which keeps them on the disk: it looks every hour for files older than an hour."""
+    gradio = MagicMock()
+    monkeypatch.setitem(sys.modules, "gradio", gradio)
+    monkeypatch.setattr(app, "Predictor", lambda place, step: SimpleNamespace(title=f"{place} {step}"))
+    app.launch("run", "best", host="127.0.0.1", port=7860)
+    assert gradio.Blocks.call_args.kwargs["delete_cache"] == (3600, 3600)
+    (served,) = gradio.Blocks.return_value.__enter__.return_value.launch.call_args_list
+    assert served.kwargs["max_file_size"] == "50mb"

@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mtl_jax import backbones, experiment, models, recipes
+from mtl_jax import backbones, experiment, folders, models, recipes
 from mtl_jax import config as configs
 from mtl_jax.config import Config, validate
 from mtl_jax.data import loader
 from mtl_jax.data.catalogue import DATASETS
 from mtl_jax.heads import DeepLabHead, HRNetHead
 from mtl_jax.runtime import sharding
-from mtl_jax.train import checkpoint
 from mtl_jax.train import state as train_state
 from mtl_jax.train.step import make_train_step
 from tests.marks import slow
@@ -333,4 +332,4 @@ def test_every_experiment_trains(row, data_dir, tmp_path):
         assert all(math.isfinite(line[name]) for name in row.losses())
     (evaluation,) = [line for line in lines if line["kind"] == "eval"]
     assert {key.partition("/")[0] for key in evaluation} - {"step", "kind"} == set(row.tasks)
-    assert checkpoint.exist(workdir)
+    assert folders.holds_checkpoint(workdir)

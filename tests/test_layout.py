@@ -9,14 +9,14 @@ PACKAGE = Path(__file__).parents[1] / "mtl_jax"
 # From the bottom to the top: a part imports parts that stand in rows above its own. Parts of one row do not import each
 # other. A folder is a part; so is a module that lies directly in the package.
 LAYERS = (
-    ("registry", "field_values"),
+    ("registry", "field_values", "folders"),
     ("runtime", "codecs", "images", "nn", "outputs", "to_onnx"),
     ("labels", "balancing"),
     ("tasks",),
     ("boundaries", "backbones", "heads", "losses", "metrics", "weights"),
     ("protocol", "optim"),
     ("data",),
-    ("config",),
+    ("config", "config_file"),
     ("config_overrides", "recipes", "models"),
     ("config_help",),
     ("experiment",),

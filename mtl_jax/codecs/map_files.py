@@ -2,7 +2,6 @@
 
 import io
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -19,11 +18,6 @@ def palette_png(ids: np.ndarray, colours: np.ndarray) -> bytes:
     content = io.BytesIO()
     image.save(content, "png")
     return content.getvalue()
-
-
-def grey_png(values: np.ndarray) -> bytes:
-    """Encodes grey values, uint8 or uint16 `[H, W]`, as a PNG."""
-    return cv2.imencode(".png", values)[1].tobytes()
 
 
 def npy(array: np.ndarray) -> bytes:

@@ -222,7 +222,7 @@ _UPRIGHT = {
 
 
 def encode_png(x: np.ndarray) -> bytes:
-    """Encodes an array `[H, W]`, `[H, W, 1]` or `[H, W, 3]` (RGB) as PNG."""
+    """Encodes an array `[H, W]`, `[H, W, 1]` or `[H, W, 3]` (RGB) of uint8 or uint16 as PNG."""
     if x.ndim == 3 and x.shape[2] == 3:
         return cv2.imencode(".png", x[..., ::-1])[1].tobytes()
     return cv2.imencode(".png", x, _FOR_LABELS)[1].tobytes()

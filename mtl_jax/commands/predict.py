@@ -22,7 +22,7 @@ from typing import Any, get_args
 
 from mtl_jax import cli, experiment
 from mtl_jax.inference import model, predict, video
-from mtl_jax.inference.formats import FORMATS
+from mtl_jax.inference.map_formats import MAP_FORMATS
 from mtl_jax.inference.options import WINDOWS, PredictOptions
 from mtl_jax.inference.placement import PLACEMENTS
 from mtl_jax.inference.predict import PanelOptions
@@ -62,7 +62,9 @@ def add_arguments(parser: cli.Parser) -> None:
         "--data_dir", metavar="DIR", help="with --split: folder of the built data sets; by default the run's own"
     )
     parser.add_argument("--out", required=True, metavar="PLACE", help="folder to write to; with --video a file, .mp4")
-    parser.add_argument("--format", choices=FORMATS, help="files of the maps: default, or those of the PyTorch code")
+    parser.add_argument(
+        "--format", choices=MAP_FORMATS, help="files of the maps: default, or those of the PyTorch code"
+    )
     parser.add_argument("--no_panels", action="store_true", help="write the maps alone")
     parser.add_argument(
         "--style",

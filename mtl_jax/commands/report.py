@@ -60,5 +60,6 @@ def run(arguments: argparse.Namespace) -> None:
 
         plots.draw(runs, Path(arguments.plots))
     if arguments.html:
+        cli.enable_compilation_cache()
         options = page.Options(gallery=arguments.gallery, scored=arguments.gallery_scored)
-        page.write(runs, arguments.html, options)
+        cli.show(f"the page is in {page.write(runs, arguments.html, options)}")

@@ -36,6 +36,7 @@ class EdgeScores:
         self._source, self._rule = source, rule
         self._store, self._num_workers = store, num_workers
         self._images: list[boundaries.Image] = []
+        boundaries.compile_loops()  # it looks for compiled code on the disk, so it is called once, not for each image
 
     def encode(self, index: int, record: Mapping[str, Any], prediction: np.ndarray) -> Stats:
         """Returns the input of `add` for an image: two PNGs, or nothing where the image is not scored.
@@ -49,7 +50,6 @@ class EdgeScores:
         """
         if not self._rule.scored(record["id"]):
             return {}
-        boundaries.compile_loops()
         boundary = self._source.boundary(index, record["edge"])
         counted = np.where(record["edge"] == IGNORE, 0, prediction).astype(np.uint8)
         pngs = {"prediction": counted, "truth": boundary[..., None].astype(np.uint8)}

@@ -89,7 +89,7 @@ def read(path: Path) -> Report:
         for name in ("results", "constant", "intervals"):
             if name in content:
                 content[name] = _defined(content[name])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is not a report of `mtl evaluate` ({error!r}); evaluate again") from error
     return content
 

@@ -23,7 +23,8 @@ from mtl_jax.inference.onnx_format import OnnxFormat
 from mtl_jax.inference.program import Program
 from mtl_jax.registry import Registry
 from mtl_jax.runtime import atomic_files
-from mtl_jax.train import restore
+from mtl_jax.train import history, restore
+from mtl_jax.train.history import History
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +79,10 @@ def export_run(
     out.parent.mkdir(parents=True, exist_ok=True)
     run = _computing_in(experiment.make(config), writer.dtypes, format)
     number, state = restore.load(run, workdir, step)
-    program = programs.make(state.model(), run.main_tasks, run.image_size, batch_size=batch_size)
-    content, description = writer.encode(program, describe(run, number, program, license=license), chosen)
+    model = state.model()
+    made = history.of_run(run, model, Path(workdir), number)
+    program = programs.make(model, run.main_tasks, run.image_size, batch_size=batch_size)
+    content, description = writer.encode(program, describe(run, made, program, license=license), chosen)
     atomic_files.write(out, content)
     return description
 
@@ -125,12 +128,12 @@ def _computing_in(run: Experiment, dtypes: Sequence[str], format: str) -> Experi
     return experiment.make(dataclasses.replace(run.config, model=dataclasses.replace(model, dtype=dtypes[0])))
 
 
-def describe(run: Experiment, step: int, program: Program, *, license: str = "") -> dict[str, Any]:
+def describe(run: Experiment, made: History, program: Program, *, license: str = "") -> dict[str, Any]:
     """Returns a description of a program for its users, ready for JSON.
 
     Args:
         run: The experiment that the model is from.
-        step: Number of the checkpoint's step.
+        made: How the weights came about.
         program: The program.
         license: Terms under which the file is passed on; "" = not stated.
     """
@@ -151,11 +154,12 @@ def describe(run: Experiment, step: int, program: Program, *, license: str = "")
         "model": config.model.name,
         "backbone": config.model.backbone,
         "dtype": config.model.dtype,
-        "step": step,
+        "step": made.step,
+        "steps_of_training": made.steps,
         "origin": {
             "data": run.builder_name,
             "split": "train",
-            "initial_weights": Path(config.model.pretrained).name or "random",
+            "initial_weights": made.initial_weights,
             "written_by": f"mtl_jax {mtl_jax.__version__}",
         },
         "license": license

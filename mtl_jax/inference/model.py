@@ -1,7 +1,8 @@
 """A trained model in use: one call from images to maps."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import fields, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from mtl_jax import experiment as experiments
+from mtl_jax import folders
 from mtl_jax import tasks as task_table
 from mtl_jax.config import Config
 from mtl_jax.data import prefetch
@@ -22,34 +24,47 @@ from mtl_jax.inference.maps import Maps
 from mtl_jax.inference.network import Network
 from mtl_jax.inference.options import WINDOWS, PredictOptions
 from mtl_jax.inference.placement import PLACEMENTS, Placed
-from mtl_jax.train import restore
+from mtl_jax.train import history, restore
+from mtl_jax.train.history import History
 from mtl_jax.train.state import TrainState
+
+logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Finish = Callable[[], Maps]
 
 
 class Model:
-    """A trained model that predicts maps of images; `load` makes one.
+    """A trained model for images of any size and origin, which predicts maps at the size of each; `load` makes one.
+
+    Evaluation and reports, which read the images of a split in batches, use `mtl_jax.inference.restored.Restored`.
 
     Args:
         experiment: The experiment that the model is from.
         state: State with the model alone, whole on all devices.
         origin: Where the model comes from, for people.
-        results: The scores of the model, a report of `mtl_jax.inference.evaluate`; None where it was not evaluated.
+        read_results: Function that returns the scores of the model, a report of `mtl_jax.inference.evaluate`; None
+            where it was not evaluated. It is called when the scores are first asked for.
+        read_history: Function that returns how the weights came about. It is called when the model is saved.
 
     Attributes:
         experiment: The experiment that the model is from.
         tasks: The tasks that it predicts.
         image_size: (height, width) of the images that it learned from, in pixels.
         origin: Where the model comes from, for people.
-        results: The scores of the model, or None.
     """
 
     def __init__(
-        self, experiment: Experiment, state: TrainState, *, origin: str, results: result_files.Report | None = None
+        self,
+        experiment: Experiment,
+        state: TrainState,
+        *,
+        origin: str,
+        read_results: Callable[[], result_files.Report | None],
+        read_history: Callable[[], History],
     ):
-        self.experiment, self.origin, self.results = experiment, origin, results
+        self.experiment, self.origin = experiment, origin
+        self._read_results, self._read_history = read_results, read_history
         self.tasks, self.image_size = experiment.main_tasks, experiment.image_size
         self._state = state
         self._kinds = {task: task_table.get(task).kind for task in self.tasks}
@@ -62,6 +77,15 @@ class Model:
     def class_names(self) -> dict[str, tuple[str, ...]]:
         """{task: names of its classes} for the tasks that predict class ids."""
         return maps.class_names(self.experiment)
+
+    @cached_property
+    def results(self) -> result_files.Report | None:
+        """The scores of the model; None where it was not evaluated or, with a warning, where they cannot be read."""
+        try:
+            return self._read_results()
+        except (ValueError, OSError) as error:
+            logger.warning("the model from %s is without scores: %s", self.origin, error)
+            return None
 
     @property
     def net(self) -> nnx.Module:
@@ -100,7 +124,7 @@ class Model:
 
     def stream(
         self, items: Iterable[Item], image_of: Callable[[Item], np.ndarray], options: PredictOptions
-    ) -> Iterator[tuple[Item, Finish]]:
+    ) -> Generator[tuple[Item, Finish], None, None]:
         """Yields (item, function that returns its maps) for every item, in order.
 
         Items are taken, and their images made, in a thread while the network computes. The function resizes the
@@ -152,12 +176,12 @@ class Model:
     def _network(self) -> Network:
         return Network(self.experiment, self._state)
 
-    def save(self, folder: str | Path, *, licence: str = "", author: str = "") -> Path:
+    def save(self, folder: str | Path, *, license: str = "", author: str = "") -> Path:
         """Writes the model to a new folder that `load` reads, for sharing: configuration, weights and a model card.
 
         Args:
             folder: The folder, which must not exist or be empty.
-            licence: Licence of the weights, an identifier such as "apache-2.0"; empty = the card says that it is not
+            license: License of the weights, an identifier such as "apache-2.0"; empty = the card says that it is not
                 stated.
             author: Who publishes the weights; empty = the card does not say it.
 
@@ -169,7 +193,13 @@ class Model:
             OSError: The files cannot be written.
         """
         return model_folder.write(
-            Path(folder), self.experiment, self._state.model(), self.results, licence=licence, author=author
+            Path(folder),
+            self.experiment,
+            self._state.model(),
+            self._read_history(),
+            self.results,
+            license=license,
+            author=author,
         )
 
 
@@ -178,7 +208,8 @@ def load(place: str | Path, step: str = result_files.BEST) -> Model:
 
     Args:
         place: The work directory of a run; a folder that `Model.save` has written; or "hf://OWNER/NAME[@REVISION]",
-            such a folder on the Hugging Face Hub, which needs the extra `hub`.
+            such a folder on the Hugging Face Hub, which needs the extra `hub`. A folder with checkpoints is a work
+            directory. Its configuration may name modules, which are imported; a saved model imports nothing.
         step: Checkpoint of a work directory: "best", "latest" or the number of a step.
 
     Raises:
@@ -188,15 +219,15 @@ def load(place: str | Path, step: str = result_files.BEST) -> Model:
             is not installed.
     """
     if hub.is_address(str(place)):
-        return _saved(hub.download(str(place)), str(place), step, trusted=False)
+        return _saved(hub.download(str(place)), str(place), step)
     folder = Path(place).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(
             f"there is no folder {folder}; give the work directory of a run, a folder of model.save, or "
             f"{hub.SCHEME}OWNER/NAME"
         )
-    if model_folder.holds_model(folder):
-        return _saved(folder, str(folder), step, trusted=True)
+    if folders.is_saved_model(folder):
+        return _saved(folder, str(folder), step)
     return from_run(experiments.load_config(folder), folder, step)
 
 
@@ -216,17 +247,32 @@ def from_run(config: Config | Experiment, workdir: str | Path, step: str) -> Mod
     run = experiments.make(config)
     number, state = restore.load(run, workdir, step)
     report = Path(workdir) / result_files.file_name(step)
-    results = result_files.read(report) if report.is_file() else None
-    if results is not None and results["step"] != number:
-        results = None  # of an earlier checkpoint
-    return Model(run, state, origin=f"{workdir}, step {number}", results=results)
+
+    def results() -> result_files.Report | None:
+        content = _results(report)
+        return content if content is not None and content["step"] == number else None  # others are of an earlier one
+
+    def made() -> History:
+        return history.of_run(run, state.model(), Path(workdir), number)
+
+    return Model(run, state, origin=f"{workdir}, step {number}", read_results=results, read_history=made)
 
 
-def _saved(folder: Path, origin: str, step: str, *, trusted: bool) -> Model:
+def _results(path: Path) -> result_files.Report | None:
+    return result_files.read(path) if path.is_file() else None
+
+
+def _saved(folder: Path, origin: str, step: str) -> Model:
     if step != result_files.BEST:
         raise ValueError(f"step is {step!r}, and {origin} holds a single model; leave step out")
-    experiment, state, results = model_folder.read(folder, trusted=trusted)
-    return Model(experiment, state, origin=origin, results=results)
+    experiment, state = model_folder.read(folder)
+    return Model(
+        experiment,
+        state,
+        origin=origin,
+        read_results=partial(_results, folder / result_files.RESULTS),
+        read_history=partial(history.read, folder / model_folder.HISTORY),
+    )
 
 
 def changed(options: PredictOptions, changes: dict[str, Any]) -> PredictOptions:

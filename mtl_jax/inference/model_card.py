@@ -7,39 +7,47 @@ from mtl_jax.evaluation.scoring import table
 from mtl_jax.experiment import Experiment
 from mtl_jax.inference import maps
 from mtl_jax.runtime.messages import markdown_cell, size_text
+from mtl_jax.train.history import History
 
 _UNSTATED = "unknown"
 
 
 def text(
-    experiment: Experiment, results: result_files.Report | None, name: str, *, licence: str = "", author: str = ""
+    experiment: Experiment,
+    made: History,
+    results: result_files.Report | None,
+    name: str,
+    *,
+    license: str = "",
+    author: str = "",
 ) -> str:
     """Returns a model card in Markdown, with the metadata that the Hugging Face Hub reads at its beginning.
 
     Args:
         experiment: The experiment that the model is from.
+        made: How the weights came about.
         results: Scores of the model; None where it was not evaluated.
         name: Name of the model.
-        licence: Licence of the weights, an identifier such as "apache-2.0"; empty = not stated.
+        license: License of the weights, an identifier such as "apache-2.0"; empty = not stated.
         author: Who publishes the weights; empty = not stated.
     """
     parts = [
-        _metadata(experiment, licence),
+        _metadata(experiment, license),
         f"# {markdown_cell(name)}",
         _summary(experiment),
         _usage(name),
         _tasks(experiment),
-        _training(experiment),
+        _training(experiment, made),
         _scores(results),
-        _terms(licence, author),
+        _terms(license, author),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _metadata(experiment: Experiment, licence: str) -> str:
+def _metadata(experiment: Experiment, license: str) -> str:
     lines = [
         "---",
-        f"license: {licence or _UNSTATED}",
+        f"license: {license or _UNSTATED}",
         "library_name: mtl_jax",
         "tags:",
         "- multi-task-learning",
@@ -87,15 +95,17 @@ def _tasks(experiment: Experiment) -> str:
     return "\n".join(lines)
 
 
-def _training(experiment: Experiment) -> str:
+def _training(experiment: Experiment, made: History) -> str:
     config, data = experiment.config, experiment.config.data
     lines = [
         "## Training",
         "",
         f"* data set: {markdown_cell(data.dataset)} (builder `{experiment.builder_name}`)",
         f"* images of {size_text(experiment.image_size)} (height x width)",
-        f"* {config.train.epochs} epochs with a batch size of {config.train.batch_size}, {config.optim.name}, "
-        f"learning rate {config.optim.lr:g}, seed {config.train.seed}",
+        f"* {made.progress}",
+        f"* initial weights: {markdown_cell(made.initial_weights)}",
+        f"* configuration of the training: {config.train.epochs} epochs with a batch size of "
+        f"{config.train.batch_size}, {config.optim.name}, learning rate {config.optim.lr:g}, seed {config.train.seed}",
     ]
     if set(experiment.aux_tasks) != set(experiment.main_tasks):
         lines.append(f"* intermediate predictions: {', '.join(experiment.aux_tasks)}")
@@ -110,8 +120,8 @@ def _scores(results: result_files.Report | None) -> str:
     return f"## Scores\n\n{head}\n\n```\n{table(results['results'])}\n```"
 
 
-def _terms(licence: str, author: str) -> str:
-    stated = f"The weights are under the licence {licence}." if licence else "The licence of the weights is not stated."
+def _terms(license: str, author: str) -> str:
+    stated = f"The weights are under the license {license}." if license else "The license of the weights is not stated."
     by = f" They are published by {markdown_cell(author)}." if author else ""
     return (
         f"## Terms\n\n{stated}{by} The data set, and pretrained weights that the training began with, have their own "

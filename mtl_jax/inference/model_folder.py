@@ -1,7 +1,6 @@
 """The folder of a saved model: configuration, weights, scores and a model card."""
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
@@ -15,27 +14,26 @@ from mtl_jax import models, registry, weights
 from mtl_jax.config import Config
 from mtl_jax.evaluation import result_files
 from mtl_jax.experiment import Experiment
+from mtl_jax.folders import WEIGHTS
 from mtl_jax.inference import model_card
 from mtl_jax.runtime import atomic_files, sharding
+from mtl_jax.train import history
+from mtl_jax.train.history import History
 from mtl_jax.train.state import TrainState
 
-WEIGHTS = "model.safetensors"
 CARD = "README.md"
-FILES = (experiments.CONFIG, WEIGHTS, CARD, result_files.RESULTS)
-
-
-def holds_model(folder: Path) -> bool:
-    """Returns True if a folder has the weights of a saved model."""
-    return (folder / WEIGHTS).is_file()
+HISTORY = "training.json"
+FILES = (experiments.CONFIG, WEIGHTS, CARD, HISTORY, result_files.RESULTS)
 
 
 def write(
     folder: Path,
     experiment: Experiment,
     model: nnx.Module,
+    made: History,
     results: result_files.Report | None,
     *,
-    licence: str = "",
+    license: str = "",
     author: str = "",
 ) -> Path:
     """Writes a model to a new folder, and returns the folder.
@@ -44,8 +42,9 @@ def write(
         folder: The folder, which must not exist or be empty.
         experiment: The experiment that the model is from.
         model: The model.
+        made: How its weights came about.
         results: Its scores; None where it was not evaluated.
-        licence: Licence of the weights for the card; empty = not stated.
+        license: License of the weights for the card; empty = not stated.
         author: Who publishes the weights, for the card; empty = not stated.
 
     Raises:
@@ -54,39 +53,44 @@ def write(
     """
     if folder.is_dir() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty; give the path of a new folder")
-    made = not folder.exists()
+    new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         weights.write_arrays(folder / WEIGHTS, weights.to_torch(model))
         atomic_files.write(folder / experiments.CONFIG, configs.to_json(_portable(experiment)))
         if results is not None:
             result_files.write(results, folder / result_files.RESULTS)
-        card = model_card.text(experiment, results, folder.name, licence=licence, author=author)
+        history.write(made, folder / HISTORY)
+        card = model_card.text(experiment, made, results, folder.resolve().name, license=license, author=author)
         atomic_files.write(folder / CARD, card)
     except BaseException:
-        if made:
-            shutil.rmtree(folder, ignore_errors=True)  # otherwise the same call would be refused after an error
+        # Otherwise the same call would be refused after an error.
+        if new:
+            shutil.rmtree(folder, ignore_errors=True)
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)
         raise
     return folder
 
 
-def read(folder: Path, *, trusted: bool) -> tuple[Experiment, TrainState, result_files.Report | None]:
-    """Returns the experiment of a saved model, its state on all devices, and its scores if there are any.
+def read(folder: Path) -> tuple[Experiment, TrainState]:
+    """Returns the experiment of a saved model, and its state on all devices.
+
+    Nothing of the folder is executed: modules that its configuration names must have been imported.
 
     Args:
         folder: The folder.
-        trusted: False for a model of somebody else: modules that its configuration names must have been imported.
 
     Raises:
         FileNotFoundError: A file is missing.
         ValueError: The weights do not fit the configuration: an array is missing, unknown or has another shape. Or a
             module is not imported.
     """
-    if not trusted:
-        _check_imports(folder / experiments.CONFIG)
-    experiment = experiments.make(experiments.load_config(folder))
-    report = folder / result_files.RESULTS
-    results = result_files.read(report) if report.is_file() else None
+    if not (folder / experiments.CONFIG).is_file():
+        raise FileNotFoundError(f"{folder} is no saved model: it has no {experiments.CONFIG}")
+    config = experiments.read_config(folder)
+    _check_imports(config, folder / experiments.CONFIG)
+    experiment = experiments.make(config)
     model = nnx.eval_shape(lambda: models.build(experiment.config))
     try:
         weights.load_torch(model, weights.read_arrays(folder / WEIGHTS))
@@ -96,7 +100,7 @@ def read(folder: Path, *, trusted: bool) -> tuple[Experiment, TrainState, result
     arrays = jax.tree.map(_filled, nnx.as_pure(state))
     mesh = sharding.make_mesh()
     whole = jax.tree.map(lambda _: sharding.replicated(mesh), arrays)
-    return experiment, TrainState(graphdef, jax.device_put(arrays, whole)), results
+    return experiment, TrainState(graphdef, jax.device_put(arrays, whole))
 
 
 def _filled(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
@@ -121,13 +125,9 @@ def _portable(experiment: Experiment) -> Config:
     return dataclasses.replace(config, data=data, model=model)
 
 
-def _check_imports(path: Path) -> None:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.parent} is no saved model: it has no {path.name}")
-    content = json.loads(path.read_text(encoding="utf-8"))
-    named = content.get("imports", []) if isinstance(content, dict) else []
-    if missing := [name for name in named if name not in registry.extensions()]:
+def _check_imports(config: Config, path: Path) -> None:
+    if missing := [name for name in config.imports if name not in registry.extensions()]:
         raise ValueError(
-            f"{path} asks for the modules {', '.join(map(str, missing))}. A downloaded model imports nothing by "
+            f"{path} asks for the modules {', '.join(missing)}. A saved model imports nothing by "
             f"itself: if you trust them, call mtl_jax.registry.load_extensions({missing!r}) first"
         )

@@ -1,7 +1,6 @@
 """The network of a model, compiled for every size of image that it meets."""
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,11 +16,9 @@ from mtl_jax.images import normalise
 from mtl_jax.inference.options import PredictOptions
 from mtl_jax.inference.placement import Size, scaled
 from mtl_jax.models import evaluation_view
-from mtl_jax.runtime import sharding
+from mtl_jax.runtime import compilation, sharding
 from mtl_jax.runtime.messages import size_text
 from mtl_jax.train.state import TrainState
-
-logger = logging.getLogger(__name__)
 
 Values = dict[str, np.ndarray]  # {task: softened values `[B, h, w, C]`}, see `LabelKind.soften`
 
@@ -47,7 +44,7 @@ class Network:
         backbones = model.backbones()
         self.multiple = max(backbone.multiple for backbone in backbones)
         self.fixed_size = any(backbone.fixed_size for backbone in backbones)
-        self._seen: set[tuple[int, ...]] = set()
+        self._programs: dict[tuple[int, ...], Callable[..., Any]] = {}  # {shape of images: program, announced}
         tasks, graphdef = self._tasks, state.graphdef
 
         @partial(jax.jit, out_shardings=sharding.replicated(self._mesh))
@@ -99,14 +96,10 @@ class Network:
         # One size of batch, which the devices share evenly, is one program.
         batch = -(-batch_size // self._mesh.size) * self._mesh.size
         whole = np.concatenate([images, np.repeat(images[-1:], batch - len(images), axis=0)])
-        if whole.shape not in self._seen:
-            self._seen.add(whole.shape)
-            logger.info(
-                "compiling the network for images of %s, %d at a time; every new size compiles once",
-                size_text(size),
-                batch,
-            )
-        values = self._soften(self._arrays, sharding.shard_batch({"image": whole}, self._mesh))
+        if whole.shape not in self._programs:
+            what = f"the network for images of {size_text(size)}, {batch} at a time"
+            self._programs[whole.shape] = compilation.announced(self._soften, what)
+        values = self._programs[whole.shape](self._arrays, sharding.shard_batch({"image": whole}, self._mesh))
         return {task: np.asarray(values[task])[: len(images)] for task in self._tasks}
 
 

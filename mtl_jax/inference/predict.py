@@ -19,8 +19,8 @@ from mtl_jax.data import staging
 from mtl_jax.data.split import Split
 from mtl_jax.drawing import panels
 from mtl_jax.evaluation import predictions
-from mtl_jax.inference.formats import FORMATS, Format
 from mtl_jax.inference.image_input import read
+from mtl_jax.inference.map_formats import MAP_FORMATS, Format
 from mtl_jax.inference.maps import Map, Maps
 from mtl_jax.inference.model import Finish, Model
 from mtl_jax.inference.options import PredictOptions
@@ -158,7 +158,7 @@ def predict(
         samples: Images, with the labels that the panels show.
         out: Folder OUT.
         options: Options of prediction.
-        form: Format of the files, a key of `FORMATS`.
+        form: Format of the files, a key of `MAP_FORMATS`.
         panel: How panels are drawn; None = no panels.
 
     Returns:
@@ -169,8 +169,8 @@ def predict(
         OSError: A file cannot be written.
     """
     options = options or PredictOptions()
-    if form not in FORMATS:
-        raise ValueError(f"the format is {form!r}; it may be {' or '.join(map(repr, FORMATS))}")
+    if form not in MAP_FORMATS:
+        raise ValueError(f"the format is {form!r}; it may be {' or '.join(map(repr, MAP_FORMATS))}")
     if (out / predictions.OWNER).exists():
         raise ValueError(f"{out} holds predictions that `mtl evaluate` has saved; give another --out")
     out.mkdir(parents=True, exist_ok=True)
@@ -182,7 +182,7 @@ def predict(
     pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
     try:
         for sample, finish in tqdm(model.stream(samples, _image, options), unit="image"):
-            waiting.append(pool.submit(_write, out, sample, finish, FORMATS[form], panel))
+            waiting.append(pool.submit(_write, out, sample, finish, MAP_FORMATS[form], panel))
             written += 1
             while len(waiting) > _WAITING:
                 described = waiting.popleft().result()
@@ -191,7 +191,7 @@ def predict(
     finally:
         pool.shutdown(cancel_futures=True)
     if written:
-        _describe(out, origin, described, FORMATS[form])
+        _describe(out, origin, described, MAP_FORMATS[form])
     return written
 
 

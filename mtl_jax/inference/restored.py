@@ -20,7 +20,9 @@ from mtl_jax.train.step import make_predict_step
 
 
 class Restored:
-    """The model of a run at one of its checkpoints.
+    """The model of a run at one of its checkpoints, for evaluation: it predicts splits at the size of the network.
+
+    `mtl_jax.inference.model.Model` is for images from anywhere, and predicts maps at their own size.
 
     Args:
         config: The run's own experiment or configuration, `experiment.load_config(workdir)`.

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import logging
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from mtl_jax.inference.placement import Size
 from mtl_jax.inference.predict import find_images
 from mtl_jax.inference.side_by_side import SideBySide
 from mtl_jax.runtime.messages import size_text
+
+logger = logging.getLogger(__name__)
 
 # {suffix of a video that is written: FourCC code of its codec}
 CODECS: Mapping[str, str] = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v"}
@@ -38,23 +41,30 @@ def predict_video(
     Args:
         model: The model.
         source: Video file, or folder with one image for each frame, in the order of their names.
-        out: Video file to write, which ends in one of `CODECS`.
+        out: Video file to write, which ends in one of `CODECS` and does not exist.
         options: Options of prediction.
         frames_per_second: Rate of the video for a folder of frames; a video keeps its own.
         long_side: Greatest width and height of the video in pixels, except where the keys need more.
         limit: Greatest number of frames; 0 = all.
 
+    A video that ends before the number of frames that its header says is damaged. Its frames up to there are written,
+    and a warning says so.
+
     Returns:
         The number of frames.
 
     Raises:
+        FileExistsError: `out` exists.
         FileNotFoundError: The source does not exist, or the folder has no images.
         ValueError: The source is no video, frames differ in size, or the suffix is unknown.
-        OSError: The video cannot be written.
+        OSError: The video cannot be written, or nothing can be read of what was written.
     """
-    source, out = Path(source).expanduser(), Path(out)
+    source, out = Path(source).expanduser(), Path(out).expanduser()
     if out.suffix not in CODECS:
         raise ValueError(f"{out} ends in {out.suffix!r}; videos are written to files that end in {', '.join(CODECS)}")
+    if out.exists():
+        itself = ", which is the input itself" if source.exists() and out.samefile(source) else ""
+        raise FileExistsError(f"{out} exists already{itself}; remove it, or give another file to write")
     if frames_per_second <= 0:
         raise ValueError(f"frames_per_second is {frames_per_second}; give a number above 0")
     frames, rate = _open(source, frames_per_second)
@@ -67,7 +77,9 @@ def predict_video(
         exits.callback(frames.close)
         writer: cv2.VideoWriter | None = None
         images = itertools.islice(frames, limit or None)
-        for frame, finish in tqdm(model.stream(images, _same, options or PredictOptions()), unit="frame"):
+        # Closed before the frames: its thread may be reading one, and a generator that runs cannot be closed.
+        predicted = exits.enter_context(contextlib.closing(model.stream(images, _same, options or PredictOptions())))
+        for frame, finish in tqdm(predicted, unit="frame"):
             picture = drawing.draw(frame, finish())
             if writer is None:
                 writer = _writer(partial, rate, (picture.shape[0], picture.shape[1]))
@@ -77,6 +89,7 @@ def predict_video(
         if writer is None:
             raise ValueError(f"{source} has no frame that can be read")
         writer.release()
+        _check_written(partial, out)
         partial.replace(out)
     return written
 
@@ -90,14 +103,23 @@ def _open(source: Path, frames_per_second: float) -> tuple[Frames, float]:
     capture = cv2.VideoCapture(str(source))
     if not capture.isOpened():
         raise ValueError(f"{source} is no video that OpenCV can read; convert it to .mp4")
-    return _video_frames(capture), capture.get(cv2.CAP_PROP_FPS) or frames_per_second
+    return _video_frames(capture, source), capture.get(cv2.CAP_PROP_FPS) or frames_per_second
 
 
-def _video_frames(capture: cv2.VideoCapture) -> Frames:
+def _video_frames(capture: cv2.VideoCapture, source: Path) -> Frames:
+    expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))  # 0 or less where the header does not say it
     try:
-        while True:
+        for number in itertools.count():
             there, frame = capture.read()
             if not there:
+                if number < expected:
+                    logger.warning(
+                        "%s ends after frame %d, and its header says %d frames: the file is damaged or cut short, and "
+                        "the rest is left out",
+                        source,
+                        number,
+                        expected,
+                    )
                 return
             yield np.ascontiguousarray(frame[..., ::-1])
     finally:
@@ -124,6 +146,21 @@ def _writer(path: Path, rate: float, size: Size) -> cv2.VideoWriter:
     if not writer.isOpened():
         raise OSError(f"OpenCV cannot write a video of {size_text(size)} to {path}; give another folder or suffix")
     return writer
+
+
+def _check_written(path: Path, out: Path) -> None:
+    """Checks that a frame can be read from a video that was written; the writer tells of no error.
+
+    Raises:
+        OSError: No frame can be read.
+    """
+    capture = cv2.VideoCapture(str(path))
+    try:
+        there = capture.isOpened() and capture.read()[0]
+    finally:
+        capture.release()
+    if not there:
+        raise OSError(f"OpenCV has written no frame to {out}; is the disk full? Make room, or give another suffix")
 
 
 def _same(frame: np.ndarray) -> np.ndarray:

@@ -84,7 +84,7 @@ class ClassIds(LabelKind):
         return ids
 
     def map_meaning(self, conventions: Conventions) -> str:
-        return "id of the class, from 0"
+        return self.meaning(conventions)
 
     def map_files(self, decided: np.ndarray, num_classes: int) -> dict[str, bytes]:
         return {".png": map_files.palette_png(decided.astype(np.uint8), self.palette(num_classes))}

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import scipy.io
 
-from mtl_jax.codecs import map_files, matlab
+from mtl_jax.codecs import map_files, matlab, pictures
 from mtl_jax.labels import colors, readers
 from mtl_jax.labels.error_maps import ErrorMap, ErrorSizes, mean_of
 from mtl_jax.labels.keys import Bar, Key, Style
@@ -92,7 +92,7 @@ class RealValues(LabelKind):
         values = plane(decided).astype(np.float32)
         files = {".npy": map_files.npy(values)}
         if self.unit == _METRES:
-            files[".png"] = map_files.grey_png(np.rint(1000 * values).clip(0, _SATURATED).astype(np.uint16))
+            files[".png"] = pictures.encode_png(np.rint(1000 * values).clip(0, _SATURATED).astype(np.uint16))
         return files
 
     def describe_map_files(self, conventions: Conventions) -> dict[str, str]:

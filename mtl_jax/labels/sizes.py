@@ -1,7 +1,17 @@
 """Arrays at another size."""
 
+from collections.abc import Mapping
+from typing import Literal
+
 import cv2
 import numpy as np
+
+Interpolation = Literal["nearest", "linear", "cubic"]
+INTERPOLATIONS: Mapping[str, int] = {
+    "nearest": cv2.INTER_NEAREST,
+    "linear": cv2.INTER_LINEAR,
+    "cubic": cv2.INTER_CUBIC,
+}
 
 
 def resize(array: np.ndarray, height: int, width: int, interpolation: int) -> np.ndarray:

@@ -11,11 +11,13 @@ matplotlib.use("Agg")  # writes files, also where there is no screen
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from mtl_jax.reports import class_scores, run_table
+from mtl_jax.reports import class_scores, curves, run_table
 from mtl_jax.reports.class_scores import ClassScores
+from mtl_jax.reports.curves import Curve
 from mtl_jax.reports.run_table import EvaluatedRun
 from mtl_jax.runtime import atomic_files
 
+_LOSS = "loss/total"  # name of the training loss in the logs
 _SIZE = (8.0, 4.5)  # inches
 _LINE, _BAR = 0.1, 0.1  # inches that a class takes, and each of its bars
 
@@ -29,23 +31,23 @@ def draw(runs: Sequence[EvaluatedRun], folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     labels = run_table.short_names(runs)
-    written = [_curves(runs, labels, "train", "loss/total", folder / "loss.png")]
-    names = {
-        f"{task}/{criterion.name}" for run in runs for task, criterion in run.experiment.streaming_criteria.items()
-    }
-    written += [_curves(runs, labels, "eval", name, folder / f"{name.replace('/', '_')}.png") for name in sorted(names)]
+    drawn: dict[str, list[Curve]] = {_LOSS: []}
+    for run in runs:
+        drawn |= {f"{task}/{criterion.name}": [] for task, criterion in run.experiment.streaming_criteria.items()}
+    for chart in curves.charts(runs):
+        drawn.get(chart.name, []).extend(chart.curves)
+    names = {_LOSS: "loss"} | {name: name.replace("/", "_") for name in sorted(drawn.keys() - {_LOSS})}
+    names_of_runs = [labels[run.workdir] for run in runs]
+    written = [_curves(drawn[name], names_of_runs, name, folder / f"{stem}.png") for name, stem in names.items()]
     for (data, task), scores in class_scores.grouped(runs).items():
         written.append(_bars(scores, labels, folder / f"{data.replace('/', '_')}_{task}_IoU.png"))
     return written
 
 
-def _curves(runs: Sequence[EvaluatedRun], labels: Mapping[Path, str], kind: str, name: str, path: Path) -> Path:
+def _curves(drawn: Sequence[Curve], labels: Sequence[str], name: str, path: Path) -> Path:
     figure, axes = pyplot.subplots(figsize=_SIZE)
-    for run in runs:
-        points = [(line["step"], line[name]) for line in run.log if line["kind"] == kind and name in line]
-        if points:
-            steps, values = zip(*points, strict=True)
-            axes.plot(steps, values, label=labels[run.workdir], marker="." if len(points) < 30 else None)
+    for curve in sorted(drawn, key=lambda curve: curve.run):
+        axes.plot(curve.steps, curve.values, label=labels[curve.run], marker="." if len(curve.steps) < 30 else None)
     axes.set(xlabel="step", ylabel=name)
     return _save(figure, path)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl_jax import experiment
+from mtl_jax import experiment, folders
 from mtl_jax.config import PLAIN_BALANCING, Config
 from mtl_jax.evaluation import result_files
 from mtl_jax.experiment import Experiment
@@ -118,6 +118,8 @@ class Row:
 def find_runs(directories: Iterable[str | Path]) -> list[EvaluatedRun]:
     """Returns the evaluated runs below the directories.
 
+    Saved models are left out, with a warning.
+
     Raises:
         FileNotFoundError: There are no evaluated runs.
         ValueError: A report or a configuration cannot be read.
@@ -134,13 +136,21 @@ def find_runs(directories: Iterable[str | Path]) -> list[EvaluatedRun]:
             writer.read(workdir / writer.LOG),
         )
         for workdir, paths in reports.items()
-        if (workdir / experiment.CONFIG).is_file()
+        if (workdir / experiment.CONFIG).is_file() and not _left_out(workdir)
     ]
     if not runs:
         raise FileNotFoundError(
             f"no evaluated run below {', '.join(map(str, directories))}; run `mtl evaluate --workdir` on each"
         )
     return runs
+
+
+def _left_out(folder: Path) -> bool:
+    """Returns True for a saved model, which repeats the scores of a run, and says so."""
+    saved = folders.is_saved_model(folder)
+    if saved:
+        _logger.warning("%s is a saved model, no run, and is left out", folder)
+    return saved
 
 
 def tabulate(runs: Sequence[EvaluatedRun]) -> dict[str, list[Row]]:

@@ -5,6 +5,7 @@ which of its axes each axis of its tensor is. Operations that work in any order 
 images are transposed once at the input and predictions once at the end.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -95,7 +96,7 @@ class Graph:
 
     def array(self, array: np.ndarray) -> str:
         """Returns the name of an initialiser with this content; equal arrays share one."""
-        key = (array.dtype.str, array.shape, array.tobytes())
+        key = (array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest())
         if key not in self._names:
             self._names[key] = f"constant_{len(self.initializers)}"
             self.initializers[self._names[key]] = numpy_helper.from_array(

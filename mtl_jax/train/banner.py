@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from mtl_jax import models
+from mtl_jax import folders, models
 from mtl_jax.config import PLAIN_BALANCING
 from mtl_jax.experiment import Experiment
 from mtl_jax.models import MultiTaskModel
 from mtl_jax.runtime import devices, messages
-from mtl_jax.train import checkpoint
 from mtl_jax.train.writer import EVENTS, LOG
 
 _PACKAGES = ("mtl_jax", "jax", "jaxlib", "flax", "optax")  # they decide how training computes
@@ -30,6 +29,7 @@ class Start:
         devices: Number of devices that share a batch.
         step: Step that the run continues from, 0 at first.
         steps_per_epoch: Number of steps of an epoch.
+        restored: The weights are those of a checkpoint. It may be of step 0, which holds converted weights.
     """
 
     experiment: Experiment
@@ -40,6 +40,7 @@ class Start:
     devices: int
     step: int
     steps_per_epoch: int
+    restored: bool
 
 
 def text(start: Start) -> str:
@@ -59,7 +60,7 @@ def text(start: Start) -> str:
         "batch": _batch(start),
         "steps": _steps(start),
         "evaluation": f"after {_evaluated(train.eval_final_epochs, train.epochs)}, by the protocol {run.protocol.name}",
-        "files": f"{start.workdir}: {checkpoint.FOLDER}/, {LOG}, {EVENTS}/",
+        "files": f"{start.workdir}: {folders.CHECKPOINTS}/, {LOG}, {EVENTS}/",
         "curves": f"tensorboard --logdir {shlex.quote(str(start.workdir / EVENTS))}   (pip install tensorboard)",
     }
     width = max(map(len, rows))
@@ -83,7 +84,7 @@ def _model(start: Start) -> str:
 
 def _weights(start: Start) -> str:
     config = start.experiment.config
-    if start.step:
+    if start.restored:
         return f"those of the checkpoint of step {start.step}"
     options = models.options(config)
     if start.model.starts_from_single_task and options.init_single_task:

@@ -17,12 +17,12 @@ from absl import logging as absl_logging
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 from orbax.checkpoint.checkpoint_utils import construct_restore_args
 
+from mtl_jax import folders
 from mtl_jax.runtime import atomic_files, messages, processes
-from mtl_jax.train import integrity
+from mtl_jax.train import checkpoint_arrays, integrity
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "checkpoints"
 DAMAGED = "damaged_checkpoints"
 _SCORE = "score"
 KEPT = 2  # newest checkpoints: one to continue from, and one in case that one is damaged
@@ -34,12 +34,6 @@ class SaveError(OSError):
 
 class DamagedError(OSError):
     """Files of a checkpoint are missing, cut short or changed."""
-
-
-def exist(workdir: str | Path) -> bool:
-    """Returns True if a work directory holds a finished checkpoint."""
-    # Unfinished ones have a longer name.
-    return any(path.name.isdecimal() for path in (Path(workdir) / FOLDER).glob("*"))
 
 
 @dataclass(frozen=True)
@@ -72,12 +66,14 @@ class Checkpoints:
         read_only: True for evaluation: nothing is created or deleted.
 
     Raises:
-        FileNotFoundError: `read_only` is True, and the directory has no checkpoints.
+        FileNotFoundError: `read_only` is True, and the directory has no checkpoints, or is a saved model.
         DamagedError: `read_only` is True, and a checkpoint's score cannot be read.
     """
 
     def __init__(self, workdir: str | Path, *, read_only: bool = False):
-        self.directory = Path(workdir).resolve() / FOLDER
+        self.directory = Path(workdir).resolve() / folders.CHECKPOINTS
+        if read_only:
+            folders.check_is_run(workdir)
         if read_only and not self.directory.is_dir():
             raise FileNotFoundError(
                 f"{workdir} has no checkpoints (there is no {self.directory}); train first with "
@@ -360,17 +356,8 @@ class Checkpoints:
 
     def _check(self, step: int, abstract: Any) -> None:
         """Compares names and shapes before anything is read, because Orbax's own message lists whole trees."""
-        stored = _shapes(self._manager.item_metadata(step)["state"])
-        wanted = _shapes(abstract)
-        if self._read_only:  # the other parts of a checkpoint are not restored
-            stored = {key: shape for key, shape in stored.items() if _part(key) in set(map(_part, wanted))}
-        problems = [f"{key} is only in the checkpoint" for key in stored if key not in wanted]
-        problems += [f"{key} is missing in the checkpoint" for key in wanted if key not in stored]
-        problems += [
-            f"{key} is {stored[key]} in the checkpoint, {wanted[key]} in the model"
-            for key in wanted
-            if key in stored and stored[key] != wanted[key]
-        ]
+        stored = self._manager.item_metadata(step)["state"]
+        problems = checkpoint_arrays.differences(stored, abstract, in_part=self._read_only)
         if problems:
             shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
             raise ValueError(
@@ -397,13 +384,3 @@ def _move(directory: Path, aside: Path) -> None:
     while place.exists():
         place = aside.with_name(f"{aside.name}_{next(number)}")
     directory.rename(place)
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    flat = ocp.tree.to_flat_dict(getattr(tree, "tree", tree))
-    return {".".join(map(str, path)): tuple(leaf.shape) for path, leaf in flat.items()}
-
-
-def _part(key: str) -> str:
-    """Returns the first name in a key, which tells model, optimiser and balancing method apart."""
-    return key.partition(".")[0]

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from flax import nnx
 
-from mtl_jax import experiment, models, weights
+from mtl_jax import experiment, folders, models, weights
 from mtl_jax.config import Config, Data, main_tasks
 from mtl_jax.heads.deeplab import ASPP
 from mtl_jax.models.base import MultiTaskModel
 from mtl_jax.runtime import sharding
-from mtl_jax.train import checkpoint, restore, task_balancing
+from mtl_jax.train import checkpoint, history, restore, task_balancing
 from mtl_jax.train import state as train_state
 
 Arrays = dict[str, np.ndarray]
@@ -94,6 +94,7 @@ def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.
         # Otherwise the same command would be refused after an error, because the work directory exists.
         exits.callback(shutil.rmtree, workdir, ignore_errors=True)
         experiment.store_config(run.config, workdir)
+        history.note_conversion(Path(workdir))
         checkpoints = exits.enter_context(contextlib.closing(checkpoint.Checkpoints(workdir)))
         checkpoints.save(0, state.arrays, PROGRESS)
         checkpoints.close()
@@ -140,7 +141,7 @@ def _single_task_paths(config: Config, pattern: str) -> dict[str, Path]:
             f"they differ, as in runs/single_{_PLACE}, or {alternative}"
         )
     paths = {task: Path(pattern.replace(_PLACE, task)) for task in main_tasks(config)}
-    missing = {task: path for task, path in paths.items() if not (path.is_file() or checkpoint.exist(path))}
+    missing = {task: path for task, path in paths.items() if not (path.is_file() or folders.holds_checkpoint(path))}
     if missing:
         listed = "".join(f"\n  {path}: {_command(config, task, path)}" for task, path in missing.items())
         raise FileNotFoundError(

@@ -14,13 +14,13 @@ import numpy as np
 from filelock import FileLock
 
 from mtl_jax import config as configs
-from mtl_jax import experiment, models, weights
+from mtl_jax import experiment, folders, models, weights
 from mtl_jax.config import Config
 from mtl_jax.data import datasets, loader, prefetch, records
 from mtl_jax.evaluation import scoring
 from mtl_jax.experiment import Experiment
 from mtl_jax.runtime import atomic_files, compilation, devices, messages, processes, sharding
-from mtl_jax.train import banner, checkpoint, initial_weights, milestones, ranking, task_balancing, writer
+from mtl_jax.train import banner, initial_weights, milestones, ranking, task_balancing, writer
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints, Evaluation
 from mtl_jax.train.lock import LOCK, acquire
@@ -90,14 +90,15 @@ class _Run:
         sharding.check_batch_size(config.train.batch_size, self.mesh, "train.batch_size", accumulate)
         sharding.check_batch_size(self.eval_batch_size, self.mesh, "train.eval_batch_size")
         datasets.check_data_dir(run.data_dir)
-        if not checkpoint.exist(workdir):
+        if not folders.holds_checkpoint(workdir):
             initial_weights.check(config)  # an impossible model or missing weights fail before any data is fetched
         self.source = run.open_split("train", run.all_tasks)
         self.val_source = run.open_split("val", run.main_tasks)
         processes.check_agreement(
             "the data", {source.split: [source.name, len(source)] for source in (self.source, self.val_source)}
         )
-        self.labelled = {split: self._count_labelled(split) for split in ("train", "val")}
+        builder = run.prepare_data()
+        self.labelled = {split: datasets.count_labelled(builder, split, run.all_tasks) for split in ("train", "val")}
         self.criteria = ranking.scorable(run, self.labelled)
         self.steps_per_epoch = loader.steps_per_epoch(len(self.source), config.train.batch_size)
         self.total_steps = self.steps_per_epoch * config.train.epochs
@@ -109,7 +110,7 @@ class _Run:
 
             def claim() -> None:
                 acquire(lock, workdir)
-                if checkpoint.exist(workdir):
+                if folders.holds_checkpoint(workdir):
                     experiment.check_continues(config, workdir, allow_change=allow_config_change)
 
             processes.on_first(claim)
@@ -147,21 +148,20 @@ class _Run:
             self._say_start()
             self.exits = exits.pop_all()  # closed in reverse order, each even if another fails to
 
-    def _count_labelled(self, split: str) -> dict[str, int]:
-        return datasets.count_labelled(self.experiment.prepare_data(), split, self.experiment.all_tasks)
-
     def _say_start(self) -> None:
         """Says in the log what is trained, how, on what, and where it goes."""
-        images = {source.split: len(source) for source in (self.source, self.val_source)}
+        if not processes.first():
+            return
         start = banner.Start(
             experiment=self.experiment,
             workdir=self.workdir,
             model=self.state.model(),
-            images=images,
+            images={source.split: len(source) for source in (self.source, self.val_source)},
             labelled=self.labelled,
             devices=self.mesh.size,
             step=self.step,
             steps_per_epoch=self.steps_per_epoch,
+            restored=bool(self.checkpoints.steps()),
         )
         logger.info("%s", banner.text(start))
         if (advice := devices.advice_on_cpu()) is not None:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mtl_jax import folders
 from mtl_jax.evaluation.scoring import Results
 from mtl_jax.metrics import deciding
 from mtl_jax.tasks import Criterion
-from mtl_jax.train import checkpoint
 from mtl_jax.train.writer import EVALUATION
 
 # The commands that take a trained run, with their options beside --workdir.
@@ -90,7 +90,7 @@ def ending(workdir: Path, step: int, best: bool, scores: str) -> str:
         scores: Scores of the step as text; empty where there are none.
     """
     kind = "the best checkpoint is" if best else "no checkpoint has a score; the latest one is"
-    head = f"{kind} {workdir / checkpoint.FOLDER / str(step)}{f' ({scores})' if scores else ''}"
+    head = f"{kind} {workdir / folders.CHECKPOINTS / str(step)}{f' ({scores})' if scores else ''}"
     places = {
         "workdir": workdir,
         "photos": Path("PHOTOS"),

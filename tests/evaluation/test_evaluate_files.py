@@ -5,6 +5,7 @@ import logging
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -195,6 +196,18 @@ def test_faulty_depth(tmp_path, content, message):
         scipy.io.savemat(path, content)
     with pytest.raises(ValueError, match=rf"a\.mat: .*{message}"):
         predictions.load("depth", tmp_path / "a", (2, 2))
+
+
+def test_the_loops_are_compiled_before_the_first_image(monkeypatch):
+    asked = []
+    monkeypatch.setattr("mtl_jax.boundaries.compile_loops", lambda: asked.append(1))
+    source = SimpleNamespace(boundary=lambda index, label: label[..., 0] > 0)
+    edges = EdgeScores(source, EdgeRule("plain"), num_workers=0)
+    assert len(asked) == 1
+    empty = np.zeros((4, 4, 1), np.uint8)
+    for index in range(2):
+        assert edges.encode(index, {"id": "a", "edge": empty}, empty)
+    assert len(asked) == 1
 
 
 def test_an_interrupted_evaluation_goes_on(folder, source, tmp_path):

@@ -6,6 +6,7 @@ import zipfile
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from jax import export as jax_export
 
 from mtl_jax import experiment, models
@@ -14,6 +15,7 @@ from mtl_jax.data import catalogue
 from mtl_jax.inference import export, jax_format
 from mtl_jax.inference import program as programs
 from mtl_jax.labels import ClassIds
+from mtl_jax.train import history
 from tests import exported_runs, scripts, tiny
 
 
@@ -80,7 +82,7 @@ def test_description(workdir, tmp_path):
     )
     assert description["license"] == "CC BY 4.0"
     assert description["origin"]["data"] == "rendered_scenes/nyud_tiny"
-    assert description["origin"]["initial_weights"] == "random"
+    assert description["origin"]["initial_weights"] == "converted weights"
     assert description["lifetime"]["jax"] == jax.__version__
     assert (description["lifetime"]["months_newer"], description["lifetime"]["weeks_older"]) == (6, 3)
     assert (
@@ -94,7 +96,8 @@ def test_the_description_names_the_classes_of_public_data_sets_and_no_folder_of_
     config = Config(Data("pascal", ("semseg", "human_parts"), image_size=(64, 64)), model)
     run = experiment.make(config)
     program = programs.make(models.build(config), run.main_tasks, (64, 64), batch_size=1)
-    description = export.describe(run, 7, program)
+    made = history.of_run(run, nnx.eval_shape(lambda: models.build(config)), tmp_path, 7)
+    description = export.describe(run, made, program)
     assert description["outputs"]["semseg"]["class_names"][:2] == ["background", "aeroplane"]
     assert description["outputs"]["human_parts"]["class_names"] == [
         "background",
@@ -176,7 +179,7 @@ def build(name, backbone, dtype):
 @pytest.mark.parametrize(("name", "backbone", "dtype"), CASES)
 def test_every_model_exports_for_any_number_of_images(name, backbone, dtype):
     run, program = build(name, backbone, dtype)
-    described = export.describe(run, 0, program)["outputs"]
+    described = export.describe(run, history.UNKNOWN, program)["outputs"]
     assert described["depth"]["shape"] == ["batch", 64, 96, 1]
     assert described["depth"]["dtype"] == "float32"
     exported = jax_format.export_program(program, jax_format.JaxFormat.platforms)

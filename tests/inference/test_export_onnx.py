@@ -10,6 +10,7 @@ from mtl_jax import backbones, experiment, models
 from mtl_jax.config import Config, Data, Model
 from mtl_jax.inference import export
 from mtl_jax.inference import program as programs
+from mtl_jax.train import history
 from tests import exported_runs, tiny
 
 onnx = pytest.importorskip("onnx", reason="export to ONNX needs onnx", exc_type=ModuleNotFoundError)
@@ -57,7 +58,9 @@ def test_models_that_exchange_features(name):
     config = Config(Data("nyud", tasks, aux, image_size=(32, 64)), Model(name, backbone))
     model = tiny.randomise_batch_norms(models.build(config))
     program = programs.make(model, tasks, (32, 64), batch_size=0)
-    content, _ = export.FORMATS["onnx"].encode(program, export.describe(experiment.make(config), 0, program), ())
+    content, _ = export.FORMATS["onnx"].encode(
+        program, export.describe(experiment.make(config), history.UNKNOWN, program), ()
+    )
     images = exported_runs.images(2)[:, :32]
     wanted = jax.tree.map(np.asarray, program.predict(images))
     assert np.ptp(wanted["depth"]) > 0.1  # a hundred times the tolerance
@@ -70,7 +73,9 @@ def test_every_model_converts_for_any_number_of_images(name, backbone):
     main = ("depth",) if name == "single_task" else ("semseg", "depth")
     config = Config(Data("nyud", main, image_size=(64, 96)), Model(name, backbone))
     program = programs.make(tiny.randomise_batch_norms(models.build(config)), main, (64, 96), batch_size=0)
-    content, _ = export.FORMATS["onnx"].encode(program, export.describe(experiment.make(config), 0, program), ())
+    content, _ = export.FORMATS["onnx"].encode(
+        program, export.describe(experiment.make(config), history.UNKNOWN, program), ()
+    )
     maps = run(content, np.zeros((2, 64, 96, 3), np.uint8))
     assert {task: each.shape for task, each in maps.items()} == {
         task: (2, 64, 96) if task == "semseg" else (2, 64, 96, 1) for task in main

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -18,7 +19,9 @@ from mtl_jax.config import Model
 from mtl_jax.evaluation import result_files
 from mtl_jax.inference import model_folder
 from mtl_jax.inference.model import from_run
-from mtl_jax.train import initial_weights
+from mtl_jax.train import history, initial_weights
+from mtl_jax.train.checkpoint import Checkpoints
+from mtl_jax.train.history import History
 from tests import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -168,11 +171,14 @@ def test_scales_are_averaged(model):
 
 
 def test_the_log_tells_of_each_size_once(model, caplog):
-    caplog.set_level(logging.INFO, "mtl_jax.inference")
+    caplog.set_level(logging.INFO, "mtl_jax.runtime")
     for height in (70, 80, 70):
         model(picture(height, 33), resize="none", batch_size=2)
     told = [record.getMessage() for record in caplog.records]
-    assert told == ["compiling the network for images of 96x64, 2 at a time; every new size compiles once"]
+    what = "the network for images of 96x64, 2 at a time"
+    assert told[0] == f"compiling {what} ..."
+    assert re.fullmatch(rf"{what} (is compiled|was read from the cache of compiled programs) \(\d+ s\)", told[1])
+    assert len(told) == 2
 
 
 def test_a_large_image_in_windows(model):
@@ -197,7 +203,8 @@ def test_the_example_of_the_documentation(workdir, tmp_path, monkeypatch, capsys
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "demo").symlink_to(workdir)
     Image.fromarray(picture(50, 90)).save(tmp_path / "photo.jpg")
-    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "predict.md").read_text(encoding="utf-8"), re.DOTALL)[0]
+    page = (ROOT / "docs" / "predict.md").read_text(encoding="utf-8")
+    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(compile(code, "docs/predict.md", "exec"), names)
@@ -205,14 +212,20 @@ def test_the_example_of_the_documentation(workdir, tmp_path, monkeypatch, capsys
     assert sorted(path.stem for path in (tmp_path / "predictions").iterdir()) == sorted(TASKS)
     assert names["depth"].shape == (50, 90)
     assert names["names"][0] == "wall"
-    assert (tmp_path / "rooms" / "README.md").exists()
+    exec(re.findall(r"`(model\.save\(.*?\))`", page)[0], names)
+    assert "license: mit" in (tmp_path / "rooms" / "README.md").read_text()
 
 
 # Saved models
 
 
 def test_a_saved_model_predicts_the_same(model, saved):
-    assert sorted(path.name for path in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(path.name for path in saved.iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "training.json",
+    ]
     again = mtl_jax.load(saved)
     assert_close(again(picture(50, 90)), model(picture(50, 90)))
     assert again.class_names == model.class_names
@@ -230,7 +243,7 @@ def test_places_among_the_options_of_a_model_stay_here(saved, tmp_path):
     config = tiny.config(tmp_path)
     config.data.tasks = ("semseg", "depth")
     config.model = Model("cross_stitch", "tiny", options={"alpha": 0.8, "single_task": "/home/me/{task}"})
-    model_folder.write(tmp_path / "x", experiment.make(config), mtl_jax.load(saved).net, None)
+    model_folder.write(tmp_path / "x", experiment.make(config), mtl_jax.load(saved).net, history.UNKNOWN, None)
     assert json.loads((tmp_path / "x" / "config.json").read_text())["model"]["options"] == {"alpha": 0.8}
 
 
@@ -243,15 +256,29 @@ def test_scores_go_with_the_model(workdir, tmp_path):
     path = result_files.write(report, workdir / "results_latest.json")
     try:
         loaded = mtl_jax.load(workdir, "latest")
+        folder = loaded.save(tmp_path / "scored", license="apache-2.0", author="A. Person")
     finally:
         path.unlink()
-    folder = loaded.save(tmp_path / "scored", licence="apache-2.0", author="A. Person")
     card = (folder / "README.md").read_text()
     assert "license: apache-2.0" in card
     assert "published by A. Person" in card
     assert "rmse 0.5000" in card
     assert "depth image" in card  # the protocol
     assert mtl_jax.load(folder).results["results"] == scores
+
+
+def test_damaged_scores_hinder_nobody_but_who_asks_for_them(saved, tmp_path, caplog):
+    folder = shutil.copytree(saved, tmp_path / "rooms")
+    (folder / "results.json").write_text("[" * 100_000)
+    (folder / "training.json").write_text("{")
+    loaded = mtl_jax.load(folder)
+    assert not caplog.messages
+    card = (loaded.save(tmp_path / "again") / "README.md").read_text()
+    assert "The model was not evaluated" in card
+    assert "the number of steps is not known" in card
+    said = caplog.text
+    assert f"the model from {folder} is without scores: {folder / 'results.json'} is not a report" in said
+    assert f"{folder / 'training.json'} cannot be read" in said
 
 
 def test_scores_of_another_step_are_left(workdir):
@@ -267,9 +294,23 @@ def test_scores_of_another_step_are_left(workdir):
 def test_the_card_says_what_it_does_not_know(saved):
     card = (saved / "README.md").read_text()
     assert "license: unknown" in card
-    assert "The licence of the weights is not stated." in card
+    assert "The license of the weights is not stated." in card
     assert "The model was not evaluated before it was saved." in card
+    assert "* step 0: the initial weights, without training\n* initial weights: converted weights\n" in card
     assert "| semseg | id of the class, from 0 | 40: 0 wall, 1 floor" in card
+
+
+def test_the_card_says_how_far_the_training_went(saved, model, tmp_path):
+    made = History("resnet50.pth", 30, 120)
+    folder = model_folder.write(tmp_path / "x", model.experiment, model.net, made, None)
+    for place in (folder, mtl_jax.load(folder).save(tmp_path / "y")):
+        assert "* step 30 of 120\n* initial weights: resnet50.pth\n" in (place / "README.md").read_text()
+
+
+def test_the_card_of_the_current_folder_has_its_name(model, tmp_path, monkeypatch):
+    (tmp_path / "rooms").mkdir()
+    monkeypatch.chdir(tmp_path / "rooms")
+    assert "\n# rooms\n" in (model.save(".") / "README.md").read_text()
 
 
 def test_the_files_of_a_saved_model_must_fit(saved, tmp_path):
@@ -297,6 +338,34 @@ def test_what_holds_no_model(model, saved, workdir, tmp_path):
         model.save(saved)
     with pytest.raises(FileNotFoundError, match="has no step 3"):
         mtl_jax.load(workdir, "3")
+    with pytest.raises(FileNotFoundError, match=r"is a saved model .*; give the work directory of a run"):
+        experiment.load_config(saved)
+    with pytest.raises(FileNotFoundError, match=r"is a saved model .*; give the work directory of a run"):
+        Checkpoints(saved, read_only=True)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"model": ' * 900 + "{}" + "}" * 900, "{", "[]", ""])
+def test_a_damaged_configuration_is_an_error(saved, tmp_path, content):
+    folder = shutil.copytree(saved, tmp_path / "rooms")
+    (folder / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config\.json"):
+        mtl_jax.load(folder)
+
+
+@pytest.mark.parametrize("imports", ["antigravity", 3, {"antigravity": 1}, ["antigravity", 3]])
+def test_imports_of_another_form_are_an_error(saved, tmp_path, imports):
+    config = {**json.loads((saved / "config.json").read_text()), "imports": imports}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(ValueError, match=r"imports|modules"):
+        mtl_jax.load(tmp_path)
+    assert "antigravity" not in sys.modules
+
+
+def test_a_folder_with_checkpoints_is_a_work_directory(workdir, saved, tmp_path):
+    folder = shutil.copytree(workdir, tmp_path / "run")
+    shutil.copy(saved / "model.safetensors", folder)
+    assert mtl_jax.load(folder, "latest").origin == f"{folder}, step 0"
 
 
 def test_a_model_that_cannot_be_saved_leaves_no_folder(model, tmp_path, monkeypatch):
@@ -307,6 +376,10 @@ def test_a_model_that_cannot_be_saved_leaves_no_folder(model, tmp_path, monkeypa
     with pytest.raises(OSError, match="disk"):
         model.save(tmp_path / "new")
     assert not (tmp_path / "new").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(OSError, match="disk"):
+        model.save(tmp_path / "empty")
+    assert not list((tmp_path / "empty").iterdir())
 
 
 def test_neither_data_nor_builders_are_needed(workdir):
@@ -337,7 +410,7 @@ def hub(monkeypatch):
 
 def test_a_model_on_the_hub(hub, saved, model):
     calls = hub(saved)
-    files = ["config.json", "model.safetensors", "README.md", "results.json"]
+    files = ["config.json", "model.safetensors", "README.md", "training.json", "results.json"]
     assert_close(mtl_jax.load("hf://someone/rooms")(picture()), model(picture()))
     assert mtl_jax.load("hf://someone/rooms@v1.0").origin == "hf://someone/rooms@v1.0"
     assert calls == [("someone/rooms", None, files), ("someone/rooms", "v1.0", files)]
@@ -353,12 +426,17 @@ def test_addresses_on_the_hub(hub, saved, monkeypatch):
         mtl_jax.load("hf://someone/rooms")
 
 
-def test_a_downloaded_model_imports_nothing(hub, saved, tmp_path):
+def test_a_saved_model_imports_nothing(hub, saved, tmp_path):
+    """Neither from the hub, nor from a folder that was copied or cloned."""
     config = json.loads((saved / "config.json").read_text()) | {"imports": ["antigravity"]}
+    (tmp_path / "model.safetensors").write_bytes((saved / "model.safetensors").read_bytes())
     (tmp_path / "config.json").write_text(json.dumps(config))
     hub(tmp_path)
-    with pytest.raises(ValueError, match=r"asks for the modules antigravity. A downloaded model imports nothing"):
-        mtl_jax.load("hf://someone/rooms")
+    for place in ("hf://someone/rooms", tmp_path):
+        with pytest.raises(ValueError, match=r"asks for the modules antigravity. A saved model imports nothing"):
+            mtl_jax.load(place)
+    with pytest.raises(FileNotFoundError, match="is a saved model"):
+        experiment.load_config(tmp_path)  # what other commands read first
     assert "antigravity" not in sys.modules
 
 

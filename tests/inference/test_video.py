@@ -1,5 +1,7 @@
 """Videos and folders of frames."""
 
+import re
+import threading
 from functools import partial
 
 import cv2
@@ -8,7 +10,9 @@ import pytest
 from PIL import Image
 
 from mtl_jax.inference import side_by_side, video
+from mtl_jax.inference.image_input import as_image
 from mtl_jax.inference.maps import Map
+from mtl_jax.inference.model import Model
 from mtl_jax.inference.side_by_side import SideBySide
 
 H, W = 48, 64
@@ -66,6 +70,73 @@ def test_a_folder_of_frames_becomes_a_video_and_that_a_video(folder, tmp_path, s
     assert sorted(path.name for path in out.parent.iterdir()) == [out.name]
     rate, frames = read(tmp_path / "again.mp4")
     assert (rate, len(frames)) == (pytest.approx(10), 2)
+
+
+class Prefetching(Model):
+    """A model whose frames are read ahead, as those of a trained one."""
+
+    def __init__(self, finish):
+        self._finish_frame = finish
+
+    def _finishes(self, images, options):
+        return [self._finish_frame for _ in images]
+
+
+def test_an_error_is_not_hidden_by_a_frame_that_is_being_read(folder, tmp_path, monkeypatch):
+    reading, ended = threading.Event(), threading.Event()
+
+    def read_slowly(path):
+        if path.stem == "1":
+            reading.set()
+            ended.wait(1)  # long enough for whoever closes the frames too early
+        return as_image(path)
+
+    def fail():
+        assert reading.wait(60)
+        raise ValueError("the true error")
+
+    monkeypatch.setattr(video, "as_image", read_slowly)
+    with pytest.raises(ValueError, match="the true error"):
+        video.predict_video(Prefetching(fail), folder, tmp_path / "x.mp4")
+
+
+@pytest.mark.parametrize("name", ["same.avi", "other.mp4"])
+def test_nothing_is_overwritten(folder, tmp_path, monkeypatch, name):
+    video.predict_video(Stub(), folder, tmp_path / "same.avi")
+    (tmp_path / "other.mp4").write_bytes(b"precious")
+    before = (tmp_path / name).read_bytes()
+    monkeypatch.setattr(video, "_open", None)  # nothing is read before
+    itself = ", which is the input itself" if name == "same.avi" else ""
+    with pytest.raises(FileExistsError, match=rf"{name} exists already{itself}; remove it, or give another file"):
+        video.predict_video(Stub(), tmp_path / "same.avi", tmp_path / name)
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_a_video_that_is_cut_short_is_told_of(folder, tmp_path, caplog):
+    video.predict_video(Stub(), folder, tmp_path / "whole.avi")
+    data = (tmp_path / "whole.avi").read_bytes()
+    third = [match.start() for match in re.finditer(b"00dc", data)][2]
+    (tmp_path / "cut.avi").write_bytes(data[: third + 40])
+    assert video.predict_video(Stub(), tmp_path / "cut.avi", tmp_path / "x.avi", limit=1) == 1
+    assert not caplog.messages
+    written = video.predict_video(Stub(), tmp_path / "cut.avi", tmp_path / "y.avi")
+    assert 1 <= written < 4
+    assert len(read(tmp_path / "y.avi")[1]) == written
+    assert f"cut.avi ends after frame {written}, and its header says 4 frames" in caplog.text
+
+
+def test_a_writer_that_writes_nothing_is_an_error(folder, tmp_path, monkeypatch):
+    class Writer:
+        def write(self, frame):
+            pass
+
+        def release(self):
+            (tmp_path / ".x.partial.mp4").touch()
+
+    monkeypatch.setattr(video, "_writer", lambda *_: Writer())
+    with pytest.raises(OSError, match=r"has written no frame to .*x\.mp4"):
+        video.predict_video(Stub(), folder, tmp_path / "x.mp4")
+    assert not (tmp_path / "x.mp4").exists()
 
 
 def drawn(drawing, index, depth):

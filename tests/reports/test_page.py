@@ -38,6 +38,15 @@ def stored(tmp_path):
     return tmp_path / "runs"
 
 
+def test_the_command_says_where_the_page_is(stored, tmp_path, monkeypatch):
+    """Predictions for the page take their programs from the cache."""
+    asked = []
+    monkeypatch.setattr("mtl_jax.cli.enable_compilation_cache", lambda: asked.append(1))
+    done = scripts.run("report", stored, "--html", tmp_path / "report.html", "--gallery", 0)
+    assert done.stdout.endswith(f"the page is in {tmp_path / 'report.html'}\n"), done.stderr
+    assert len(asked) == 1
+
+
 def test_tables_curves_and_classes(stored, tmp_path):
     path = page.write(run_table.find_runs([stored]), tmp_path / "new" / "report.html", NO_IMAGES)
     data = embedded(path.read_text(encoding="utf-8"), "data")

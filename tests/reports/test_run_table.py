@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from mtl_jax.reports import plots, run_table
+from mtl_jax.reports import curves, plots, run_table
 from tests import scripts
 from tests.full_disk import small_files
 from tests.processes import ROOT
@@ -131,6 +131,30 @@ def test_plots(runs, tmp_path):
         "nyud_mt_astmt_semseg_IoU.png",
     ]
     assert all(path.stat().st_size > 5000 for path in written)
+
+
+def test_saved_models_are_no_runs(runs, caplog):
+    (runs / "pixel" / "model.safetensors").touch()
+    assert "pixel" not in [run.workdir.name for run in run_table.find_runs([runs])]
+    assert f"{runs / 'pixel'} is a saved model, no run, and is left out" in caplog.text
+    (runs / "pixel" / "checkpoints" / "5").mkdir(parents=True)
+    assert "pixel" in [run.workdir.name for run in run_table.find_runs([runs])]
+
+
+def test_plots_show_the_curves_of_the_page(runs, tmp_path, monkeypatch):
+    drawn = []
+
+    def savefig(figure, *args, **options):
+        drawn.append([(line.get_label(), list(line.get_ydata())) for line in figure.axes[0].lines])
+
+    monkeypatch.setattr(plots.Figure, "savefig", savefig)
+    found = run_table.find_runs([runs])
+    plots.draw(found, tmp_path / "plots")
+    labels = run_table.short_names(found)
+    of_page = [chart for chart in curves.charts(found) if chart.name == "loss/total"]
+    expected = {(labels[found[curve.run].workdir], *curve.values) for chart in of_page for curve in chart.curves}
+    assert {(label, *values) for label, values in drawn[0]} == expected
+    assert expected
 
 
 def test_bars_have_the_names_of_the_classes(runs, tmp_path, monkeypatch):

@@ -221,3 +221,12 @@ def test_an_operation_can_be_added(monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (2, 6, 8, 4), np.uint8)
     (result,) = run(convert(lambda x: jnp.cumsum(x, axis=1)), images).values()
     np.testing.assert_allclose(result, np.cumsum(images.astype(np.float32) / 64 - 2, axis=1), rtol=1e-5)
+
+
+def test_equal_arrays_share_an_initialiser_whose_content_is_kept_once():
+    graph = importlib.import_module("mtl_jax.to_onnx.graph").Graph()
+    weights = RNG.normal(size=(100, 100))
+    assert graph.array(weights) == graph.array(weights.copy()) != graph.array(weights + 1)
+    assert graph.array(weights) != graph.array(weights.astype(np.float32)) != graph.array(weights.reshape(50, 200))
+    assert len(graph.initializers) == 4
+    assert max(len(part) for key in graph._names for part in key) <= 32  # a key holds no weights

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from mtl_jax import backbones, experiment
+from mtl_jax import backbones, experiment, folders
 from mtl_jax.data import catalogue, loader
 from mtl_jax.inference.restored import Restored
 from mtl_jax.train import integrity, loop
-from mtl_jax.train.checkpoint import Checkpoints, DamagedError, exist
+from mtl_jax.train.checkpoint import Checkpoints, DamagedError
 from mtl_jax.train.lock import LOCK
 from mtl_jax.train.loop import NonFiniteLossError, fit
 from mtl_jax.train.stop import EXIT_STATUS
@@ -161,7 +161,7 @@ def test_a_diverged_step_is_not_saved(tmp_path, data_dir):
     config.optim.lr = 1e30
     with pytest.raises(NonFiniteLossError, match=r"step 1: parameter_norm is inf"):
         fit(config, tmp_path)
-    assert not exist(tmp_path)
+    assert not folders.holds_checkpoint(tmp_path)
 
 
 def test_the_way_back_from_a_step_that_diverged(tmp_path, data_dir, monkeypatch):

@@ -5,14 +5,15 @@ import logging
 import shlex
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from flax import nnx
 
 from mtl_jax import cli, commands, experiment, models, weights
-from mtl_jax.runtime import devices
+from mtl_jax.runtime import devices, processes
 from mtl_jax.tasks import Criterion
-from mtl_jax.train import banner, milestones
+from mtl_jax.train import banner, loop, milestones
 from mtl_jax.train.loop import fit
 from mtl_jax.train.milestones import Milestones
 from tests import tiny
@@ -82,12 +83,13 @@ def row(message, name):
     return line.removeprefix(name).strip()
 
 
-def start(tmp_path, config, step=0, devices=1):
+def start(tmp_path, config, step=0, devices=1, *, restored=False):
     """What a run of 12 and 5 images says at its start."""
     run = experiment.make(config)
     labelled = {"train": dict.fromkeys(run.all_tasks, 12), "val": dict.fromkeys(run.all_tasks, 5)}
     model = nnx.eval_shape(lambda: models.build(run.config))
-    return banner.text(banner.Start(run, tmp_path / "run", model, {"train": 12, "val": 5}, labelled, devices, step, 3))
+    images = {"train": 12, "val": 5}
+    return banner.text(banner.Start(run, tmp_path / "run", model, images, labelled, devices, step, 3, restored))
 
 
 def test_the_banner(tmp_path, monkeypatch):
@@ -121,12 +123,28 @@ def test_the_banner_of_a_balanced_run_that_continues(tmp_path, monkeypatch):
     tiny.register_backbones(monkeypatch)
     config = tiny.config(tmp_path, eval_final_epochs=1)
     config.data.tasks, config.model.name, config.balancing = ("semseg", "depth"), "baseline", "cagrad"
-    said = start(tmp_path, config, step=3)
+    said = start(tmp_path, config, step=3, restored=True)
     assert row(said, "weights") == "those of the checkpoint of step 3"
     assert row(said, "task depth") == "loss depth_l1; labels: train 12, val 5"
     assert row(said, "tasks") == "balanced by cagrad"
     assert row(said, "steps") == "6: 2 epochs of 3 steps; 3 are left"
     assert row(said, "evaluation") == "after the last epoch, by the protocol survey"
+
+
+def test_the_banner_of_a_run_with_converted_weights(tmp_path, monkeypatch):
+    """They lie in a checkpoint of step 0; what the configuration says of pretrained weights plays no part."""
+    tiny.register_backbones(monkeypatch)
+    config = tiny.config(tmp_path)
+    config.model.pretrained = "imagenet.pth"
+    assert row(start(tmp_path, config, restored=True), "weights") == "those of the checkpoint of step 0"
+    assert row(start(tmp_path, config), "weights") == "backbone from imagenet.pth, else random"
+
+
+def test_the_first_process_alone_says_how_a_run_starts(monkeypatch, caplog):
+    monkeypatch.setattr(processes, "first", lambda: False)
+    with caplog.at_level(logging.INFO, "mtl_jax"):
+        loop._Run._say_start(SimpleNamespace())
+    assert not caplog.messages
 
 
 @pytest.fixture(scope="module")

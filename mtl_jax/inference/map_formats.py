@@ -37,7 +37,7 @@ def _reference_meaning(one: Map) -> Mapping[str, str]:
 
 # "default" is for people and other tools; "reference" has the files of the published PyTorch code, which
 # `mtl_jax.inference.evaluate.evaluate_files` scores.
-FORMATS: Mapping[str, Format] = {
+MAP_FORMATS: Mapping[str, Format] = {
     "default": Format(_own_files, _own_meaning),
     "reference": Format(_reference_files, _reference_meaning),
 }
