@@ -104,6 +104,6 @@ def _gradio() -> ModuleType:
         import gradio
     except ModuleNotFoundError as error:
         raise ValueError(
-            f'the app needs gradio, and {error.name} is not installed; install the extra: pip install "mtl-jax[app]"'
+            f"the app needs gradio, and {error.name} is not installed; install the extra: {messages.install('app')}"
         ) from error
     return gradio

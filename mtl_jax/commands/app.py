@@ -4,8 +4,7 @@
     mtl app --workdir runs/nyud_mtinet --host 0.0.0.0 --port 8080
 
 Prints the address, and runs until it is interrupted (Ctrl-C). Photos, of at most 50 MB each, stay on the
-machine that runs the app. Its temporary files are deleted after one to two hours. It needs the extra "app":
-pip install "mtl-jax[app]".
+machine that runs the app. Its temporary files are deleted after one to two hours. It needs the extra "app".
 """
 
 import argparse

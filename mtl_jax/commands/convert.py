@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from mtl_jax import cli, experiment, weights
-from mtl_jax.runtime import atomic_files
+from mtl_jax.runtime import atomic_files, messages
 from mtl_jax.train import initial_weights, restore
 
 _TORCH = (".pth", ".pt")
@@ -81,7 +81,7 @@ def _write_torch(path: Path, arrays: dict[str, np.ndarray]) -> None:
         import torch
     except ModuleNotFoundError as error:
         raise ValueError(
-            f'writing {path} needs torch: pip install "mtl-jax[parity]"; or give a TARGET that ends in .safetensors, '
+            f"writing {path} needs torch: {messages.install('parity')}; or give a TARGET that ends in .safetensors, "
             "which torch reads with safetensors.torch.load_file"
         ) from error
     content = io.BytesIO()

@@ -10,7 +10,7 @@ from typing import Any
 from filelock import FileLock
 
 from mtl_jax.data import archives
-from mtl_jax.runtime import atomic_files
+from mtl_jax.runtime import atomic_files, messages
 from mtl_jax.runtime.download import DownloadError, retrieve, sha256
 
 ARCHIVES = archives.SUFFIXES
@@ -221,7 +221,7 @@ def _from_drive(source: Download, path: Path) -> None:
     except ImportError as error:
         raise DownloadError(
             f"{source.file} is on Google Drive ({source.url}), and the package gdown, which downloads from there, is "
-            "not installed: pip install 'mtl-jax[drive]', or open the address in a browser"
+            f"not installed: {messages.install('drive')}; or open the address in a browser"
         ) from error
     unfinished = path.with_name(f"incomplete.{path.name}")
     try:

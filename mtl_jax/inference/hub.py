@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from mtl_jax.inference.model_folder import FILES
+from mtl_jax.runtime import messages
 
 SCHEME = "hf://"
 _ADDRESS = re.compile(rf"{SCHEME}(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
@@ -31,7 +32,7 @@ def download(address: str) -> Path:
         from huggingface_hub import snapshot_download
     except ModuleNotFoundError as error:
         raise ValueError(
-            f'{address} is on the Hugging Face Hub, which needs the extra "hub": pip install "mtl-jax[hub]"; or '
+            f'{address} is on the Hugging Face Hub, which needs the extra "hub": {messages.install("hub")}; or '
             "download its files by other means and give their folder"
         ) from error
     return Path(snapshot_download(parts["name"], revision=parts["revision"], allow_patterns=list(FILES)))

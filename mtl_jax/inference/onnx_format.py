@@ -14,6 +14,7 @@ import mtl_jax
 from mtl_jax.inference.export_formats import ExportFormat
 from mtl_jax.inference.program import Program
 from mtl_jax.nn import isolate, resize
+from mtl_jax.runtime import messages
 
 
 class OnnxFormat(ExportFormat):
@@ -25,7 +26,7 @@ class OnnxFormat(ExportFormat):
     def check_installed(self) -> None:
         if importlib.util.find_spec("onnx") is None:
             raise ValueError(
-                "the export format 'onnx' needs the package onnx, which is not installed: pip install 'mtl-jax[onnx]'"
+                f"the export format 'onnx' needs the package onnx, which is not installed: {messages.install('onnx')}"
             )
 
     def encode(

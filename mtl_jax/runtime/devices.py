@@ -11,9 +11,9 @@ from pathlib import Path
 
 import jax
 
-from mtl_jax.runtime import workers
+from mtl_jax.runtime import messages, workers
 
-INSTALL_CUDA = "pip install 'mtl-jax[cuda]'"
+_INSTALL = messages.install("cuda")
 _PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")  # packages that let JAX use NVIDIA cards
 _DRIVER = Path("/proc/driver/nvidia/gpus")  # has a folder for each card that the driver runs
 _CUDA = {"cuda", "gpu"}  # names of JAX for NVIDIA cards
@@ -66,7 +66,7 @@ def _advice(asked: str) -> str:
         return f"JAX_PLATFORMS is {asked!r}, and JAX has no such devices here; {fallback}"
     reasons = []
     if not _has_cuda():
-        reasons.append(f"this JAX is without CUDA (install it: {INSTALL_CUDA})")
+        reasons.append(f"this JAX is without CUDA (install it: {_INSTALL})")
     if nvidia_card() is None:
         reasons.append("no NVIDIA card is visible (nvidia-smi must list one)")
     because = " and ".join(reasons) or "the card does not start (is the driver older than this JAX needs?)"
@@ -119,5 +119,5 @@ def advice_on_cpu() -> str | None:
         return None
     if (card := nvidia_card()) is None:
         return None
-    remedy = "JAX_PLATFORMS=cuda in front of the command shows why JAX does not use it" if _has_cuda() else INSTALL_CUDA
+    remedy = "JAX_PLATFORMS=cuda in front of the command shows why JAX does not use it" if _has_cuda() else _INSTALL
     return f"this machine has an NVIDIA card ({card}), but JAX computes on the CPU: {remedy}"

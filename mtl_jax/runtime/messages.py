@@ -33,6 +33,11 @@ def size_text(size: tuple[int, int]) -> str:
     return "x".join(map(str, size))
 
 
+def install(extra: str) -> str:
+    """Returns the commands that install an extra of the package."""
+    return f'pip install "mtl-jax[{extra}]", or in a checkout pip install -c requirements.lock -e ".[{extra}]"'
+
+
 def printable(text: str) -> str:
     r"""Returns a text of one line in which escapes such as `\x1b` stand for all characters that cannot be printed.
 

@@ -232,7 +232,7 @@ def test_what_a_killed_process_left_unpacked_goes(tmp_path):
 def test_drive(tmp_path, monkeypatch):
     source = fetch.Download.on_drive("NYUD_MT.tgz", "abc")
     monkeypatch.setitem(sys.modules, "gdown", None)  # as if it were not installed
-    with pytest.raises(OSError, match=r"(?s)drive.google.com/file/d/abc.*'mtl-jax\[drive\]'.*--manual_dir=DIR"):
+    with pytest.raises(OSError, match=r"(?s)drive.google.com/file/d/abc.*mtl-jax\[drive\].*--manual_dir=DIR"):
         fetch.download(source, tmp_path / "dl")
     served = [b"<html>Quota exceeded</html>", archive(tmp_path)]
 

@@ -144,7 +144,7 @@ def test_errors_come_first(workdir, tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=r"batch_size is -1"):
             write(batch_size=-1)
         patch.setattr("importlib.util.find_spec", lambda name: None)
-        with pytest.raises(ValueError, match=r"needs the package onnx, .* pip install 'mtl-jax\[onnx\]'"):
+        with pytest.raises(ValueError, match=r"needs the package onnx, .* pip install .mtl-jax\[onnx\]"):
             write("new/x.onnx", format="onnx")
         assert not out.parent.exists()
         (tmp_path / "old.zip").touch()

@@ -33,7 +33,7 @@ def test_a_missing_device_is_one_line_of_advice(platforms, what):
 def test_the_advice_names_the_extra_to_install(monkeypatch):
     monkeypatch.setattr(devices, "_has_cuda", lambda: False)
     monkeypatch.setattr(devices, "nvidia_card", lambda: CARD)
-    assert "this JAX is without CUDA (install it: pip install 'mtl-jax[cuda]'); set" in devices._advice("cuda,cpu")
+    assert 'this JAX is without CUDA (install it: pip install "mtl-jax[cuda]", or' in devices._advice("cuda,cpu")
     monkeypatch.setattr(devices, "_has_cuda", lambda: True)
     assert "the card does not start" in devices._advice("gpu")
 
@@ -48,7 +48,7 @@ def test_other_errors_stay_as_they_are():
     [
         (None, None, False, None),
         ("cpu", CARD, False, None),  # what the user wants
-        (None, CARD, False, f"has an NVIDIA card ({CARD}), but JAX computes on the CPU: pip install 'mtl-jax[cuda]'"),
+        (None, CARD, False, f'has an NVIDIA card ({CARD}), but JAX computes on the CPU: pip install "mtl-jax[cuda]"'),
         (None, CARD, True, "JAX_PLATFORMS=cuda in front of the command shows why"),
     ],
 )
