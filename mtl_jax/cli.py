@@ -65,6 +65,20 @@ class Parser(argparse.ArgumentParser):
             "--config", metavar="RECIPE", help="the recipe; options follow a colon: RECIPE:key=value,key=value"
         )
 
+    def add_step(self) -> None:
+        """Adds the checkpoint of a work directory, `arguments.step`."""
+        self.add_argument("--step", default="best", help="checkpoint: best (the default), latest or a step number")
+
+    def add_single_task(self) -> None:
+        """Adds directories with results that others are compared with, `arguments.single_task`."""
+        self.add_argument(
+            "--single_task",
+            action="append",
+            default=[],
+            metavar="DIR",
+            help="directory with results of single-task runs (repeatable)",
+        )
+
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """Returns the values of the options.
 

@@ -16,7 +16,7 @@ def add_arguments(parser: cli.Parser) -> None:
     parser.add_argument(
         "--workdir", required=True, help="directory of a training run, folder of a saved model, or hf://OWNER/NAME"
     )
-    parser.add_argument("--step", default="best", help="checkpoint: best (the default), latest or a step number")
+    parser.add_step()
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at, this machine alone by default; 0.0.0.0 = all"
     )

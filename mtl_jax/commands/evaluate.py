@@ -48,13 +48,7 @@ def add_arguments(parser: cli.Parser) -> None:
         help="evaluation protocol; by default the run's own, and survey for --predictions",
     )
     parser.add_argument("--split", default=result_files.SPLIT, help="split of the images, val by default")
-    parser.add_argument(
-        "--single_task",
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="directory with results of single-task runs (repeatable)",
-    )
+    parser.add_single_task()
     parser.add_argument("--save_predictions", metavar="DIR", help="folder that receives every prediction as a file")
     parser.add_argument(
         "--batch_size", type=cli.at_least(0), metavar="N", help="images in a batch; by default the run's own number"

@@ -15,7 +15,7 @@ from mtl_jax.inference import export
 
 def add_arguments(parser: cli.Parser) -> None:
     parser.add_argument("--workdir", required=True, help="directory of a training run")
-    parser.add_argument("--step", default="best", help="checkpoint: best (the default), latest or a step number")
+    parser.add_step()
     parser.add_argument("--out", required=True, metavar="FILE", help="file to write, which must not exist")
     parser.add_argument(
         "--format",

@@ -48,7 +48,7 @@ def add_arguments(parser: cli.Parser) -> None:
     parser.add_argument(
         "--workdir", required=True, help="directory of a training run, folder of a saved model, or hf://OWNER/NAME"
     )
-    parser.add_argument("--step", default="best", help="checkpoint: best (the default), latest or a step number")
+    parser.add_step()
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--images", action="append", metavar="PLACE", help="image file, folder, or glob in quotes (repeatable)"

@@ -27,13 +27,7 @@ def add_arguments(parser: cli.Parser) -> None:
     parser.add_argument(
         "--workdir", required=True, help="directory of the run, for checkpoints, logs and configuration"
     )
-    parser.add_argument(
-        "--single_task",
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="directory with results of single-task runs (repeatable)",
-    )
+    parser.add_single_task()
     parser.add_argument(
         "--allow_config_change",
         action=argparse.BooleanOptionalAction,

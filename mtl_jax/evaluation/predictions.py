@@ -119,24 +119,14 @@ def save(task: str, array: Any, path: str | Path) -> Path:
     return atomic_files.write(target, content, sync=False)  # there are thousands of them
 
 
-def save_all(
-    directory: str | Path, image_id: str, maps: Mapping[str, Any], size: tuple[int, int]
-) -> dict[str, np.ndarray]:
-    """Resizes one image's predictions to the size of the image and stores them.
+def as_stored(maps: Mapping[str, Any], size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Returns one image's predictions as files hold them, resized to the size of the image and quantised.
 
     Args:
-        directory: Folder with a sub-folder for each task.
-        image_id: Id of the image.
         maps: {task: prediction at any resolution}.
         size: Height and width of the image.
-
-    Returns:
-        {task: stored prediction}, resized and quantised.
     """
-    stored = {task: quantise(task, resize_prediction(task, value, size)) for task, value in maps.items()}
-    for task, value in stored.items():
-        save(task, value, file_path(directory, task, image_id))
-    return stored
+    return {task: quantise(task, resize_prediction(task, value, size)) for task, value in maps.items()}
 
 
 def load(task: str, path: str | Path, size: tuple[int, int] | None = None, classes: int | None = None) -> np.ndarray:

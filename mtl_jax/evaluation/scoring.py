@@ -215,7 +215,8 @@ def save_predictions(
     """
     for index, maps in images:
         record = source.labels(index, (), conventions)
-        predictions.save_all(save_to, record["id"], maps, record[IMAGE_SIZE])
+        for task, value in predictions.as_stored(maps, record[IMAGE_SIZE]).items():
+            predictions.save(task, value, predictions.file_path(save_to, task, record["id"]))
 
 
 def read_predictions(

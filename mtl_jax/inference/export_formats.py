@@ -1,4 +1,4 @@
-"""What an export format is; `jax_format` and `onnx_format` are the formats there are."""
+"""The interface of export formats, which `jax_format` and `onnx_format` implement."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

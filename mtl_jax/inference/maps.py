@@ -48,7 +48,7 @@ class Map:
 
     @property
     def meaning(self) -> str:
-        """What the values of `array` are."""
+        """The meaning of the values of `array`, for people."""
         return self.kind.map_meaning(self.conventions)
 
     @property

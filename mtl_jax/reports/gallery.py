@@ -175,8 +175,7 @@ def _predicted(
     for position, maps in restored.predict_split(source.subset(indices)):
         sample = source.sample(indices[position], restored.tasks, run.conventions)
         size = sample["image"].shape[:2]
-        resized = {task: predictions.resize_prediction(task, value, size) for task, value in maps.items()}
-        yield indices[position], sample, {task: predictions.quantise(task, value) for task, value in resized.items()}
+        yield indices[position], sample, predictions.as_stored(maps, size)
 
 
 def _values(

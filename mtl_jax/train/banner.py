@@ -1,4 +1,4 @@
-"""What a run says at its start: everything that decides what is trained, how, and where it goes."""
+"""The message of a run at its start: everything that decides what is trained, how, and where it goes."""
 
 import shlex
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _PACKAGES = ("mtl_jax", "jax", "jaxlib", "flax", "optax")  # they decide how tra
 
 @dataclass(frozen=True)
 class Start:
-    """What is known of a run when its training begins.
+    """Facts about a run when its training begins.
 
     Attributes:
         experiment: The experiment.

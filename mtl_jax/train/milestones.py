@@ -1,4 +1,4 @@
-"""What a run says after each evaluation and at its end: deciding scores, the best so far, and what to do next."""
+"""Messages of a run after each evaluation and at its end: deciding scores, the best so far, and what to do next."""
 
 import math
 import shlex

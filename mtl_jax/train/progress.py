@@ -1,4 +1,4 @@
-"""What training shows while it runs: a bar on a terminal, and a line of the log now and then where there is none."""
+"""The progress of training while it runs: a bar on a terminal, elsewhere a line of the log now and then."""
 
 import contextlib
 import logging

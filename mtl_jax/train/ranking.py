@@ -1,4 +1,4 @@
-"""What the checkpoints of a run are ranked by: the tasks that can be scored, and the results that gains refer to."""
+"""The ranking of the checkpoints of a run: the tasks that can be scored, and the results that gains refer to."""
 
 import logging
 from collections.abc import Mapping
