@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mtl_jax.runtime import interrupts
+
 COMMANDS = {
     "train": "train",
     "evaluate": "evaluate",
@@ -35,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not given or given[0] in _HELP:
         sys.stdout.write(_overview())
         return
+    interrupts.keep()
     name = next((name for name in COMMANDS if given[: len(name.split())] == name.split()), None)
     from mtl_jax import cli  # here, so that the overview needs no jax
 
