@@ -47,6 +47,7 @@ _PARTS = (
     "metrics",
     "models",
     "nn",
+    "notation",
     "optim",
     "outputs",
     "protocol",

@@ -238,7 +238,7 @@ def test_parse_several_parameters():
         ("", "unknown balancing method ''"),
         ("dwa:speed=1", "'speed=1' is no parameter=value of the balancing method dwa; .* temperature=2.0, window=100"),
         ("dwa:window", "'window' is no parameter=value of the balancing method dwa"),
-        ("dwa:", "'' is no parameter=value of the balancing method dwa"),
+        ("dwa:", "'dwa:' ends with a colon; write dwa:PARAMETER=VALUE, or dwa alone"),
         ("pcgrad:c=1", "'c=1' is no parameter=value of the balancing method pcgrad; it takes no parameters"),
         ("dtp:kpi=exp", "it takes gamma=2.0, alpha=0.1$"),
         ("dwa:window=2.5", "parameter window of the balancing method dwa is '2.5'; it must be a whole number"),
