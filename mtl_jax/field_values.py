@@ -26,7 +26,8 @@ def parse(text: str, kind: Any) -> Any:
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         value = None
     if value is None or not has_type(value, kind):
-        raise ValueError(f"{text!r}; expected {in_words(kind)}")
+        number = typing.get_origin(kind) is dict and typing.get_args(kind)[1] is float
+        raise ValueError(f"{text!r}; expected {in_words(kind)}{', or a number for all names' if number else ''}")
     return value
 
 

@@ -13,6 +13,7 @@ from mtl_jax.tasks import IGNORE
 from mtl_jax.train.loop import fit
 from tests import tiny
 from tests.data import own_folder
+from tests.train import runs
 
 IDS = [f"image_{i:03d}" for i in range(200)]
 EVERY = {"semseg": range(200), "depth": range(200), "edge": range(200)}
@@ -160,11 +161,26 @@ def test_the_log_says_what_is_kept(data_dir, tmp_path, monkeypatch, caplog):
         fit(made, tmp_path / "run")
 
 
+def test_an_interrupted_run_goes_on_with_the_same_labels(data_dir, tmp_path, monkeypatch):
+    tiny.register_backbones(monkeypatch)
+    made = config(data_dir, {"semseg": 0.5, "depth": 0.25})
+    made.train.epochs, made.train.checkpoint_every = 2, 2
+    fit(made, tmp_path / "whole")
+    runs.fit_and_kill(made, tmp_path / "parts", step=4)
+    fit(made, tmp_path / "parts")
+    assert runs.log(tmp_path / "parts") == runs.log(tmp_path / "whole")
+
+
 def test_the_command_line_takes_one_number_or_one_for_a_task():
     made = Config(Data(tasks=("semseg", "depth")))
     overrides, _ = config_overrides.split(["--data.label_fraction=0.1", "--data.label_fraction.depth=0.5"])
     assert config_overrides.apply(made, overrides).data.label_fraction == {"all": 0.1, "depth": 0.5}
     validate(made)
+    (wrong,), _ = config_overrides.split(["--data.label_fraction=10%"])
+    with pytest.raises(
+        ValueError, match=r"'10%'; expected a mapping \{name: a finite number\}, or a number for all names"
+    ):
+        config_overrides.apply(made, [wrong])
     for fractions, message in (
         ({"edge": 0.1}, r"data\.label_fraction names edge; the tasks of this configuration are semseg, depth, all"),
         ({"depth": 0.0}, r"data\.label_fraction has 0\.0 for depth; give a number above 0 and at most 1"),
