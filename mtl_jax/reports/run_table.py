@@ -224,16 +224,25 @@ def settings(rows: Sequence[Row]) -> list[str]:
 
     The text is empty for a row that these tell apart from all others.
     """
-    told = [dict(row.members[0].run.identity) for row in rows]
-    groups: dict[tuple[Any, ...], list[dict[str, str]]] = {}
+    told = [experiment.identity(row.config) for row in rows]
+    groups: dict[tuple[Any, ...], list[dict[str, object]]] = {}
     for row, own in zip(rows, told, strict=True):
         groups.setdefault(_heading(row), []).append(own)
     texts = []
     for row, own in zip(rows, told, strict=True):
         alike = groups[_heading(row)]
         differing = [name for name, value in own.items() if any(other.get(name) != value for other in alike)]
-        texts.append(", ".join(f"{name}={own[name]}" for name in differing))
+        texts.append(", ".join(_setting(name, own[name]) for name in differing))
     return texts
+
+
+def _setting(name: str, value: object) -> str:
+    """Returns a field and its value as the command line writes them, a mapping by its entries."""
+    if value in ("", (), {}):
+        return f"{name} empty"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}.{key}={each}" for key, each in value.items())
+    return f"{name}={value}"
 
 
 def _heading(row: Row) -> tuple[Any, ...]:
