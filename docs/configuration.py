@@ -90,7 +90,8 @@ def names(kind: str, meanings: Mapping[str, str]) -> str:
     """Returns the part of the page about the names of one kind."""
     found = registry_of(meanings)
     parts = [f"### {kind.capitalize()}"]
-    listed = [f"* `{name}`{f': {meaning}' if meaning else ''}" for name, meaning in meanings.items()]
+    told = {name: re.sub(" {2,}", "; ", meaning) for name, meaning in meanings.items()}  # columns of `mtl list`
+    listed = [f"* `{name}`{f': {meaning}' if meaning else ''}" for name, meaning in told.items()]
     parts.append("\n".join(listed) if any(meanings.values()) else ", ".join(f"`{name}`" for name in meanings))
     alike: dict[tuple[Parameter, ...], list[str]] = {}
     for name in meanings:
@@ -107,7 +108,7 @@ def registry_of(entries: Iterable[str]) -> Mapping[str, Any]:
 
 
 def parameters(entry: Any) -> Iterator[Parameter]:
-    """Yields what can be set of an entry: fields of its class of options, and keyword parameters with defaults."""
+    """Yields what can be set of an entry: fields of its class of options, and parameters with defaults."""
     within = (
         [getattr(entry, each.name) for each in dataclasses.fields(entry)] if dataclasses.is_dataclass(entry) else []
     )
@@ -115,11 +116,11 @@ def parameters(entry: Any) -> Iterator[Parameter]:
         if isinstance(each, type) and dataclasses.is_dataclass(each):
             yield from (field(option.name, option, each) for option in dataclasses.fields(each))
         elif inspect.isfunction(each):
-            yield from keyword_parameters(each)
+            yield from parameters_of(each)
 
 
-def keyword_parameters(function: types.FunctionType) -> Iterator[Parameter]:
-    """Yields the keyword parameters of a function that have a notation on the command line.
+def parameters_of(function: types.FunctionType) -> Iterator[Parameter]:
+    """Yields the parameters of a function that have a default, and a notation on the command line.
 
     There are none where a parameter has no annotation, or a keyword parameter no default: code calls such functions.
     """
@@ -130,7 +131,7 @@ def keyword_parameters(function: types.FunctionType) -> Iterator[Parameter]:
     meanings = arguments(function)
     for name, (kinds, default) in notation.parameters(function).items():
         words = list(filter(None, map(word, kinds)))
-        if given[name].kind is inspect.Parameter.KEYWORD_ONLY and words and words != ["none"]:
+        if default is not inspect.Parameter.empty and words and words != ["none"]:
             yield Parameter(name, " or ".join(words), written(default), meanings.get(name, ""))
 
 
@@ -161,8 +162,9 @@ def arguments(function: types.FunctionType) -> dict[str, str]:
 
 
 def written(default: Any) -> str:
-    """Returns a default as it stands in Python."""
-    return f"`{default!r}`".replace("'", '"')
+    """Returns a default as it stands in Python; where its type has a notation of its own, in that."""
+    text = str(default) if type(default).__module__ == notation.__name__ else repr(default)
+    return f"`{text}`".replace("'", '"')
 
 
 def summary(owner: type) -> str:

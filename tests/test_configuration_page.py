@@ -63,6 +63,9 @@ def test_options_and_parameters_are_found(script):
                 in metres.
         """
 
+    def loss(logits: int, smoothing: float = 0.0, *, counts: partial | None = None):
+        pass
+
     def called_by_code(*, c: float = 0.4, rngs: int):
         pass
 
@@ -73,6 +76,7 @@ def test_options_and_parameters_are_found(script):
         ("c", "a number", "Radius of a ball, in metres."),
         ("kind", "a word or none", ""),
     ]
+    assert [row.name for row in script.parameters(loss)] == ["smoothing"]
     assert list(script.parameters(called_by_code)) == []
     assert list(script.parameters(lambda x, *, momentum=0.9: x)) == []
 
@@ -89,4 +93,5 @@ def test_an_old_page_is_refused(script, tmp_path, monkeypatch):
 
 def test_abbreviations_do_not_end_a_sentence():
     text = "Returns a method (Liu et al., arXiv 2110.14048, sec. 3.1 and alg. 1). It is slow."
+    assert list_names._first_sentence("Muon (K. Jordan). It orthogonalises.") == "Muon (K. Jordan)"
     assert list_names._first_sentence(text) == "A method (Liu et al., arXiv 2110.14048, sec. 3.1 and alg. 1)"

@@ -13,8 +13,8 @@ from typing import Any
 from mtl_jax import backbones, balancing, cli, heads, losses, metrics, models, optim, protocol, recipes, tasks
 from mtl_jax.data import catalogue, transforms
 
-# Abbreviations whose dot does not end a sentence.
-_NO_END = "".join(rf"(?<!\b{word})" for word in ("al", "alg", "eq", "fig", "prop", "sec"))
+# Abbreviations, and initials of names, whose dot does not end a sentence.
+_NO_END = "".join(rf"(?<!\b{word})" for word in ("al", "alg", "eq", "fig", "prop", "sec", "[A-Z]"))
 
 
 def _documented(table: Mapping[str, Any]) -> Mapping[str, str]:
