@@ -14,13 +14,13 @@ import numpy as np
 from filelock import FileLock
 
 from mtl_jax import config as configs
-from mtl_jax import experiment, folders, models, weights
+from mtl_jax import experiment, folders
 from mtl_jax.config import Config
 from mtl_jax.data import datasets, loader, prefetch, records
 from mtl_jax.evaluation import scoring
 from mtl_jax.experiment import Experiment
-from mtl_jax.runtime import atomic_files, compilation, devices, messages, processes, sharding
-from mtl_jax.train import banner, initial_weights, milestones, ranking, task_balancing, writer
+from mtl_jax.runtime import atomic_files, compilation, devices, processes, sharding
+from mtl_jax.train import banner, initial_state, initial_weights, milestones, ranking, task_balancing, writer
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints, Evaluation
 from mtl_jax.train.lock import LOCK, acquire
@@ -118,7 +118,8 @@ class _Run:
             processes.on_first(claim)
             self.checkpoints = Checkpoints(workdir)
             exits.callback(self.checkpoints.close)
-            self.state, self.progress = self._initial_state()
+            start = initial_state.create_or_restore(run, self.checkpoints, self.mesh, self.steps_per_epoch)
+            self.state, self.progress = start
             self.step = self.first_step = self.progress["step"]
             evaluation = self.checkpoints.evaluation(self.step)
             self.evaluates_first = self._asks_for_evaluation(self.step) and evaluation is None
@@ -133,7 +134,8 @@ class _Run:
                 balancing=self.balancing,
             )
             self.train_step = compilation.announced(train_step, "the training step")
-            eval_step = make_eval_step(self.state.graphdef, run.streaming_metrics, self.mesh)
+            self.evaluated = configs.eval_weights(config)
+            eval_step = make_eval_step(self.state.alone(self.evaluated).graphdef, run.streaming_metrics, self.mesh)
             self.eval_step = compilation.announced(eval_step, "the evaluation step")
             self.batches = self._train_batches()
             exits.callback(self.batches.close)
@@ -168,21 +170,6 @@ class _Run:
         logger.info("%s", banner.text(start))
         if (advice := devices.advice_on_cpu()) is not None:
             logger.warning("%s", advice)
-
-    def _initial_state(self) -> tuple[train_state.TrainState, dict[str, Any]]:
-        """Returns the state of the newest checkpoint, or of a fresh start."""
-        tx = self.experiment.optimizer(self.steps_per_epoch)
-        split = self.config.train.split_state
-        if not self.checkpoints.steps():
-            with messages.warnings_only(weights.__name__):  # the check has told how the files are read
-                build = partial(initial_weights.build_model, self.config)
-                state = train_state.create(build, tx, self.mesh, split=split, balancing=self.balancing)
-            return state, dict(initial_weights.PROGRESS)
-        abstract = train_state.abstract(
-            lambda: models.build(self.config), tx, self.mesh, split=split, balancing=self.balancing
-        )
-        _, arrays, progress = self.checkpoints.restore_newest(abstract.arrays)
-        return train_state.TrainState(abstract.graphdef, arrays), progress
 
     def fit(self) -> scoring.Results:
         train = self.config.train
@@ -335,6 +322,7 @@ class _Run:
             process_count=jax.process_count(),
         )
         began = time.perf_counter()
+        arrays = train_state.TrainState(self.state.graphdef, arrays).alone(self.evaluated).arrays
         results = scoring.streaming(self.eval_step, arrays, batches, self.experiment.streaming_metrics, self.mesh)
         seconds = time.perf_counter() - began
         if self.reference is None and len(self.criteria) > 1 and scoring.can_serve_as_reference(results, self.criteria):
@@ -357,7 +345,8 @@ class _Run:
         if not processes.first():
             return
         self.milestones.add(self.step, results)
-        lines = [f"evaluation of step {self.step} ({seconds:.0f} s)", self.milestones.table(self.step)]
+        of_average = " with the averaged weights" if self.evaluated == configs.EMA else ""
+        lines = [f"evaluation of step {self.step}{of_average} ({seconds:.0f} s)", self.milestones.table(self.step)]
         if len(self.criteria) > 1:
             lines.append(milestones.gain_line(score, self.checkpoints.best(), self.step))
         logger.info("%s", "\n".join(filter(None, lines)))
