@@ -20,7 +20,7 @@ from mtl_jax.data import datasets, loader, prefetch, records
 from mtl_jax.evaluation import scoring
 from mtl_jax.experiment import Experiment
 from mtl_jax.runtime import atomic_files, compilation, devices, processes, sharding
-from mtl_jax.train import banner, initial_state, initial_weights, milestones, ranking, task_balancing, writer
+from mtl_jax.train import banner, initial_state, initial_weights, milestones, profiling, ranking, task_balancing, writer
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints, Evaluation
 from mtl_jax.train.lock import LOCK, acquire
@@ -46,6 +46,7 @@ def fit(
     single_task: scoring.Results | None = None,
     *,
     allow_config_change: bool = False,
+    profile: profiling.Steps | None = None,
 ) -> scoring.Results:
     """Trains to the last epoch, from the newest whole checkpoint in the work directory if there is one.
 
@@ -59,6 +60,8 @@ def fit(
         single_task: {task: scores} of single-task models. The multi-task performance that ranks checkpoints is relative
             to these scores, or by default to the first evaluation of this run.
         allow_config_change: True to continue with this configuration where the work directory has another one.
+        profile: Steps of this process that the first process records for TensorBoard and Perfetto, in the folder
+            `profile` of the work directory; None = none.
 
     Returns:
         {task: {metric: value}} of the last evaluation.
@@ -72,7 +75,7 @@ def fit(
         WriteError: The log cannot be written, because the disk is full or read-only.
         CorruptRecordError: A training image cannot be read, and `data.skip_corrupt` is not set.
     """
-    return _Run(experiment.make(config), Path(workdir), single_task, allow_config_change).fit()
+    return _Run(experiment.make(config), Path(workdir), single_task, allow_config_change).fit(profile)
 
 
 class _Run:
@@ -171,7 +174,7 @@ class _Run:
         if (advice := devices.advice_on_cpu()) is not None:
             logger.warning("%s", advice)
 
-    def fit(self) -> scoring.Results:
+    def fit(self, profile: profiling.Steps | None = None) -> scoring.Results:
         train = self.config.train
         results: scoring.Results = {}
         pending: list[tuple[int, Scalars]] = []
@@ -182,16 +185,20 @@ class _Run:
             plan = Plan(self.total_steps, self.steps_per_epoch, train.batch_size, self.experiment.all_tasks)
             progress = Progress(plan, self.step, shown=processes.first())
             self.exits.callback(progress.close)
+            profiler = profiling.Profiler(profile, self.workdir, step=self.step, total=self.total_steps)
+            self.exits.callback(profiler.close)
             if self.evaluates_first:
                 logger.info("step %d has no score and is evaluated first", self.step)
                 with progress.pause("evaluating"):
                     results = self._evaluate(arrays)
             started = time.perf_counter()
             while self.step < self.total_steps:
-                with self._rescuing(arrays, pending, started):
-                    batch, self.position = next(self.placed)
-                arrays, scalars = self.train_step(arrays, batch, seed)
+                with profiler.step(self.step + 1, arrays):
+                    with self._rescuing(arrays, pending, started):
+                        batch, self.position = next(self.placed)
+                    arrays, scalars = self.train_step(arrays, batch, seed)
                 self.step += 1
+                profiler.finished(self.step, arrays)
                 pending.append((self.step, scalars))
                 # Otherwise a slow device lags behind by all steps between two lines of the log: the bar shows a rate
                 # that is not true, a signal waits for all these steps, and their batches fill the memory.
