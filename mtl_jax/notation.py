@@ -53,7 +53,7 @@ def arguments(given: str, function: Callable[..., Any], what: str, leave_out: Co
     for entry in given.split(",") if given else ():
         key, equals, value = entry.partition("=")
         if not equals or key not in known:
-            offered = ", ".join(f"{key}={default}" for key, (_, default) in known.items()) or "no parameters"
+            offered = ", ".join(f"{key}={written(default)}" for key, (_, default) in known.items()) or "no parameters"
             near = difflib.get_close_matches(key, known, 1)
             hint = f". Did you mean {near[0]}?" if near else ""
             raise ValueError(f"{entry!r} is no parameter=value of {what}; it takes {offered}{hint}")
@@ -61,6 +61,12 @@ def arguments(given: str, function: Callable[..., Any], what: str, leave_out: Co
             raise ValueError(f"parameter {key} of {what} is given twice")
         values[key] = _value(value, known[key][0], f"parameter {key} of {what}")
     return values
+
+
+def written(value: Any) -> str:
+    """Returns the notation of a value that is no sequence: true and none in place of True and None."""
+    text = str(value)
+    return text.lower() if isinstance(value, bool | None) else text
 
 
 def parameters(function: Callable[..., Any]) -> dict[str, tuple[tuple[Any, ...], Any]]:

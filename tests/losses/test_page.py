@@ -19,12 +19,11 @@ def test_every_loss_and_its_arguments_stand_there(name):
     known = notation.parameters(losses.LOSSES[name])
     for argument, (_, default) in known.items():
         if argument != "counts":
-            written = {True: "true", False: "false", None: "none"}.get(default, default)
-            text = f"{written:g}" if isinstance(written, float) else str(written)
+            text = f"{default:g}" if isinstance(default, float) else notation.written(default)
             assert f"`{argument}={text}`" in row
 
 
-@pytest.mark.parametrize("word", {word for words in losses.MEASURED.values() for word in words})
+@pytest.mark.parametrize("word", sorted({word for words in losses.MEASURED.values() for word in words}))
 def test_every_measured_value_stands_there(word):
     assert re.search(rf"^\| `\w+={word}`|or `{word}` \|", PAGE, re.MULTILINE)
 

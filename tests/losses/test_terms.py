@@ -68,7 +68,7 @@ def test_the_losses_of_each_kind():
         (
             "focal:gama=2",
             "semseg",
-            "'gama=2' is no parameter=value of the loss focal; it takes gamma=2.0, .*mean gamma?",
+            "'gama=2' is no parameter=value of the loss focal; it takes gamma=2.0, class_weights=none. .*mean gamma?",
         ),
         ("focal:gamma=x", "semseg", "parameter gamma of the loss focal is 'x'; it must be a number"),
         ("focal:gamma=-1", "semseg", "argument gamma of the loss focal is -1.0; it must be at least 0"),

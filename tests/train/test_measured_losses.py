@@ -116,3 +116,14 @@ def test_corrupt_records(data_dir, source, monkeypatch, skip_corrupt):
     else:
         with pytest.raises(CorruptRecordError, match="record 3"):
             measured_losses.count(experiment.make(settings), source, ["edge"])
+
+
+@pytest.mark.slow
+def test_the_first_of_two_processes_counts(tmp_path, data_dir, source):
+    run = runs.Run(data_dir, tmp_path / "cache")
+    options = ("--data.tasks=semseg", "--losses.semseg=ce:class_weights=enet", "--train.epochs=1")
+    ended = run.finish(*run.start_together(tmp_path / "run", *options))
+    assert [status for status, _ in ended] == [0, 0], ended
+    assert sum("counting the labels of semseg" in errors for _, errors in ended) == 1
+    stored = json.loads((tmp_path / "run" / measured_losses.FREQUENCIES).read_text())
+    assert tuple(stored["semseg"]["pixels"]) == counted(source, "semseg", 40).pixels
