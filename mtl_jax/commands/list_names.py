@@ -7,15 +7,20 @@ mtl list models
 import argparse
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from mtl_jax import backbones, balancing, cli, heads, losses, metrics, models, optim, protocol, recipes, tasks
 from mtl_jax.data import catalogue, transforms
 
+# Abbreviations, and initials of names, whose dot does not end a sentence.
+_NO_END = "".join(rf"(?<!\b{word})" for word in ("al", "alg", "eq", "fig", "prop", "sec", "[A-Z]"))
+
 
 def _documented(table: Mapping[str, Any]) -> Mapping[str, str]:
     """Returns {name: first sentence of the docstring of its entry}."""
-    return {name: _first_sentence(getattr(entry, "__doc__", None) or "") for name, entry in table.items()}
+    functions = {name: entry.func if isinstance(entry, partial) else entry for name, entry in table.items()}
+    return {name: _first_sentence(getattr(entry, "__doc__", None) or "") for name, entry in functions.items()}
 
 
 def _named(table: Iterable[str]) -> Mapping[str, str]:
@@ -33,7 +38,11 @@ def _datasets() -> Mapping[str, str]:
 def _losses() -> Mapping[str, str]:
     """Returns {name: short name, kinds of labels and first sentence} of the losses, in columns."""
     rows = {
-        name: (losses.short_name(name) or "-", ", ".join(kind.__name__ for kind in losses.kinds_of(name)), sentence)
+        name: (
+            losses.short_name(name) or "-",
+            "for " + ", ".join(kind.__name__ for kind in losses.kinds_of(name)),
+            sentence,
+        )
         for name, sentence in _documented(losses.LOSSES).items()
     }
     short, kinds = (max(len(row[column]) for row in rows.values()) for column in (0, 1))
@@ -42,7 +51,7 @@ def _losses() -> Mapping[str, str]:
 
 def _first_sentence(text: str) -> str:
     paragraph = " ".join(text.strip().partition("\n\n")[0].split())
-    sentence = re.split(r"\.(?= |$)", paragraph.removeprefix("Returns "), maxsplit=1)[0]
+    sentence = re.split(rf"{_NO_END}\.(?= |$)", paragraph.removeprefix("Returns "), maxsplit=1)[0]
     return sentence[:1].upper() + sentence[1:]
 
 
