@@ -7,7 +7,7 @@ same model that wrote it. The configuration of a run is stored in its work direc
 import copy
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -107,12 +107,19 @@ class Experiment:
 
     @cached_property
     def objective(self) -> Objective:
-        """The function that training minimises.
+        """The function that training minimises, see `make_objective`, with the losses of the configuration."""
+        return self.make_objective(self.config.losses)
+
+    def make_objective(self, losses: Mapping[str, str]) -> Objective:
+        """Returns the function that training minimises.
 
         The weights of the task table balance several tasks, so a task on its own has the weight 1.
+
+        Args:
+            losses: {task: its loss}; the other tasks have the loss of the task table.
         """
         alone = {self.main_tasks[0]: 1.0} if len(self.all_tasks) == 1 else {}
-        return Objective(self.main_tasks, alone | self.config.loss_weights, self.config.losses)
+        return Objective(self.main_tasks, alone | self.config.loss_weights, losses)
 
     @cached_property
     def protocol(self) -> Protocol:

@@ -146,12 +146,13 @@ def test_entries_of_dicts():
     config = parsed(
         "nyud_cross_stitch",
         "--losses.depth=depth_l1",
+        "--losses.semseg=ce:smoothing=0.1,class_weights=measured+0.5*dice",
         "--loss_weights.depth=2",
         "--model.options.alpha=0.8",
         "--model.options.init_single_task=false",
         "--model.options.single_task=runs/{task}",
     ).config
-    assert config.losses == {"depth": "depth_l1"}
+    assert config.losses == {"depth": "depth_l1", "semseg": "ce:smoothing=0.1,class_weights=measured+0.5*dice"}
     assert config.loss_weights == {"depth": 2.0}
     wanted = {"alpha": 0.8, "init_single_task": False, "single_task": "runs/{task}"}
     assert {name: config.model.options[name] for name in wanted} == wanted

@@ -149,14 +149,19 @@ def test_ranges():
     ("changes", "message"),
     [
         ({"losses": {"sal": "depth_l1"}}, "losses names sal; the tasks of this configuration are semseg, depth"),
-        ({"losses": {"depth": "l2"}}, "losses has 'l2' for depth; the losses are softmax_cross_entropy, balanced_"),
+        ({"losses": {"depth": "berhuu"}}, "losses.depth is 'berhuu': unknown loss .* Did you mean berhu"),
+        (
+            {"losses": {"depth": "l1+dice"}},
+            "losses.depth is 'l1[+]dice': the loss 'dice' is for labels of the kind Clas",
+        ),
+        ({"losses": {"semseg": "ce:class_weights=1/2"}}, "class_weights of ce has 2 values; semseg has 40 classes"),
         ({"loss_weights": {"edge": 2.0}}, "loss_weights names edge; the tasks of this configuration are semseg, depth"),
         ({"loss_weights": {"depth": -1.0}}, r"loss_weights has -1\.0 for depth; the least is 0"),
         ({"loss_weights": {"depth": 2.0}, "balancing": "dwa"}, "loss_weights is given and balancing is 'dwa', which"),
     ],
 )
 def test_losses_and_their_weights_are_checked(changes, message):
-    config = Config(Data("nyud", ("semseg", "depth")), losses={"depth": "normals_l1"}, loss_weights={"semseg": 3.0})
+    config = Config(Data("nyud", ("semseg", "depth")), losses={"depth": "depth_l1"}, loss_weights={"semseg": 3.0})
     assert validate(config) is config
     with pytest.raises(ValueError, match=message):
         validate(dataclasses.replace(config, **changes))

@@ -35,6 +35,20 @@ def _datasets() -> Mapping[str, str]:
     return {name: ", ".join(task for task in tasks.TASKS if row.has(task)) for name, row in catalogue.DATASETS.items()}
 
 
+def _losses() -> Mapping[str, str]:
+    """Returns {name: short name, kinds of labels and first sentence} of the losses, in columns."""
+    rows = {
+        name: (
+            losses.short_name(name) or "-",
+            "for " + ", ".join(kind.__name__ for kind in losses.kinds_of(name)),
+            sentence,
+        )
+        for name, sentence in _documented(losses.LOSSES).items()
+    }
+    short, kinds = (max(len(row[column]) for row in rows.values()) for column in (0, 1))
+    return {name: f"{row[0]:{short}}  {row[1]:{kinds}}  {row[2]}" for name, row in rows.items()}
+
+
 def _first_sentence(text: str) -> str:
     paragraph = " ".join(text.strip().partition("\n\n")[0].split())
     sentence = re.split(rf"{_NO_END}\.(?= |$)", paragraph.removeprefix("Returns "), maxsplit=1)[0]
@@ -49,7 +63,7 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "tasks": lambda: {name: f"loss {row.loss}, {row.criterion.name}" for name, row in tasks.TASKS.items()},
     "datasets": _datasets,
     "augmentations": lambda: _named(transforms.RECIPES),
-    "losses": lambda: _documented(losses.LOSSES),
+    "losses": _losses,
     "metrics": lambda: _named(metrics.METRICS),
     "balancing": lambda: _documented(balancing.BALANCERS),
     "optimizers": lambda: _named(optim.OPTIMIZERS),

@@ -208,8 +208,9 @@ class Config:
         train: Training run.
         balancing: Method that combines the tasks' losses or gradients: "fixed" for a weighted sum, or a method of
             `mtl_jax.balancing` with its parameters, as in "cagrad" and "dwa:temperature=2,window=100".
-        losses: {task: name of its loss}, keys of `mtl_jax.losses.LOSSES`; other tasks have the loss of the task table.
-            On the command line: `--losses.depth=depth_l1`.
+        losses: {task: its loss}; other tasks have the loss of the task table. A loss is a name (`mtl list losses`) or a
+            sum of names with weights and arguments, as in "ce+0.5*dice" and "ce:smoothing=0.1,class_weights=measured".
+            On the command line: `--losses.depth=silog+0.5*gradient`.
         loss_weights: {task: weight of its loss in the sum}; other tasks have the weight of the task table, and the only
             task of a single-task model has the weight 1. On the command line: `--loss_weights.edge=50`.
         imports: Modules outside of the package that register tasks, losses, models or data sets. They are imported

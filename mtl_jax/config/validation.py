@@ -1,6 +1,6 @@
 """The check of a finished configuration."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from mtl_jax import field_values
 from mtl_jax import losses as loss_table
@@ -86,11 +86,12 @@ def _task_problems(config: Config) -> Iterator[str]:
     if not config.data.tasks:
         yield "data.tasks is empty; name at least one task, for example ('semseg', 'depth')"
     try:
-        num_channels(config, all_tasks(config))
-        yield from _loss_problems(config)
-        yield from _label_problems(config)
+        channels = num_channels(config, all_tasks(config))
     except ValueError as error:
         yield f"data.tasks / data.aux_tasks: {error}"
+    else:
+        yield from _loss_problems(config, channels)
+        yield from _label_problems(config)
 
 
 def _label_problems(config: Config) -> Iterator[str]:
@@ -104,15 +105,23 @@ def _label_problems(config: Config) -> Iterator[str]:
             yield f"data.label_fraction has {fraction} for {task}; give a number above 0 and at most 1"
 
 
-def _loss_problems(config: Config) -> Iterator[str]:
-    """Yields what is wrong with `losses` and `loss_weights`."""
-    trained = all_tasks(config)
+def _loss_problems(config: Config, channels: Mapping[str, int]) -> Iterator[str]:
+    """Yields what is wrong with `losses` and `loss_weights`.
+
+    Args:
+        config: The configuration.
+        channels: {task: number of logit channels} of all its tasks.
+    """
+    trained = tuple(channels)
     for name, given in (("losses", config.losses), ("loss_weights", config.loss_weights)):
         if unknown := [task for task in given if task not in trained]:
             yield f"{name} names {', '.join(unknown)}; the tasks of this configuration are {', '.join(trained)}"
     for task, loss in config.losses.items():
-        if loss not in loss_table.LOSSES:
-            yield f"losses has {loss!r} for {task}; the losses are {', '.join(loss_table.LOSSES)}"
+        try:
+            if task in channels:
+                loss_table.check(loss, task, channels[task])
+        except ValueError as error:
+            yield f"losses.{task} is {loss!r}: {error}"
     for task, weight in config.loss_weights.items():
         if weight < 0:
             yield f"loss_weights has {weight} for {task}; the least is 0"

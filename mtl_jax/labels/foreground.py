@@ -100,6 +100,12 @@ class Foreground(LabelKind):
         p = np.clip(p, _EPS, 1 - _EPS)  # 0 and 1 have no logit: nothing, or everything, is foreground
         return np.asarray(self.activate(jnp.asarray(np.log(p / (1 - p)))))[0]
 
+    def count_classes(self, label: np.ndarray, num_classes: int) -> np.ndarray:
+        """Returns how many pixels of a delivered label `[H, W, 1]` are below 0.5, and at least 0.5, int64 `[2]`."""
+        values = label[label != IGNORE]
+        foreground = int((values >= 0.5).sum())
+        return np.array([values.size - foreground, foreground], np.int64)
+
     def fit(self, array: np.ndarray, height: int, width: int, *, is_label: bool) -> np.ndarray:
         small = super().fit(array, height, width, is_label=is_label)
         if not is_label or height >= array.shape[0]:

@@ -176,6 +176,18 @@ class LabelKind(Drawn):
             labels: Canonical labels `[H, W, channels]` of a split.
         """
 
+    def count_classes(self, label: np.ndarray, num_classes: int) -> np.ndarray:
+        """Returns how many pixels each class has in a delivered label `[H, W, channels]`, int64 `[C]`.
+
+        Args:
+            label: The label, 255 where there is none.
+            num_classes: Number of logit channels of the task.
+
+        Raises:
+            NotImplementedError: Such labels have no classes.
+        """
+        raise NotImplementedError(f"labels of {type(self).__name__} have no classes, whose pixels could be counted")
+
     def quantise(self, prediction: np.ndarray) -> np.ndarray:
         """Returns a prediction as files hold it: truncated to uint8, not rounded."""
         return np.clip(prediction, 0, 255).astype(np.uint8)

@@ -20,7 +20,17 @@ from mtl_jax.data import datasets, loader, prefetch, records
 from mtl_jax.evaluation import scoring
 from mtl_jax.experiment import Experiment
 from mtl_jax.runtime import atomic_files, compilation, devices, processes, sharding
-from mtl_jax.train import banner, initial_state, initial_weights, milestones, profiling, ranking, task_balancing, writer
+from mtl_jax.train import (
+    banner,
+    initial_state,
+    initial_weights,
+    measured_losses,
+    milestones,
+    profiling,
+    ranking,
+    task_balancing,
+    writer,
+)
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints, Evaluation
 from mtl_jax.train.lock import LOCK, acquire
@@ -130,7 +140,7 @@ class _Run:
             self.reference = ranking.choose_reference(stored, single_task)
             train_step = make_train_step(
                 self.state.graphdef,
-                run.objective,
+                measured_losses.objective(run, self.source, workdir),
                 accumulate=accumulate,
                 batch_norm_groups=config.train.batch_norm_groups,
                 shardings=jax.tree.map(lambda x: x.sharding, self.state.arrays) if config.train.split_state else None,
