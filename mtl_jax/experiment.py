@@ -20,10 +20,10 @@ from mtl_jax import folders, metrics, models, optim, registry, tasks
 from mtl_jax import protocol as protocols
 from mtl_jax.config import Config
 from mtl_jax.config import file as config_file
-from mtl_jax.data import catalogue, datasets, description, transforms
+from mtl_jax.data import augmentation, catalogue, datasets, description
+from mtl_jax.data.augmentation import Recipe
 from mtl_jax.data.catalogue import Dataset
 from mtl_jax.data.split import Split
-from mtl_jax.data.transforms import Recipe
 from mtl_jax.labels import Conventions
 from mtl_jax.losses import Objective
 from mtl_jax.protocol import Protocol
@@ -80,9 +80,9 @@ class Experiment:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The augmentation of training images."""
+        """The augmentation of training images, which also says how validation images are placed."""
         data = self.config.data
-        return transforms.get_recipe(data.augmentation or self.dataset.recipe(data.release))
+        return augmentation.get_recipe(data.augmentation or self.dataset.recipe(data.release))
 
     @cached_property
     def main_tasks(self) -> tuple[str, ...]:

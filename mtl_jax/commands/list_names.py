@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mtl_jax import backbones, balancing, cli, heads, losses, metrics, models, optim, protocol, recipes, tasks
-from mtl_jax.data import catalogue, transforms
+from mtl_jax.data import augmentation, catalogue
 
 
 def _documented(table: Mapping[str, Any]) -> Mapping[str, str]:
@@ -43,7 +43,7 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "heads": lambda: _documented(heads.HEADS),
     "tasks": lambda: {name: f"loss {row.loss}, {row.criterion.name}" for name, row in tasks.TASKS.items()},
     "datasets": _datasets,
-    "augmentations": lambda: _named(transforms.RECIPES),
+    "augmentations": lambda: _documented(augmentation.RECIPES),
     "losses": lambda: _documented(losses.LOSSES),
     "metrics": lambda: _named(metrics.METRICS),
     "balancing": lambda: _documented(balancing.BALANCERS),

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import tasks
-from mtl_jax.data import catalogue, loader, records, samples, transforms
+from mtl_jax.data import augmentation, catalogue, loader, records, samples
 from mtl_jax.data import shared_memory as slots
 from tests.processes import ROOT, alive, needs_proc, shared_memory
 
@@ -438,7 +438,7 @@ def test_empty_val():
 
 
 def test_pickles():
-    augment = samples.Augment(samples.Load(Frames(4), NYUD, TASKS, transforms.RECIPES["astmt"], (H, W)), "zero")
+    augment = samples.Augment(samples.Load(Frames(4), NYUD, TASKS, augmentation.get_recipe("astmt"), (H, W)), "zero")
     again = pickle.loads(pickle.dumps(augment))
     want, got = (f(f.drawn(2, np.random.default_rng(0))) for f in (augment, again))
     assert_same([got], [want])
