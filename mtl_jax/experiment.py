@@ -182,7 +182,8 @@ class Experiment:
     def open_split(self, split: str, names: Sequence[str]) -> Split:
         """Returns the records of a split; the data set is built first where it is not.
 
-        A single-task experiment has only the images with a label of its task.
+        A single-task experiment has only the images with a label of its task. The records of the training split also
+        have the labels that the augmentation looks at.
 
         Args:
             split: "train" or "val".
@@ -191,7 +192,8 @@ class Experiment:
         Raises:
             ValueError, OSError: See `prepare_data` and `datasets.open_split`.
         """
-        return datasets.open_split(self.prepare_data(), split, names, only_labelled=len(self.all_tasks) == 1)
+        also = self.recipe.looks_at if split == "train" else ()
+        return datasets.open_split(self.prepare_data(), split, names, only_labelled=len(self.all_tasks) == 1, also=also)
 
     def learning_rate(self, steps_per_epoch: int) -> optim.Schedule:
         """Returns the schedule optimiser step -> learning rate."""

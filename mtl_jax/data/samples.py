@@ -1,6 +1,7 @@
 """Samples from stored records, which are decoded and then augmented for training or resized for validation."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -47,9 +48,16 @@ class Load:
     recipe: augmentation.Recipe
     size: tuple[int, int]
 
-    def __call__(self, index: int) -> dict[str, Any]:
+    def __call__(self, index: int, also: Sequence[str] = ()) -> dict[str, Any]:
+        """Returns a decoded record.
+
+        Args:
+            index: Index of the record.
+            also: Tasks whose labels are decoded, too, if the record has them.
+        """
         record = self.source[index]
-        return records.decode(record, self.tasks, conventions=self.conventions, where=_record(self.source, index))
+        names = (*self.tasks, *(name for name in also if name in record and name not in self.tasks))
+        return records.decode(record, names, conventions=self.conventions, where=_record(self.source, index))
 
     @property
     def form(self) -> shared_memory.Form:
@@ -112,7 +120,7 @@ class Augment:
         skipped = 0
         while True:
             try:
-                return self.load((first + skipped) % length), skipped
+                return self.load((first + skipped) % length, self.load.recipe.looks_at), skipped
             except records.CorruptRecordError as error:
                 skipped += 1
                 if not self.skip_corrupt:

@@ -35,14 +35,23 @@ class Split:
         positions: Positions of the delivered records in the stored split.
         tasks: Tasks whose labels are read.
         partly: True if records have a field with the names of their labelled tasks.
+        also: Further fields that are read, such as labels that an augmentation looks at.
     """
 
     def __init__(
-        self, name: str, split: str, path: str, positions: Sequence[int], tasks: tuple[str, ...], partly: bool = False
+        self,
+        name: str,
+        split: str,
+        path: str,
+        positions: Sequence[int],
+        tasks: tuple[str, ...],
+        partly: bool = False,
+        also: tuple[str, ...] = (),
     ):
         self.name, self.split, self.path, self.tasks = name, split, path, tasks
         self._positions = positions
-        self._keys = ("id", "image", *tasks, *((LABELLED,) if partly else ()))
+        self._also = also
+        self._keys = ("id", "image", *dict.fromkeys((*tasks, *also)), *((LABELLED,) if partly else ()))
         self._ids: list[str] | None = None
         self._source: Any = None
         self._lock = threading.Lock()
@@ -104,6 +113,7 @@ class Split:
             [self._positions[position] for position in positions],
             self.tasks,
             LABELLED in self._keys,
+            self._also,
         )
 
     def sample(self, index: int, tasks: Iterable[str], conventions: Conventions) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def text(start: Start) -> str:
         "model": _model(start),
         "weights": _weights(start),
         "data": f"{run.builder_name} in {run.data_dir}",
-        "images": f"{_splits(start.images)}; resized to {messages.size_text(run.image_size)} (height x width)",
+        "images": f"{_splits(start.images)}; {_placed(run)} {messages.size_text(run.image_size)} (height x width)",
         **{f"task {task}": _task(start, task) for task in run.all_tasks},
         "tasks": _balancing(start),
         "optimiser": f"{run.config.optim.name}, learning rate {run.config.optim.lr:g} ({run.config.optim.schedule})",
@@ -65,6 +65,10 @@ def text(start: Start) -> str:
     }
     width = max(map(len, rows))
     return "\n".join(["training", *(f"{name:<{width}}  {value}" for name, value in rows.items())])
+
+
+def _placed(run: Experiment) -> str:
+    return {"stretch": "resized to", "pad": "cropped or padded to"}[run.recipe.placement]
 
 
 def versions() -> dict[str, str]:

@@ -442,3 +442,22 @@ def test_pickles():
     again = pickle.loads(pickle.dumps(augment))
     want, got = (f(f.drawn(2, np.random.default_rng(0))) for f in (augment, again))
     assert_same([got], [want])
+
+
+@pytest.mark.usefixtures("worker_processes")
+def test_worker_processes_change_no_augmented_sample():
+    """The numbers are drawn before an image is read, so crops that look at labels do not depend on who makes them."""
+    text = "custom:scale=0.5-2,flip=0.5,rotation=9,photometric=true,jitter=0.4+0.4+0.4+0.1,cutout=0.5"
+    for recipe in ("invpt", text):
+        want = take(train(recipe=recipe, num_workers=0, prefetch=0), 4)
+        assert_same(take(train(recipe=recipe, num_workers=2), 4), want)
+        assert_same(take(train(recipe=recipe, start=2), 2), want[2:])
+
+
+def test_a_crop_looks_at_classes_that_are_not_learned():
+    both = take(train(recipe="invpt", tasks=("semseg", "depth")), 4)
+    depth = take(train(recipe="invpt", tasks=("depth",)), 4)
+    for one, two in zip(both, depth, strict=True):
+        assert set(two) == {"image", "depth", "index"}
+        np.testing.assert_array_equal(one["image"], two["image"])
+        np.testing.assert_array_equal(one["depth"], two["depth"])

@@ -86,13 +86,8 @@ class PhotometricDistortion(_ColourStep):
         return image
 
     def note(self, drawn: Distortion) -> str:
-        changes = {
-            "brightness": drawn.brightness and f"{drawn.brightness:+.0f}",
-            "contrast": drawn.contrast and f"x {drawn.contrast:.2f}",
-            "saturation": drawn.saturation and f"x {drawn.saturation:.2f}",
-            "hue": drawn.hue and f"{2 * drawn.hue:+d} deg",
-        }
-        return ", ".join(f"{name} {change}" for name, change in changes.items() if change)
+        amounts = (drawn.brightness, drawn.contrast, drawn.saturation, drawn.hue)
+        return "" if all(amount is None for amount in amounts) else "other colours"
 
 
 class Jitter(NamedTuple):
@@ -153,10 +148,7 @@ class ColorJitter(_ColourStep):
         return image
 
     def note(self, drawn: Jitter) -> str:
-        return (
-            f"brightness x {drawn.brightness:.2f}, contrast x {drawn.contrast:.2f}, "
-            f"saturation x {drawn.saturation:.2f}, hue {360 * drawn.hue:+.0f} deg"
-        )
+        return "other colours"
 
 
 def _in_half(chance: float, value: Number) -> Number | None:

@@ -86,7 +86,9 @@ class RotateAndScale(Step):
         return self.rotation != 0 or self.scale != _UNSCALED
 
     def note(self, drawn: Turn) -> str:
-        return f"{drawn.angle:+.1f} deg, scale {drawn.scale:.2f}"
+        angle = f"{drawn.angle:+.1f} deg" if self.rotation else ""
+        scale = f"scale {drawn.scale:.2f}" if self.scale != _UNSCALED else ""
+        return ", ".join(filter(None, (angle, scale)))
 
 
 @dataclass(frozen=True)
