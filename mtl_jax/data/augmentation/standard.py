@@ -23,7 +23,7 @@ def astmt(*, flip: float = 0.5, rotation: float = 20.0, scale: Scales = _AROUND_
     Args:
         flip: Probability of a flip.
         rotation: Largest angle in degrees.
-        scale: Scales.
+        scale: Interval from which the scale is drawn, or several scales to choose from.
     """
     return Recipe((Flip(flip), RotateAndScale(rotation, scale), Stretch()), Resampling(distances="linear"))
 
@@ -34,7 +34,7 @@ def survey(*, flip: float = 0.5, scale: Scales = (1.0, 1.2, 1.5)) -> Recipe:
 
     Args:
         flip: Probability of a flip.
-        scale: Scales.
+        scale: Interval from which the scale is drawn, or several scales to choose from.
     """
     resampling = Resampling(distances="nearest", distances_over_scale=True)
     return Recipe((Flip(flip), RotateAndScale(0.0, scale), Stretch()), resampling)
@@ -61,7 +61,8 @@ def invpt(
     first. What is padded has no label.
 
     Args:
-        scale: Scales; 1 is the size at which evaluation sees the image.
+        scale: Interval from which the scale is drawn, or several scales to choose from; 1 is the size at which
+            evaluation sees the image.
         max_class: Share of the most frequent class of semantic segmentation from which on a crop is rejected.
         flip: Probability of a flip.
         photometric: True to distort brightness, contrast, saturation and hue.
@@ -85,14 +86,15 @@ def custom(
     cutout_labels: Literal["ignore", "keep"] = "ignore",
     depth_over_scale: bool = True,
 ) -> Recipe:
-    """Does what its parameters say, in their order, and nothing without them: the sum of all steps.
+    """Applies the steps that its parameters switch on, in their order; without any it only crops and pads.
 
-    Every image is cropped or padded to the network's input. Labels are resampled as their kind says, normals keep unit
+    The crop comes before the flip, and the padding before the cutout. Labels are resampled as their kind says, normals keep unit
     length, and edges are redrawn at the new size, so that they stay thin.
 
     Args:
         rotation: Largest angle in degrees.
-        scale: Scales; 1 is the size at which evaluation sees the image.
+        scale: Interval from which the scale is drawn, or several scales to choose from; 1 is the size at which
+            evaluation sees the image.
         max_class: Share of the most frequent class of semantic segmentation from which on a crop is rejected.
         flip: Probability of a flip.
         photometric: True to distort brightness, contrast, saturation and hue as mmsegmentation does.
