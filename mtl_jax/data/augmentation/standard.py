@@ -88,8 +88,8 @@ def custom(
 ) -> Recipe:
     """Applies the steps that its parameters switch on, in their order; without any it only crops and pads.
 
-    The crop comes before the flip, and the padding before the cutout. Labels are resampled as their kind says, normals keep unit
-    length, and edges are redrawn at the new size, so that they stay thin.
+    The padding comes before the cutout. Labels are resampled as their kind says, normals keep unit length, and edges
+    are redrawn at the new size, so that they stay thin.
 
     Args:
         rotation: Largest angle in degrees.
