@@ -20,11 +20,11 @@ from mtl_jax import folders, metrics, models, optim, registry, tasks
 from mtl_jax import protocol as protocols
 from mtl_jax.config import Config
 from mtl_jax.config import file as config_file
-from mtl_jax.data import catalogue, datasets, description, transforms
+from mtl_jax.data import augmentation, catalogue, datasets, description
+from mtl_jax.data.augmentation import Recipe
 from mtl_jax.data.catalogue import Dataset
 from mtl_jax.data.split import Split
 from mtl_jax.data.training_labels import TrainingLabels
-from mtl_jax.data.transforms import Recipe
 from mtl_jax.labels import Conventions
 from mtl_jax.losses import Objective
 from mtl_jax.protocol import Protocol
@@ -81,9 +81,9 @@ class Experiment:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The augmentation of training images."""
+        """The augmentation of training images, which also says how validation images are placed."""
         data = self.config.data
-        return transforms.get_recipe(data.augmentation or self.dataset.recipe(data.release))
+        return augmentation.get_recipe(data.augmentation or self.dataset.recipe(data.release))
 
     @cached_property
     def main_tasks(self) -> tuple[str, ...]:
@@ -210,7 +210,12 @@ class Experiment:
         """
         data = self.config.data
         return TrainingLabels(
-            self.prepare_data(), self.all_tasks, data.label_fraction, data.label_images, data.label_seed
+            self.prepare_data(),
+            self.all_tasks,
+            data.label_fraction,
+            data.label_images,
+            data.label_seed,
+            self.recipe.looks_at,
         )
 
     def learning_rate(self, steps_per_epoch: int) -> optim.Schedule:

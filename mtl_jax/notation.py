@@ -2,7 +2,7 @@
 
 Values are numbers, true, false, none or words, according to the annotation of the parameter. Several numbers are joined
 by "+" or "/", as in fixed:weights=1+10+50. Several things are joined by "+", as in ce:smoothing=0.1+dice; then only "/"
-joins numbers.
+joins numbers. The ends of an interval are joined by "-", as in invpt:scale=0.5-2.
 """
 
 import difflib
@@ -12,11 +12,22 @@ import re
 import types
 import typing
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 # Every plus except that of an exponent, as in 1e+3.
 _PLUS = re.compile(r"(?<!\d[eE])(?<!\.[eE])\+")
+_NUMBER = r"\d*\.?\d+(?:[eE][+-]?\d+)?"  # without a sign
 _WORDS: dict[Any, dict[str, Any]] = {bool: {"true": True, "false": False}, types.NoneType: {"none": None}}
+
+
+class Interval(NamedTuple):
+    """The numbers from `low` to `high`, which is written low-high; none of them is negative."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.low:g}-{self.high:g}"
 
 
 def split(text: str) -> tuple[str, str]:
@@ -88,6 +99,7 @@ def _description(kind: Any) -> str:
     if typing.get_origin(kind) in (Sequence, tuple):
         return 'numbers joined by "+" or "/"'
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", types.NoneType: "none"}
+    words |= {Interval: "an interval LOW-HIGH such as 0.5-2"}
     return words.get(kind, "")
 
 
@@ -109,9 +121,18 @@ def _read(text: str, kind: Any) -> Any:
         return number
     if kind in (int, str):
         return kind(text)
+    if kind is Interval:
+        return _interval(text)
     if typing.get_origin(kind) in (Sequence, tuple):
         return tuple(_read(part, float) for plus in parts(text) for part in plus.split("/"))
     words = _WORDS.get(kind) or {str(choice): choice for choice in typing.get_args(kind)}
     if text not in words:
         raise ValueError(text)
     return words[text]
+
+
+def _interval(text: str) -> Interval:
+    ends = re.fullmatch(f"({_NUMBER})-({_NUMBER})", text)
+    if ends is None or float(ends[1]) > float(ends[2]):
+        raise ValueError(text)
+    return Interval(float(ends[1]), float(ends[2]))

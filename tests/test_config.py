@@ -120,7 +120,7 @@ def test_choices_are_those_of_the_tables(monkeypatch):
         validate(config)
     for part in (
         "data.release is 'v1'; it may be 'astmt' or 'survey'",
-        "data.augmentation is 'much'; it may be '' or 'astmt' or 'survey' or 'none'",
+        "data.augmentation: unknown augmentation recipe 'much'; the recipes are astmt, survey, none, invpt, custom",
         "data.border is 'one'; it may be '' or 'zero' or 'ignore'",
         "optim.name is 'lion'; it may be 'adam' or 'sgd'",
         "optim.schedule is 'cosine'; it may be 'poly' or 'step' or 'constant'",

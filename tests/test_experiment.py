@@ -10,7 +10,7 @@ from flax import nnx
 
 from mtl_jax import experiment, models, optim, protocol, registry
 from mtl_jax.config import Config, Data, Model, Optim, Train
-from mtl_jax.data import RECIPES
+from mtl_jax.data.augmentation import get_recipe
 from mtl_jax.outputs import Outputs
 from tests import tiny
 from tests.marks import slow
@@ -63,7 +63,7 @@ def test_an_experiment_is_a_copy_of_its_configuration():
     run = experiment.make(config)
     config.data.release = "astmt"
     assert run.builder_name == "nyud_mt/survey"
-    assert run.recipe == RECIPES["survey"]
+    assert run.recipe == get_recipe("survey")
     assert run.main_tasks == run.aux_tasks == run.all_tasks == ("semseg", "depth")
     assert run.channels == {"semseg": 40, "depth": 1}
     assert run.image_size == (480, 640)
@@ -76,7 +76,7 @@ def test_an_experiment_is_a_copy_of_its_configuration():
 def test_the_augmentation_is_chosen_by_itself():
     run = experiment.make(Config(Data("nyud", ("depth",), release="survey", augmentation="none")))
     assert run.builder_name == "nyud_mt/survey"
-    assert run.recipe == RECIPES["none"]
+    assert run.recipe == get_recipe("none")
 
 
 def test_the_older_name_of_the_release_still_works():

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from mtl_jax import backbones, balancing, cli, heads, losses, metrics, models, optim, protocol, recipes, tasks
-from mtl_jax.data import catalogue, transforms
+from mtl_jax.data import augmentation, catalogue
 
 # Abbreviations, and initials of names, whose dot does not end a sentence.
 _NO_END = "".join(rf"(?<!\b{word})" for word in ("al", "alg", "eq", "fig", "prop", "sec", "[A-Z]"))
@@ -62,7 +62,7 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "heads": lambda: _documented(heads.HEADS),
     "tasks": lambda: {name: f"loss {row.loss}, {row.criterion.name}" for name, row in tasks.TASKS.items()},
     "datasets": _datasets,
-    "augmentations": lambda: _named(transforms.RECIPES),
+    "augmentations": lambda: _documented(augmentation.RECIPES),
     "losses": _losses,
     "metrics": lambda: _named(metrics.METRICS),
     "balancing": lambda: _documented(balancing.BALANCERS),

@@ -37,13 +37,15 @@ class Data:
         tasks: Main tasks.
         aux_tasks: Tasks supervised at the intermediate predictions of PAD-Net and MTI-Net; empty = the main tasks.
         release: Release of the data set: "astmt" or "survey".
-        augmentation: Augmentation of the training images: a key of `mtl_jax.data.transforms.RECIPES`; empty = the
-            release's own.
+        augmentation: Augmentation of the training images: a key of `mtl_jax.data.RECIPES`, with changes of its
+            parameters after a colon, as in "invpt:scale=0.5-1.5,photometric=false"; empty = the release's own. It also
+            says how evaluation places an image in the network's input, and may have an `image_size` of its own.
         builder: TFDS builder and its config; empty = the release's own, `rendered_scenes/nyud` = the embedded scenes.
         data_dir: Folder of the built data sets; empty = ~/tensorflow_datasets.
         manual_dir: Folder or archive with the original files, from which the data set is built; for `folder` the folder
             with your images and labels.
-        image_size: (height, width) of network inputs in pixels; (0, 0) = the data set's resolution.
+        image_size: (height, width) of network inputs in pixels; (0, 0) = those of `augmentation` for the
+            data set if it has any, otherwise the data set's resolution.
         border: Labels outside of a rotated image: "zero" (class 0, background) as in the published experiments, or
             "ignore"; empty means "zero" for NYUD and PASCAL, and "ignore" for other data.
         num_workers: Number of processes that read and transform images; 0 = none.
@@ -67,7 +69,7 @@ class Data:
     tasks: tuple[str, ...] = ()
     aux_tasks: tuple[str, ...] = ()
     release: str = option("astmt", choices=_releases)
-    augmentation: str = option("", choices=("", *transforms.RECIPES))
+    augmentation: str = ""
     builder: str = ""
     data_dir: str = option("", may_change=True, same_experiment=True)
     manual_dir: str = option("", may_change=True, same_experiment=True)

@@ -7,6 +7,7 @@ from mtl_jax import losses as loss_table
 from mtl_jax.config.queries import all_tasks, num_channels
 from mtl_jax.config.rules import fields
 from mtl_jax.config.sections import EMA, PLAIN_BALANCING, Config
+from mtl_jax.data import augmentation
 from mtl_jax.data.label_fraction import EVERY_TASK
 
 
@@ -37,6 +38,14 @@ def _size_problems(config: Config) -> Iterator[str]:
     whole = len(size) == 2 and all(isinstance(side, int) for side in size)
     if not whole or (min(size) < 32 and size != (0, 0)):
         yield f"data.image_size is {size}; give (height, width) of at least 32, or (0, 0) for the default"
+
+
+def _augmentation_problems(config: Config) -> Iterator[str]:
+    if config.data.augmentation:
+        try:
+            augmentation.get_recipe(config.data.augmentation)
+        except ValueError as error:
+            yield f"data.augmentation: {error}"
 
 
 def _batch_problems(config: Config) -> Iterator[str]:
@@ -135,6 +144,7 @@ def _loss_problems(config: Config, channels: Mapping[str, int]) -> Iterator[str]
 _CHECKS = (
     _rule_problems,
     _size_problems,
+    _augmentation_problems,
     _batch_problems,
     _optim_problems,
     _ema_problems,

@@ -93,7 +93,7 @@ def evaluate_run(
 
         def read(progress: ResumeLog) -> _Images:
             if save_predictions is None:
-                return scoring.at_size(run.predict_split(source, batch_size, skip=progress))
+                return scoring.at_size(run.predict_split(source, batch_size, skip=progress), asked.recipe.placement)
             _save(run, source, Path(save_predictions), batch_size)
             return scoring.read_predictions(Path(save_predictions), source, asked.channels, skip=progress)
 
@@ -253,4 +253,4 @@ def _save(run: Restored, source: Split, folder: Path, batch_size: int) -> None:
     saved = {i for i, name in enumerate(source.ids()) if predictions.saved(folder, run.tasks, name)}
     images = run.predict_split(source, batch_size, skip=saved)
     bar = tqdm(images, "predicting", len(source), unit="image", initial=len(saved))
-    scoring.save_predictions(bar, source, run.experiment.conventions, folder)
+    scoring.save_predictions(bar, source, run.experiment.conventions, folder, run.experiment.recipe.placement)

@@ -84,6 +84,7 @@ class Restored:
             conventions=self.experiment.conventions,
             tasks=(),
             size=self.experiment.image_size,
+            recipe=self.experiment.recipe,
             batch_size=size,
             num_workers=self.config.data.num_workers,
             process_index=jax.process_index(),

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax.codecs import label_pictures, pictures
-from mtl_jax.labels import colors, readers
+from mtl_jax.labels import colors, lines, readers
 from mtl_jax.labels.error_maps import ErrorMap, ErrorSizes, mean_of
 from mtl_jax.labels.keys import Bar, Color, Key, Style, Swatches
 from mtl_jax.labels.kind import IGNORE, Conventions, LabelKind, StoredForm, mean_value, percent, plane
@@ -62,6 +62,14 @@ class Foreground(LabelKind):
         if not self.binary:
             return values
         return np.where(values == IGNORE, IGNORE, values > 0.5).astype(np.float32)
+
+    def redrawn(self, label: np.ndarray, resized: np.ndarray) -> np.ndarray:
+        """Returns regions by interpolation; lines are drawn anew where the resized label has a value."""
+        if not self.lines:
+            return resized
+        present = np.where(label == IGNORE, 0, label)[..., 0]
+        drawn = lines.redraw(present, resized.shape[0], resized.shape[1])[..., None]
+        return np.where(resized == IGNORE, resized, drawn)
 
     def draw_random(self, rng: np.random.Generator, shape: tuple[int, ...], num_classes: int) -> np.ndarray:
         return (rng.random((*shape, 1), np.float32) < 0.1).astype(np.float32)

@@ -90,6 +90,15 @@ class LabelKind(Drawn):
         """Repairs what interpolation has changed, such as the length of vectors; `[H, W, channels]`."""
         return label
 
+    def redrawn(self, label: np.ndarray, resized: np.ndarray) -> np.ndarray:
+        """Returns a label at another size, without harm to what is finer than interpolation can keep.
+
+        Args:
+            label: The label before, `[H, W, channels]`.
+            resized: The label at the new size by interpolation, `[h, w, channels]`, which most kinds return.
+        """
+        return resized
+
     def mark_ignored(self, label: np.ndarray) -> np.ndarray:
         """Writes 255 where a canonical label `[H, W, channels]` has none."""
         return label

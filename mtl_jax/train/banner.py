@@ -55,7 +55,7 @@ def text(start: Start) -> str:
         "model": _model(start),
         "weights": _weights(start),
         "data": f"{run.builder_name} in {run.data_dir}",
-        "images": f"{_splits(start.images)}; resized to {messages.size_text(run.image_size)} (height x width)",
+        "images": f"{_splits(start.images)}; {_placed(run)} {messages.size_text(run.image_size)} (height x width)",
         **_labels(run),
         **{f"task {task}": _task(start, task) for task in run.all_tasks},
         "tasks": _balancing(start),
@@ -69,6 +69,10 @@ def text(start: Start) -> str:
     }
     width = max(map(len, rows))
     return "\n".join(["training", *(f"{name:<{width}}  {value}" for name, value in rows.items())])
+
+
+def _placed(run: Experiment) -> str:
+    return {"stretch": "resized to", "pad": "cropped or padded to"}[run.recipe.placement]
 
 
 def versions() -> dict[str, str]:
