@@ -4,6 +4,7 @@ import logging
 import re
 from pathlib import Path
 
+import optax
 import pytest
 
 from mtl_jax import config as configs
@@ -128,7 +129,7 @@ def test_choices_are_those_of_the_tables(monkeypatch):
     ):
         assert part in str(error.value)
     optim.register_schedule("cosine", lambda lr, epochs, **_: optim.constant(lr))
-    optim.register_optimizer("lion", lambda learning_rate, *, momentum: optim.optax.lion(learning_rate))
+    optim.register_optimizer("lion", lambda learning_rate, *, momentum: optax.lion(learning_rate))
     protocol.register(protocol.Protocol("own", "pixel", "maxF"))
     try:
         validate(dataclasses.replace(config, data=Data("nyud", ("depth",), augmentation="none")))
