@@ -30,7 +30,6 @@ _PARTS = (
     "codecs",
     "commands",
     "config",
-    "config_file",
     "config_help",
     "config_overrides",
     "data",

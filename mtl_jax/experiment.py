@@ -16,9 +16,10 @@ import optax
 from tensorflow_datasets.core import DatasetBuilder
 
 from mtl_jax import config as configs
-from mtl_jax import config_file, folders, metrics, models, optim, registry, tasks
+from mtl_jax import folders, metrics, models, optim, registry, tasks
 from mtl_jax import protocol as protocols
 from mtl_jax.config import Config
+from mtl_jax.config import file as config_file
 from mtl_jax.data import catalogue, datasets, description, transforms
 from mtl_jax.data.catalogue import Dataset
 from mtl_jax.data.split import Split

@@ -16,7 +16,7 @@ LAYERS = (
     ("boundaries", "backbones", "heads", "losses", "metrics", "weights"),
     ("protocol", "optim"),
     ("data",),
-    ("config", "config_file"),
+    ("config",),
     ("config_overrides", "recipes", "models"),
     ("config_help",),
     ("experiment",),

@@ -19,7 +19,7 @@ from orbax.checkpoint.checkpoint_utils import construct_restore_args
 
 from mtl_jax import folders
 from mtl_jax.runtime import atomic_files, messages, processes
-from mtl_jax.train import checkpoint_arrays, integrity
+from mtl_jax.train import checkpoint_arrays, checkpoint_parts, integrity
 
 logger = logging.getLogger(__name__)
 
@@ -98,14 +98,12 @@ class Checkpoints:
             async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
             cleanup_tmp_directories=not read_only,  # what a killed run was writing
         )
-        # Named handlers let the manager tell what a checkpoint holds before restoring it. What the standard handler
-        # writes, the other one reads in part: evaluation leaves the optimiser on the disk.
-        state = ocp.PyTreeCheckpointHandler() if read_only else ocp.StandardCheckpointHandler()
-        handlers = {"state": state, "progress": ocp.JsonCheckpointHandler()}
         self._read_only = read_only
         self._saved: int | None = None  # step that was saved last, whose name may not be on the disk yet
         with messages.dropped(absl_logging.get_absl_logger(), "Given directory is read only"):
-            self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
+            self._manager = ocp.CheckpointManager(
+                self.directory, options=options, handler_registry=checkpoint_parts.handlers(read_only=read_only)
+            )
 
     def best(self) -> int | None:
         """Returns the step with the highest score, or None where no step has a score."""
