@@ -80,6 +80,12 @@ class Balancing:
         """
         shared = _split(model)[1]
         jax.eval_shape(lambda: self.balancer.init(len(self.tasks), shared))
+        if self.balancer.needs != "losses" and not jax.tree.leaves(shared):
+            raise ValueError(
+                "the balancing method reads the gradients of the parameters that tasks share, and there are no shared "
+                f"parameters that learn in this {type(model).__name__}; name fewer parts in optim.freeze, or choose a "
+                "method that reads losses alone, such as uncertainty"
+            )
         if self.balancer.features and not isinstance(model, Baseline):
             raise ValueError(
                 f"the balancing method reads the representation between encoder and heads, which "
