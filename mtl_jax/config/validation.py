@@ -53,11 +53,6 @@ def _batch_problems(config: Config) -> Iterator[str]:
                 f"train.batch_norm_groups is {train.batch_norm_groups}, which does not divide train.batch_size / "
                 f"train.accumulate, {images}; the groups must be equal"
             )
-    if config.balancing != PLAIN_BALANCING and train.accumulate > 1:
-        yield (
-            f"balancing is {config.balancing!r} and train.accumulate {train.accumulate}; only the gradients of whole "
-            "batches can be balanced: use model.remat to save memory"
-        )
 
 
 def _optim_problems(config: Config) -> Iterator[str]:
