@@ -90,16 +90,17 @@ class _Run:
         sharding.check_batch_size(config.train.batch_size, self.mesh, "train.batch_size", accumulate)
         sharding.check_batch_size(self.eval_batch_size, self.mesh, "train.eval_batch_size")
         datasets.check_data_dir(run.data_dir)
-        _ = run.parameter_groups  # parts that the model does not have fail before any data is fetched
         if not folders.holds_checkpoint(workdir):
-            initial_weights.check(config)  # and so do an impossible model and missing weights
-        self.source = run.open_split("train", run.all_tasks)
+            initial_weights.check(run)  # an impossible model or missing weights fail before any data is fetched
+        self.source = run.training_labels.open()
         self.val_source = run.open_split("val", run.main_tasks)
         processes.check_agreement(
             "the data", {source.split: [source.name, len(source)] for source in (self.source, self.val_source)}
         )
-        builder = run.prepare_data()
-        self.labelled = {split: datasets.count_labelled(builder, split, run.all_tasks) for split in ("train", "val")}
+        self.labelled = {
+            "train": run.training_labels.counts(),
+            "val": datasets.count_labelled(run.prepare_data(), "val", run.all_tasks),
+        }
         self.criteria = ranking.scorable(run, self.labelled)
         self.steps_per_epoch = loader.steps_per_epoch(len(self.source), config.train.batch_size)
         self.total_steps = self.steps_per_epoch * config.train.epochs
