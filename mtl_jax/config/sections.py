@@ -17,6 +17,8 @@ from mtl_jax.metrics import depth
 from mtl_jax.protocol import PROTOCOLS
 
 PLAIN_BALANCING = "fixed"
+TRAINED, EMA = "trained", "ema"  # the weights of a checkpoint: those of the last step, or their moving average
+WEIGHTS = {TRAINED: "trained weights", EMA: "averaged weights (EMA)"}  # {name: in words}
 
 
 def _releases(config: "Config") -> Collection[str]:
@@ -190,6 +192,12 @@ class Train:
             invpt.
         depth_protocol: RMSE of depth: "image" (mean over the images of each image's RMSE) or "pixel" (over all
             pixels); "" = as `eval_protocol` says.
+        ema: Decay of the exponential moving average (EMA) of parameters and batch-norm statistics, below 1, for
+            example 0.999. After every step average = decay * average + (1 - decay) * weights. 0 = no average.
+        ema_warmup: The decay of the average after t steps is at most (1 + t) / (10 + t), so that the average forgets
+            the initial weights soon.
+        eval_weights: Weights that evaluations in training score, and that the other commands load by default: "ema" or
+            "trained"; empty = "ema" if there is an average, otherwise "trained".
         log_every: Number of steps between two lines of the log.
         checkpoint_every: Number of steps between checkpoints, besides the one after every epoch; 0 = only that one.
     """
@@ -204,6 +212,9 @@ class Train:
     eval_batch_size: int = option(0, least=0)
     eval_protocol: str = option("survey", choices=PROTOCOLS)
     depth_protocol: str = option("", choices=("", *depth.PROTOCOLS))
+    ema: float = option(0.0, least=0)
+    ema_warmup: bool = False
+    eval_weights: str = option("", choices=("", *WEIGHTS))
     log_every: int = option(20, least=1, may_change=True, same_experiment=True)
     checkpoint_every: int = option(0, least=0, may_change=True, same_experiment=True)
 

@@ -6,7 +6,7 @@ from mtl_jax import field_values, optim
 from mtl_jax import losses as loss_table
 from mtl_jax.config.queries import all_tasks, num_channels
 from mtl_jax.config.rules import fields
-from mtl_jax.config.sections import PLAIN_BALANCING, Config
+from mtl_jax.config.sections import EMA, PLAIN_BALANCING, Config
 from mtl_jax.data.label_fraction import EVERY_TASK
 
 
@@ -71,6 +71,15 @@ def _optim_problems(config: Config) -> Iterator[str]:
             yield str(error)
 
 
+def _ema_problems(config: Config) -> Iterator[str]:
+    train = config.train
+    if train.ema >= 1:
+        yield f"train.ema is {train.ema}; it must be below 1, for example 0.999"
+    needing = {"train.ema_warmup": train.ema_warmup, "train.eval_weights": train.eval_weights == EMA}
+    for name in (name for name, needs in needing.items() if needs and not train.ema):
+        yield f"{name} asks for averaged weights and train.ema is 0; give the decay of the average, for example 0.999"
+
+
 def _pretrained_problems(config: Config) -> Iterator[str]:
     model = config.model
     for name, part in (("entry", model.pretrained_entry), ("prefix", model.pretrained_prefix)):
@@ -119,4 +128,12 @@ def _loss_problems(config: Config) -> Iterator[str]:
         )
 
 
-_CHECKS = (_rule_problems, _size_problems, _batch_problems, _optim_problems, _pretrained_problems, _task_problems)
+_CHECKS = (
+    _rule_problems,
+    _size_problems,
+    _batch_problems,
+    _optim_problems,
+    _ema_problems,
+    _pretrained_problems,
+    _task_problems,
+)

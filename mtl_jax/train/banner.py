@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from mtl_jax import config as configs
 from mtl_jax import folders, models
-from mtl_jax.config import PLAIN_BALANCING
+from mtl_jax.config import PLAIN_BALANCING, Config
 from mtl_jax.data import label_fraction
 from mtl_jax.experiment import Experiment
 from mtl_jax.models import MultiTaskModel
@@ -60,6 +61,7 @@ def text(start: Start) -> str:
         "tasks": _balancing(start),
         "optimiser": f"{run.config.optim.name}, learning rate {run.config.optim.lr:g} ({run.config.optim.schedule})",
         "batch": _batch(start),
+        **({"average": _average(run.config)} if train.ema else {}),
         "steps": _steps(start),
         "evaluation": f"after {_evaluated(train.eval_final_epochs, train.epochs)}, by the protocol {run.protocol.name}",
         "files": f"{start.workdir}: {folders.CHECKPOINTS}/, {LOG}, {EVENTS}/",
@@ -130,6 +132,12 @@ def _batch(start: Start) -> str:
     if train.accumulate > 1:
         parts.append(f"batch norm takes each micro-batch of {train.batch_size // train.accumulate} images for a batch")
     return ", ".join(parts)
+
+
+def _average(config: Config) -> str:
+    decay = f"decay {config.train.ema:g}" + (" after a warm-up" if config.train.ema_warmup else "")
+    scored = "averaged weights" if configs.eval_weights(config) == configs.EMA else "weights of the newest step"
+    return f"EMA of parameters and batch-norm statistics, {decay}; evaluation scores the {scored}"
 
 
 def _steps(start: Start) -> str:
