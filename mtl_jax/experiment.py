@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 import optax
+from flax import nnx
 from tensorflow_datasets.core import DatasetBuilder
 
 from mtl_jax import config as configs
@@ -229,13 +230,35 @@ class Experiment:
     def optimizer(self, steps_per_epoch: int) -> optax.GradientTransformation:
         """Returns the optimiser with its schedule over steps."""
         options = self.config.optim
+        multipliers, not_decayed = self.parameter_groups
         return optim.make_optimizer(
             options.name,
             self.learning_rate(steps_per_epoch),
             weight_decay=options.weight_decay,
+            weight_decay_on=options.weight_decay_on,
+            exempt=not_decayed,
             momentum=options.momentum,
-            multipliers=dict.fromkeys(models.fusions(self.config), options.fusion_lr_multiplier),
+            options=options.options,
+            clip_norm=options.clip_norm,
+            multipliers=multipliers,
         )
+
+    @cached_property
+    def parameter_groups(self) -> tuple[dict[str, float], frozenset[str]]:
+        """({path of a part or parameter: factor on its learning rate}, paths of parameters that are no kernels).
+
+        Raises:
+            ValueError: `optim.multipliers` names a part that the model does not have, or the backbone does not state
+                the layers that `optim.layer_decay` needs.
+        """
+        options = self.config.optim
+        multipliers = dict.fromkeys(models.fusions(self.config), options.fusion_lr_multiplier) | options.multipliers
+        by_kernels = optim.distinguishes_kernels(options.name, options.weight_decay_on)
+        if not options.multipliers and options.layer_decay == 1 and not by_kernels:
+            return multipliers, frozenset()  # without the model, whose structure takes seconds
+        model = nnx.eval_shape(lambda: models.build(self.config))
+        factors = models.learning_rate_factors(model, multipliers, options.layer_decay)
+        return {path: factor for path, factor in factors.items() if factor != 1}, models.not_decayed(model)
 
 
 def make(config: Config | Experiment) -> Experiment:

@@ -5,6 +5,7 @@ mtl list models
 """
 
 import argparse
+import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -49,6 +50,17 @@ def _losses() -> Mapping[str, str]:
     return {name: f"{row[0]:{short}}  {row[1]:{kinds}}  {row[2]}" for name, row in rows.items()}
 
 
+def _optimizers() -> Mapping[str, str]:
+    """Returns {name: what it is, and its options with their defaults}."""
+
+    def options(kind: type) -> str:
+        defaults = [f"{each.name}={each.default}" for each in dataclasses.fields(kind) if each.name != "momentum"]
+        return f"; options {', '.join(defaults)}" if defaults else ""
+
+    meanings = _documented({name: entry.make for name, entry in optim.OPTIMIZERS.items()})
+    return {name: meanings[name] + options(entry.options) for name, entry in optim.OPTIMIZERS.items()}
+
+
 def _first_sentence(text: str) -> str:
     paragraph = " ".join(text.strip().partition("\n\n")[0].split())
     sentence = re.split(rf"{_NO_END}\.(?= |$)", paragraph.removeprefix("Returns "), maxsplit=1)[0]
@@ -66,7 +78,7 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "losses": _losses,
     "metrics": lambda: _named(metrics.METRICS),
     "balancing": lambda: _documented(balancing.BALANCERS),
-    "optimizers": lambda: _named(optim.OPTIMIZERS),
+    "optimizers": _optimizers,
     "schedules": lambda: _named(optim.SCHEDULES),
     "protocols": lambda: _named(protocol.PROTOCOLS),
 }

@@ -124,13 +124,28 @@ class Model:
 
 @dataclass
 class Optim:
-    """Optimiser with torch's semantics: the weight decay is added to the gradient.
+    """Optimiser, learning rates and weight decay.
 
     Attributes:
-        name: Optimiser, a key of `mtl_jax.optim.OPTIMIZERS`: "adam" or "sgd".
+        name: Optimiser, a key of `mtl_jax.optim.OPTIMIZERS`: "sgd", "adam", "adamw", "lamb", "lion", "adan" or "muon".
+        options: Options of this optimiser alone, {name: value}; `mtl list optimizers` shows them with their defaults.
+            The command line sets one by its name: `--optim.options.b2=0.95`.
         lr: Learning rate of epoch 0.
-        weight_decay: Coupled L2 coefficient, applied to every parameter.
+        weight_decay: Coefficient of the weight decay. For sgd and adam the decay is coupled: it is added to the
+            gradient, as in torch. For the others it is decoupled, and multiplied by the learning rate, as in torch's
+            AdamW.
+        weight_decay_on: Parameters that decay: "all", or "kernels" (no biases, norms and position embeddings). Empty =
+            all for sgd and adam, kernels for the others.
         momentum: Momentum of "sgd".
+        clip_norm: Largest norm of the gradient. A longer gradient is scaled to this norm, over all parameters together,
+            before weight decay and optimiser. 0 = no clipping.
+        layer_decay: Factor on the learning rate from each layer of the backbone to the layer before it, for pretrained
+            transformers: 0.65 to 0.9. The stem learns the slowest. 1 = none.
+        multipliers: {part: factor on its learning rate}. A part is "backbone", what lies in it ("backbone.layer1"),
+            "heads" (those of all tasks) or the path of any submodule or parameter. The most specific part that holds a
+            parameter counts. On the command line: `--optim.multipliers.backbone=0.1`.
+        freeze: Parts that do not learn, named as in `multipliers`. Their batch norms keep their running statistics and
+            normalise with them, and their dropout is off. Their parameters are left out of the norms in the log.
         schedule: Schedule of the learning rate, a key of `mtl_jax.optim.SCHEDULES`: "poly"
             (lr * (1 - epoch / epochs) ** 0.9), "step" or "constant".
         decay_epochs: Epochs of "step": each epoch after one of these multiplies the rate by `decay_rate` once.
@@ -140,9 +155,16 @@ class Optim:
     """
 
     name: str = option("adam", choices=optim.OPTIMIZERS)
+    # The class of an optimiser's options checks them.
+    options: dict[str, Any] = field(default_factory=dict)
     lr: float = option(1e-4, positive=True)
     weight_decay: float = option(1e-4, least=0)
+    weight_decay_on: str = option("", choices=("", *optim.DECAYED))
     momentum: float = option(0.9, least=0)
+    clip_norm: float = option(0.0, least=0)
+    layer_decay: float = option(1.0, positive=True)
+    multipliers: dict[str, float] = field(default_factory=dict)
+    freeze: tuple[str, ...] = ()
     schedule: str = option("poly", choices=optim.SCHEDULES)
     decay_epochs: tuple[int, ...] = ()
     decay_rate: float = option(0.1, least=0)

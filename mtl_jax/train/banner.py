@@ -81,12 +81,13 @@ def versions() -> dict[str, str]:
 
 
 def _model(start: Start) -> str:
-    model = start.experiment.config.model
+    model, freeze = start.experiment.config.model, start.experiment.config.optim.freeze
+    frozen = f"; {', '.join(freeze)} {'do' if len(freeze) > 1 else 'does'} not learn" if freeze else ""
     total = models.count_parameters(start.model)
     shared = sum(map(models.count_parameters, start.model.backbones()))
     return (
         f"{model.name} on {model.backbone}, {total / 1e6:.2f} million parameters, {shared / 1e6:.2f} of them in the "
-        f"backbone; computes in {model.dtype}"
+        f"backbone; computes in {model.dtype}{frozen}"
     )
 
 

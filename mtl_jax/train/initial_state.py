@@ -7,7 +7,7 @@ from typing import Any
 from flax import nnx
 from jax.sharding import Mesh
 
-from mtl_jax import models, weights
+from mtl_jax import weights
 from mtl_jax.experiment import Experiment
 from mtl_jax.runtime import messages, processes
 from mtl_jax.train import ema, initial_weights, task_balancing
@@ -42,7 +42,8 @@ def create_or_restore(
             build = partial(initial_weights.build_model, config)
             state = train_state.create(build, tx, mesh, split=split, balancing=balancing, ema=averaging)
         return state, dict(initial_weights.PROGRESS)
-    abstract = partial(train_state.abstract, partial(models.build, config), tx, mesh, split=split, balancing=balancing)
+    build = partial(initial_weights.build_untrained, config)
+    abstract = partial(train_state.abstract, build, tx, mesh, split=split, balancing=balancing)
     wanted = abstract(ema=averaging)
     step, arrays, progress = checkpoints.restore_newest(wanted.arrays, optional=(AVERAGE,))
     restored = TrainState(wanted.graphdef, nnx.State(arrays))
