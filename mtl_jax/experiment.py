@@ -7,6 +7,7 @@ same model that wrote it. The configuration of a run is stored in its work direc
 import copy
 import dataclasses
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -139,6 +140,15 @@ class Experiment:
         return self.protocol.criteria(self.main_tasks, final=False)
 
     @cached_property
+    def streaming_scores(self) -> dict[str, dict[str, Criterion]]:
+        """{main task: {score: criterion}} of all scores by which evaluations during training may rank checkpoints."""
+        scores = {}
+        for task, deciding in self.streaming_criteria.items():
+            declared = self.streaming_metrics[task].higher_is_better
+            scores[task] = {deciding.name: deciding} | {name: Criterion(name, up) for name, up in declared.items()}
+        return scores
+
+    @cached_property
     def final_criteria(self) -> dict[str, Criterion]:
         """{main task: metric that decides which of two models is better} of the final protocol."""
         return self.protocol.criteria(self.main_tasks, final=True)
@@ -193,13 +203,41 @@ class Experiment:
         """
         return datasets.open_split(self.prepare_data(), split, names, only_labelled=len(self.all_tasks) == 1)
 
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Returns the number of optimiser steps of a whole run."""
+        train = self.config.train
+        return train.steps or train.epochs * steps_per_epoch
+
+    def warmup_steps(self, steps_per_epoch: int) -> int:
+        """Returns the number of optimiser steps of the warm-up."""
+        optimizer = self.config.optim
+        return optimizer.warmup_steps or optimizer.warmup_epochs * steps_per_epoch
+
     def learning_rate(self, steps_per_epoch: int) -> optim.Schedule:
-        """Returns the schedule optimiser step -> learning rate."""
-        options, epochs = self.config.optim, self.config.train.epochs
+        """Returns the schedule optimiser step -> learning rate.
+
+        The schedule begins after the warm-up and spans the rest of the run. By epochs, it begins with the epoch in
+        which the warm-up ends.
+        """
+        options = self.config.optim
+        by_step = options.schedule_by == "step"
+        unit = 1 if by_step else steps_per_epoch
+        warmup = self.warmup_steps(steps_per_epoch)
+        begin = warmup // unit
+        length = max(1, math.ceil(self.total_steps(steps_per_epoch) / unit) - begin)
+        # A step is the first one with the smaller rate, as torch and optax have it; an epoch is the last one with the
+        # larger rate, as the published experiments have it.
+        decays = [number - 1 for number in options.decay_steps] if by_step else options.decay_epochs
         schedule = optim.make_schedule(
-            options.schedule, options.lr, epochs, decay_epochs=options.decay_epochs, decay_rate=options.decay_rate
+            options.schedule,
+            options.lr,
+            length,
+            min_lr=options.min_lr,
+            power=options.poly_power,
+            decays=[number - begin for number in decays],
+            decay_rate=options.decay_rate,
         )
-        return optim.per_step(schedule, steps_per_epoch, epochs)
+        return optim.with_warmup(optim.over_steps(schedule, unit, length, begin), warmup, options.warmup_start)
 
     def optimizer(self, steps_per_epoch: int) -> optax.GradientTransformation:
         """Returns the optimiser with its schedule over steps."""

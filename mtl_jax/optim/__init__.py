@@ -6,11 +6,13 @@ from mtl_jax.optim.schedules import (
     Schedule,
     ScheduleMaker,
     constant,
+    cosine,
     make_schedule,
-    per_step,
+    over_steps,
     poly,
     register_schedule,
     step,
+    with_warmup,
 )
 
 __all__ = [
@@ -20,11 +22,13 @@ __all__ = [
     "Schedule",
     "ScheduleMaker",
     "constant",
+    "cosine",
     "make_optimizer",
     "make_schedule",
-    "per_step",
+    "over_steps",
     "poly",
     "register_optimizer",
     "register_schedule",
     "step",
+    "with_warmup",
 ]
