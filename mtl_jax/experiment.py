@@ -239,12 +239,19 @@ class Experiment:
         )
         return optim.with_warmup(optim.over_steps(schedule, unit, length, begin), warmup, options.warmup_start)
 
-    def optimizer(self, steps_per_epoch: int) -> optax.GradientTransformation:
-        """Returns the optimiser with its schedule over steps."""
+    def optimizer(
+        self, steps_per_epoch: int, learning_rate: optim.Schedule | None = None
+    ) -> optax.GradientTransformation:
+        """Returns the optimiser with its schedule over steps.
+
+        Args:
+            steps_per_epoch: Number of steps of an epoch.
+            learning_rate: Schedule over steps in place of the configured one.
+        """
         options = self.config.optim
         return optim.make_optimizer(
             options.name,
-            self.learning_rate(steps_per_epoch),
+            learning_rate or self.learning_rate(steps_per_epoch),
             weight_decay=options.weight_decay,
             momentum=options.momentum,
             multipliers=dict.fromkeys(models.fusions(self.config), options.fusion_lr_multiplier),
