@@ -113,13 +113,17 @@ def _gradients(
         groups: Number of groups of batch norm.
         counts: Label counts of the whole batch, if this batch is a part of it.
     """
-    # `trained` holds the random generator of dropout, and `model` does not.
-    trained = training_view(model, nnx.Rngs(dropout=key), groups)
+    parts: Any = nnx.split(model, nnx.Param, ...)  # the type of a split depends on the number of filters
+    graphdef, parameters, others = parts
 
-    def loss_fn(model: nnx.Module) -> tuple[jax.Array, Scalars]:
-        return objective(model(normalise(batch["image"])), batch, counts)
+    def loss_fn(parameters: nnx.State) -> tuple[jax.Array, tuple[Scalars, nnx.State]]:
+        copy = nnx.merge(graphdef, parameters, others, copy=True)
+        outputs = training_view(copy, nnx.Rngs(dropout=key), groups)(normalise(batch["image"]))
+        total, losses = objective(outputs, batch, counts)
+        return total, (losses, nnx.state(copy, nnx.BatchStat))
 
-    (_, losses), grads = nnx.value_and_grad(loss_fn, has_aux=True)(trained)
+    grads, (losses, statistics) = jax.grad(loss_fn, has_aux=True)(parameters)
+    nnx.update(model, statistics)
     return losses, grads
 
 
