@@ -57,7 +57,7 @@ def text(start: Start) -> str:
         "images": f"{_splits(start.images)}; resized to {messages.size_text(run.image_size)} (height x width)",
         **{f"task {task}": _task(start, task) for task in run.all_tasks},
         "tasks": _balancing(start),
-        "optimiser": f"{run.config.optim.name}, learning rate {run.config.optim.lr:g} ({run.config.optim.schedule})",
+        "optimiser": f"{run.config.optim.name}, learning rate {run.config.optim.lr:g} ({_schedule(start)})",
         "batch": _batch(start),
         "steps": _steps(start),
         "evaluation": f"after {start.cadence.evaluated}, by the protocol {run.protocol.name}",
@@ -120,6 +120,13 @@ def _batch(start: Start) -> str:
     if train.accumulate > 1:
         parts.append(f"batch norm takes each micro-batch of {train.batch_size // train.accumulate} images for a batch")
     return ", ".join(parts)
+
+
+def _schedule(start: Start) -> str:
+    run = start.experiment
+    by = " by steps" if run.config.optim.schedule_by == "step" else ""
+    warmup = run.warmup_steps(start.cadence.steps_per_epoch)
+    return run.config.optim.schedule + by + (f" after {counted(warmup, 'step')} of warm-up" if warmup else "")
 
 
 def _steps(start: Start) -> str:
