@@ -5,7 +5,7 @@ import difflib
 import functools
 import logging
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,21 +78,22 @@ def apply(config: Config, overrides: Sequence[Override]) -> Config:
         ValueError: A value has another type than its field.
     """
     for override in overrides:
-        kind, path = _type_of(override.option, override.name), override.name.split(".")
+        kind = _type_of(override.option, override.name)
+        owner, key = _owner_and_key(override.name)
         try:
             value = field_values.parse(override.text, kind)
         except ValueError as error:
             raise ValueError(f"{override.option} is {error}") from error
-        part = _part(config, path[:-1])
+        part = _part(config, filter(None, owner.split(".")))
         if isinstance(part, dict):
-            part[path[-1]] = value
+            part[key] = value
         else:
-            setattr(part, path[-1], value)
+            setattr(part, key, value)
     _clear_other_units(config, [override.name for override in overrides])
     return config
 
 
-def _part(config: Config, path: Sequence[str]) -> Any:
+def _part(config: Config, path: Iterable[str]) -> Any:
     return functools.reduce(getattr, path, config)
 
 
@@ -134,6 +135,15 @@ def _field_name(option: str) -> str | None:
     return name if name in _FIELDS or (dot and section in (*_SECTIONS, *_FIELDS)) else None
 
 
+def _owner_and_key(name: str) -> tuple[str, str]:
+    """Returns (name of the section or dict, name in it); keys of dicts may have dots, as paths in a model have."""
+    for field, each in _FIELDS.items():
+        if typing.get_origin(each.type) is dict and name.startswith(f"{field}."):
+            return field, name.removeprefix(f"{field}.")
+    owner, _, key = name.rpartition(".")
+    return owner, key
+
+
 def _type_of(option: str, name: str) -> Any:
     """Returns the type of a field, or of an entry of a dict.
 
@@ -142,7 +152,7 @@ def _type_of(option: str, name: str) -> Any:
     """
     if name in _FIELDS:
         return _FIELDS[name].type
-    parent, _, key = name.rpartition(".")
+    parent, key = _owner_and_key(name)
     if key and parent in _FIELDS and typing.get_origin(_FIELDS[parent].type) is dict:
         return typing.get_args(_FIELDS[parent].type)[1]
     near = [_ALIASES[key]] if key in _ALIASES else []

@@ -7,7 +7,6 @@ same model that wrote it. The configuration of a run is stored in its work direc
 import copy
 import dataclasses
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ import optax
 from tensorflow_datasets.core import DatasetBuilder
 
 from mtl_jax import config as configs
-from mtl_jax import folders, metrics, models, optim, registry, tasks
+from mtl_jax import configured_optim, folders, metrics, models, optim, registry, tasks
 from mtl_jax import protocol as protocols
 from mtl_jax.config import Config
 from mtl_jax.config import file as config_file
@@ -203,41 +202,9 @@ class Experiment:
         """
         return datasets.open_split(self.prepare_data(), split, names, only_labelled=len(self.all_tasks) == 1)
 
-    def total_steps(self, steps_per_epoch: int) -> int:
-        """Returns the number of optimiser steps of a whole run."""
-        train = self.config.train
-        return train.steps or train.epochs * steps_per_epoch
-
-    def warmup_steps(self, steps_per_epoch: int) -> int:
-        """Returns the number of optimiser steps of the warm-up."""
-        optimizer = self.config.optim
-        return optimizer.warmup_steps or optimizer.warmup_epochs * steps_per_epoch
-
     def learning_rate(self, steps_per_epoch: int) -> optim.Schedule:
-        """Returns the schedule optimiser step -> learning rate.
-
-        The schedule begins after the warm-up and spans the rest of the run. By epochs, it begins with the epoch in
-        which the warm-up ends.
-        """
-        options = self.config.optim
-        by_step = options.schedule_by == "step"
-        unit = 1 if by_step else steps_per_epoch
-        warmup = self.warmup_steps(steps_per_epoch)
-        begin = warmup // unit
-        length = max(1, math.ceil(self.total_steps(steps_per_epoch) / unit) - begin)
-        # A step is the first one with the smaller rate, as torch and optax have it; an epoch is the last one with the
-        # larger rate, as the published experiments have it.
-        decays = [number - 1 for number in options.decay_steps] if by_step else options.decay_epochs
-        schedule = optim.make_schedule(
-            options.schedule,
-            options.lr,
-            length,
-            min_lr=options.min_lr,
-            power=options.poly_power,
-            decays=[number - begin for number in decays],
-            decay_rate=options.decay_rate,
-        )
-        return optim.with_warmup(optim.over_steps(schedule, unit, length, begin), warmup, options.warmup_start)
+        """Returns the schedule optimiser step -> learning rate."""
+        return configured_optim.learning_rate(self.config, steps_per_epoch)
 
     def optimizer(
         self, steps_per_epoch: int, learning_rate: optim.Schedule | None = None
@@ -248,14 +215,17 @@ class Experiment:
             steps_per_epoch: Number of steps of an epoch.
             learning_rate: Schedule over steps in place of the configured one.
         """
-        options = self.config.optim
-        return optim.make_optimizer(
-            options.name,
-            learning_rate or self.learning_rate(steps_per_epoch),
-            weight_decay=options.weight_decay,
-            momentum=options.momentum,
-            multipliers=dict.fromkeys(models.fusions(self.config), options.fusion_lr_multiplier),
-        )
+        rate = learning_rate or self.learning_rate(steps_per_epoch)
+        return configured_optim.optimizer(self.config, self.parameter_groups, rate)
+
+    @cached_property
+    def parameter_groups(self) -> configured_optim.ParameterGroups:
+        """The factors on the learning rates of parts, and the parameters that are no kernels.
+
+        Raises:
+            ValueError: The model does not have the parts, see `configured_optim.parameter_groups`.
+        """
+        return configured_optim.parameter_groups(self.config)
 
 
 def make(config: Config | Experiment) -> Experiment:

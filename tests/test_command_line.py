@@ -150,11 +150,16 @@ def test_entries_of_dicts():
         "--model.options.alpha=0.8",
         "--model.options.init_single_task=false",
         "--model.options.single_task=runs/{task}",
+        "--optim.options.nesterov=true",
+        "--optim.multipliers.heads=10",
+        "--optim.multipliers.backbone.layer1=0.1",
     ).config
     assert config.losses == {"depth": "depth_l1"}
     assert config.loss_weights == {"depth": 2.0}
     wanted = {"alpha": 0.8, "init_single_task": False, "single_task": "runs/{task}"}
     assert {name: config.model.options[name] for name in wanted} == wanted
+    assert config.optim.options == {"nesterov": True}
+    assert config.optim.multipliers == {"heads": 10.0, "backbone.layer1": 0.1}
 
 
 def test_the_help_explains_every_field_with_the_values_of_the_recipe(capsys):

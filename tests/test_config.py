@@ -9,7 +9,7 @@ import pytest
 
 from mtl_jax import config as configs
 from mtl_jax import optim, protocol, recipes
-from mtl_jax.config import Config, Data, Model, for_backbone, parse_arg, validate
+from mtl_jax.config import Config, Data, Model, Optim, for_backbone, parse_arg, validate
 
 ROOT = Path(__file__).parents[1]
 
@@ -116,25 +116,43 @@ def test_a_part_of_no_file_is_refused(name):
 
 def test_choices_are_those_of_the_tables(monkeypatch):
     config = Config(Data("nyud", ("depth",), release="v1", augmentation="much", border="one"))
-    config.optim.name, config.optim.schedule, config.train.eval_protocol = "lion", "sawtooth", "own"
+    config.optim.name, config.optim.schedule, config.train.eval_protocol = "signs", "sawtooth", "own"
     with pytest.raises(ValueError, match="does not work") as error:
         validate(config)
     for part in (
         "data.release is 'v1'; it may be 'astmt' or 'survey'",
         "data.augmentation is 'much'; it may be '' or 'astmt' or 'survey' or 'none'",
         "data.border is 'one'; it may be '' or 'zero' or 'ignore'",
-        "optim.name is 'lion'; it may be 'adam' or 'sgd'",
+        "optim.name is 'signs'; it may be 'sgd' or 'adam' or 'adamw' or 'lamb' or 'lion' or 'adan' or 'muon'",
         "optim.schedule is 'sawtooth'; it may be 'poly' or 'cosine' or 'step' or 'constant'",
         "train.eval_protocol is 'own'; it may be 'survey' or 'astmt' or 'invpt'",
     ):
         assert part in str(error.value)
     optim.register_schedule("sawtooth", lambda lr, epochs, **_: optim.constant(lr))
-    optim.register_optimizer("lion", lambda learning_rate, *, momentum: optax.lion(learning_rate))
+    optim.register_optimizer("signs")(lambda parts, options: optax.scale_by_sign())
     protocol.register(protocol.Protocol("own", "pixel", "maxF"))
     try:
         validate(dataclasses.replace(config, data=Data("nyud", ("depth",), augmentation="none")))
     finally:
-        del optim.SCHEDULES["sawtooth"], optim.OPTIMIZERS["lion"], protocol.PROTOCOLS["own"]
+        del optim.SCHEDULES["sawtooth"], optim.OPTIMIZERS["signs"], protocol.PROTOCOLS["own"]
+
+
+def test_fields_of_the_optimiser():
+    config = Config(Data("nyud", ("depth",)))
+    config.optim = Optim("adamw", options={"b2": 0.95}, multipliers={"backbone": 0.1}, layer_decay=0.75, clip_norm=1.0)
+    assert validate(config) is config
+    config.optim = Optim("lion", options={"eps": 0.1}, multipliers={"backbone": -1.0}, layer_decay=1.5, clip_norm=-1.0)
+    config.optim.weight_decay_on = "weights"
+    with pytest.raises(ValueError, match="does not work") as error:
+        validate(config)
+    for part in (
+        "optim.options.eps is 0.1, but the options of optimiser lion are b1, b2",
+        "optim.multipliers has -1.0 for backbone; the least is 0",
+        "optim.layer_decay is 1.5; the most is 1, which is no decay",
+        "optim.clip_norm is -1.0; the least is 0",
+        "optim.weight_decay_on is 'weights'; it may be '' or 'all' or 'kernels'",
+    ):
+        assert part in str(error.value)
 
 
 def test_ranges():

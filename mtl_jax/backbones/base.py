@@ -19,12 +19,19 @@ class Backbone(Staged):
     Attributes:
         channels: Number of channels of each map that heads read.
         stages: Names of the stages in the order in which they run; the first one is the stem.
+        layers: Names of the submodules and parameters of each layer, in the order in which they run; the first layer is
+            the stem. Layer-wise decay of the learning rate needs them. What no layer names comes after the last one,
+            as the norm after the last block of a transformer. Names may be paths, as "blocks.0".
+        no_weight_decay: Paths of submodules and parameters with two or more axes that are no kernels, such as position
+            embeddings and class tokens, so that they do not decay with kernels.
         multiple: The sides of images that prediction pads or scales become multiples of this number of pixels.
         fixed_size: True if weights depend on the size of the images, as position embeddings do. Prediction then refuses
             images of other sizes than the network's input size.
     """
 
     channels: tuple[int, ...]
+    layers: tuple[tuple[str, ...], ...] = ()
+    no_weight_decay: tuple[str, ...] = ()
     multiple: int = 32
     fixed_size: bool = False
 

@@ -47,7 +47,7 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "losses": lambda: _documented(losses.LOSSES),
     "metrics": lambda: _named(metrics.METRICS),
     "balancing": lambda: _documented(balancing.BALANCERS),
-    "optimizers": lambda: _named(optim.OPTIMIZERS),
+    "optimizers": lambda: _documented({name: entry.make for name, entry in optim.OPTIMIZERS.items()}),
     "schedules": lambda: _named(optim.SCHEDULES),
     "protocols": lambda: _named(protocol.PROTOCOLS),
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from mtl_jax import field_values
+from mtl_jax import field_values, optim
 from mtl_jax import losses as loss_table
 from mtl_jax.config.queries import all_tasks, num_channels
 from mtl_jax.config.rules import fields
@@ -63,11 +63,6 @@ def _batch_problems(config: Config) -> Iterator[str]:
                 f"train.batch_norm_groups is {train.batch_norm_groups}, which does not divide train.batch_size / "
                 f"train.accumulate, {images}; the groups must be equal"
             )
-    if config.balancing != PLAIN_BALANCING and train.accumulate > 1:
-        yield (
-            f"balancing is {config.balancing!r} and train.accumulate {train.accumulate}; only the gradients of whole "
-            "batches can be balanced: use model.remat to save memory"
-        )
 
 
 def _schedule_problems(config: Config) -> Iterator[str]:
@@ -101,6 +96,20 @@ def _schedule_problems(config: Config) -> Iterator[str]:
             yield (
                 f"optim.warmup_{name} is {warmup} and train.{name} {length}; the warm-up must end before the run does"
             )
+
+
+def _optim_problems(config: Config) -> Iterator[str]:
+    """Yields what is wrong with the optimiser and the rates of parts."""
+    if config.optim.layer_decay > 1:
+        yield f"optim.layer_decay is {config.optim.layer_decay}; the most is 1, which is no decay"
+    for part, factor in config.optim.multipliers.items():
+        if factor < 0:
+            yield f"optim.multipliers has {factor} for {part}; the least is 0"
+    if config.optim.name in optim.OPTIMIZERS:
+        try:
+            optim.optimizer_options(config.optim.name, config.optim.options, config.optim.momentum)
+        except ValueError as error:
+            yield str(error)
 
 
 def _pretrained_problems(config: Config) -> Iterator[str]:
@@ -144,6 +153,7 @@ _CHECKS = (
     _size_problems,
     _length_problems,
     _batch_problems,
+    _optim_problems,
     _schedule_problems,
     _pretrained_problems,
     _task_problems,

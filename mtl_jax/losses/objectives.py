@@ -62,20 +62,21 @@ class Objective:
         return total, components | {"total": total}
 
     def by_task(
-        self, outputs: Outputs, batch: Mapping[str, jax.Array]
+        self, outputs: Outputs, batch: Mapping[str, jax.Array], counts: Mapping[str, LabelCounts] | None = None
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         """Computes each task's loss without weights, and the components as a call does.
 
         Args:
             outputs: Predictions of the model for `batch["image"]`.
             batch: {task: label `[B, H, W, C]`}; other entries are ignored.
+            counts: As for a call.
 
         Returns:
             ({task: sum of the losses of its final and intermediate predictions}, {component: loss}).
         """
         sums: dict[str, jax.Array] = {}
         components = {}
-        for name, task, loss in self._losses(outputs, batch, None):
+        for name, task, loss in self._losses(outputs, batch, counts):
             components[name] = loss
             sums[task] = sums[task] + loss if task in sums else loss
         total = sum((self.weights[task] * loss for task, loss in sums.items()), jnp.zeros(()))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from mtl_jax import folders, models
+from mtl_jax import configured_optim, folders, models
 from mtl_jax.config import PLAIN_BALANCING
 from mtl_jax.experiment import Experiment
 from mtl_jax.models import MultiTaskModel
@@ -75,12 +75,13 @@ def versions() -> dict[str, str]:
 
 
 def _model(start: Start) -> str:
-    model = start.experiment.config.model
+    model, freeze = start.experiment.config.model, start.experiment.config.optim.freeze
+    frozen = f"; {', '.join(freeze)} {'do' if len(freeze) > 1 else 'does'} not learn" if freeze else ""
     total = models.count_parameters(start.model)
     shared = sum(map(models.count_parameters, start.model.backbones()))
     return (
         f"{model.name} on {model.backbone}, {total / 1e6:.2f} million parameters, {shared / 1e6:.2f} of them in the "
-        f"backbone; computes in {model.dtype}"
+        f"backbone; computes in {model.dtype}{frozen}"
     )
 
 
@@ -125,7 +126,7 @@ def _batch(start: Start) -> str:
 def _schedule(start: Start) -> str:
     run = start.experiment
     by = " by steps" if run.config.optim.schedule_by == "step" else ""
-    warmup = run.warmup_steps(start.cadence.steps_per_epoch)
+    warmup = configured_optim.warmup_steps(run.config, start.cadence.steps_per_epoch)
     return run.config.optim.schedule + by + (f" after {counted(warmup, 'step')} of warm-up" if warmup else "")
 
 

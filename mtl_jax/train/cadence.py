@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from mtl_jax import configured_optim
 from mtl_jax.data import loader
 from mtl_jax.experiment import Experiment
 from mtl_jax.runtime.messages import counted
@@ -91,7 +92,8 @@ def of_run(run: Experiment, images: int) -> Cadence:
     """
     train = run.config.train
     steps_per_epoch = loader.steps_per_epoch(images, train.batch_size)
-    total, warmup = run.total_steps(steps_per_epoch), run.warmup_steps(steps_per_epoch)
+    total = configured_optim.total_steps(run.config, steps_per_epoch)
+    warmup = configured_optim.warmup_steps(run.config, steps_per_epoch)
     if warmup >= total:
         raise ValueError(
             f"the warm-up takes {warmup} steps (optim.warmup_steps, optim.warmup_epochs), the run {total}, which are "

@@ -35,7 +35,7 @@ def check(config: Config) -> None:
         OSError: A download failed.
         ValueError: The model is impossible, or the weights or the balancing method do not fit it.
     """
-    model = nnx.eval_shape(lambda: models.build(config))
+    model = nnx.eval_shape(lambda: build_untrained(config))
     if (balancing := task_balancing.from_config(config)) is not None:
         balancing.check(model)
     train = config.train
@@ -43,6 +43,15 @@ def check(config: Config) -> None:
     if one_image and any(isinstance(node, ASPP) for _, node in nnx.iter_graph(model)):
         raise ValueError(ASPP.ONE_IMAGE)
     _fill(model, config, weights.check_torch)
+
+
+def build_untrained(config: Config) -> MultiTaskModel:
+    """Builds the model of a configuration with random weights, and freezes the parts that do not learn.
+
+    Raises:
+        ValueError: The model is impossible, or does not have one of the parts.
+    """
+    return models.freeze(models.build(config), config.optim.freeze)
 
 
 def build_model(config: Config) -> MultiTaskModel:
@@ -59,7 +68,7 @@ def build_model(config: Config) -> MultiTaskModel:
     """
     model = models.build(config)
     _fill(model, config, weights.load_torch)
-    return model
+    return models.freeze(model, config.optim.freeze)
 
 
 def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -85,7 +94,7 @@ def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.
     def build() -> MultiTaskModel:
         model = models.build(run.config)
         weights.load_torch(model, fitting)
-        return model
+        return models.freeze(model, run.config.optim.freeze)
 
     tx, balancing = run.optimizer(steps_per_epoch=1), task_balancing.from_config(run.config)
     state = train_state.create(build, tx, sharding.make_mesh(), balancing=balancing)

@@ -14,7 +14,7 @@ import numpy as np
 from filelock import FileLock
 
 from mtl_jax import config as configs
-from mtl_jax import experiment, folders, models, weights
+from mtl_jax import experiment, folders, weights
 from mtl_jax.config import Config
 from mtl_jax.data import datasets, prefetch, records
 from mtl_jax.evaluation import scoring
@@ -92,8 +92,9 @@ class _Run:
         sharding.check_batch_size(self.eval_batch_size, self.mesh, "train.eval_batch_size")
         datasets.check_data_dir(run.data_dir)
         ranking.chosen(run)
+        _ = run.parameter_groups  # parts that the model does not have fail before any data is fetched
         if not folders.holds_checkpoint(workdir):
-            initial_weights.check(config)  # an impossible model or missing weights fail before any data is fetched
+            initial_weights.check(config)  # and so do an impossible model and missing weights
         self.source = run.open_split("train", run.all_tasks)
         self.val_source = run.open_split("val", run.main_tasks)
         processes.check_agreement(
@@ -183,7 +184,7 @@ class _Run:
                 state = train_state.create(build, tx, self.mesh, split=split, balancing=self.balancing)
             return state, dict(initial_weights.PROGRESS)
         abstract = train_state.abstract(
-            lambda: models.build(self.config), tx, self.mesh, split=split, balancing=self.balancing
+            lambda: initial_weights.build_untrained(self.config), tx, self.mesh, split=split, balancing=self.balancing
         )
         _, arrays, progress = self.checkpoints.restore_newest(abstract.arrays)
         return train_state.TrainState(abstract.graphdef, arrays), progress

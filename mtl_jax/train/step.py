@@ -16,6 +16,7 @@ from mtl_jax.losses import LabelCounts, Objective, count_labels
 from mtl_jax.metrics import Metric
 from mtl_jax.models import evaluation_view, training_view
 from mtl_jax.runtime import sharding
+from mtl_jax.train import micro_batches
 from mtl_jax.train.task_balancing import Balancing
 
 Batch = Mapping[str, jax.Array]
@@ -55,8 +56,7 @@ def make_train_step(
         shardings: Shardings of the arrays, if the arrays are split over the devices. The arrays of the model are
             gathered for the step. The arrays of the optimiser stay split, and every device updates its own part (ZeRO,
             arXiv 1910.02054).
-        balancing: Method that combines the gradients of the tasks. None means the weights of the objective. A method
-            cannot be combined with `accumulate`.
+        balancing: Method that combines the gradients of the tasks. None means the weights of the objective.
     """
 
     @partial(jax.jit, donate_argnums=0, out_shardings=None if shardings is None else (shardings, None))
@@ -64,7 +64,9 @@ def make_train_step(
         model, optimizer, *memory = nnx.merge(graphdef, arrays if shardings is None else _gathered(arrays, shardings))
         key = jax.random.fold_in(jax.random.key(seed), optimizer.step[...])
         if balancing is not None:
-            logged, grads, observe = balancing.gradients(model, memory[0], objective, batch, key, batch_norm_groups)
+            logged, grads, observe = balancing.gradients(
+                model, memory[0], objective, batch, key, batch_norm_groups, accumulate
+            )
             optimizer.update(model, grads)
             observe()
         else:
@@ -142,10 +144,7 @@ def _accumulated_gradients(
         return (nnx.state(model, nnx.BatchStat), jax.tree.map(jnp.add, total, grads)), losses
 
     zeros = jax.tree.map(jnp.zeros_like, nnx.state(model, nnx.Param))
-    # A micro-batch consists of every number-th image. Each device can then take its part of every micro-batch from its
-    # part of the batch, and no image moves to another device.
-    parts = {name: x.reshape(-1, number, *x.shape[1:]).swapaxes(0, 1) for name, x in batch.items()}
-    (statistics, grads), losses = jax.lax.scan(add, (statistics, zeros), (jnp.arange(number), parts))
+    (statistics, grads), losses = jax.lax.scan(add, (statistics, zeros), micro_batches.split(batch, number))
     nnx.update(model, statistics)
     return jax.tree.map(lambda x: x.sum(0), losses), grads
 

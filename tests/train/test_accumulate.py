@@ -12,6 +12,8 @@ import optax
 import pytest
 from flax import nnx
 
+from mtl_jax import models
+from mtl_jax.balancing import parse
 from mtl_jax.losses import LOSSES, Objective
 from mtl_jax.nn import BatchNorm, Conv, Dropout
 from mtl_jax.outputs import Outputs
@@ -19,6 +21,7 @@ from mtl_jax.runtime import sharding
 from mtl_jax.tasks import IGNORE, TASKS
 from mtl_jax.train import state as train_state
 from mtl_jax.train.step import make_train_step
+from mtl_jax.train.task_balancing import Balancing
 from tests.marks import slow
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +39,22 @@ class Predictor(nnx.Module):
 
     def __call__(self, images):
         out = {task: self.convs[task](images) for task in CHANNELS}
+        return Outputs(out, {"deepsup": {task: nnx.tanh(x[:, ::2, ::2]) for task, x in out.items()}})
+
+
+class Shared(models.MultiTaskModel):
+    """All tasks from one shared map, without batch norm."""
+
+    specific = ("convs",)
+
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.encoder = Conv(3, 4, 3, use_bias=True, rngs=rngs)
+        self.convs = nnx.Dict({task: Conv(4, n, 1, use_bias=True, rngs=rngs) for task, n in CHANNELS.items()})
+
+    def __call__(self, images):
+        features = nnx.tanh(self.encoder(images))
+        out = {task: self.convs[task](features) for task in CHANNELS}
         return Outputs(out, {"deepsup": {task: nnx.tanh(x[:, ::2, ::2]) for task, x in out.items()}})
 
 
@@ -103,6 +122,57 @@ def test_losses_and_gradients_are_those_of_the_whole_batch(accumulate):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-12), logged, split_logged)
         pairs = [nnx.as_pure(nnx.state(model)) for model in (whole, split)]
         jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-11, atol=1e-13), *pairs)
+
+
+@pytest.mark.parametrize(
+    "method", ["geometric", "famo", "gradnorm", slow("uncertainty"), slow("cagrad"), slow("db_mtl")]
+)
+def test_balanced_gradients_are_those_of_the_whole_batch(method):
+    """Model, memory of the method, losses, weights and cosines, after two steps."""
+    with jax.enable_x64(True):
+        batch = random_batch(np.float64)
+        balancing = Balancing(parse(method), tuple(task for task in TASKS if task in CHANNELS))
+
+        def build():
+            model = Shared()
+            nnx.update(model, jax.tree.map(lambda x: x.astype(jnp.float64), nnx.state(model)))
+            return model
+
+        def steps(accumulate):
+            state = train_state.create(build, optax.sgd(0.1), sharding.make_mesh(), balancing=balancing)
+            objective = Objective(balancing.tasks)
+            step = make_train_step(state.graphdef, objective, accumulate=accumulate, balancing=balancing)
+            arrays, _ = step(state.arrays, batch)
+            return step(arrays, batch)
+
+        whole, parts = steps(1), steps(4)
+    assert jax.tree.structure(whole) == jax.tree.structure(parts)
+    assert f"weight/{balancing.tasks[0]}" in parts[1]
+    # Methods keep float32 arrays, and solvers iterate.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-6, atol=1e-9), whole, parts)
+
+
+def test_batch_norm_takes_every_micro_batch_for_a_balanced_batch_too():
+    """The running statistics move micro-batch by micro-batch, as without balancing."""
+
+    class Model(models.MultiTaskModel):
+        specific = ("head",)
+
+        def __init__(self):
+            self.norm, self.head = BatchNorm(3), nnx.Param(jnp.ones(()))
+
+        def __call__(self, images):
+            return Outputs({"depth": self.norm(images)[..., :1] * self.head[...]})
+
+    batch = {key: x for key, x in random_batch().items() if key in ("image", "depth")}
+    plain, _, _ = train(Model, batch, accumulate=2)
+    balancing = Balancing(parse("geometric"), ("depth",))  # its weights need the losses first
+    state = train_state.create(Model, optax.sgd(1.0), sharding.make_mesh(), balancing=balancing)
+    step = make_train_step(state.graphdef, Objective(["depth"]), accumulate=2, balancing=balancing)
+    balanced = nnx.merge(state.graphdef, step(state.arrays, batch)[0])[0]
+    assert np.abs(plain.norm.mean[...]).min() > 1e-4
+    np.testing.assert_allclose(balanced.norm.mean[...], plain.norm.mean[...], rtol=1e-5)
+    np.testing.assert_allclose(balanced.norm.var[...], plain.norm.var[...], rtol=1e-5)
 
 
 def test_batch_norm_takes_every_micro_batch_for_a_batch():
