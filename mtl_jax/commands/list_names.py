@@ -5,6 +5,7 @@ mtl list models
 """
 
 import argparse
+import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -30,6 +31,17 @@ def _datasets() -> Mapping[str, str]:
     return {name: ", ".join(task for task in tasks.TASKS if row.has(task)) for name, row in catalogue.DATASETS.items()}
 
 
+def _optimizers() -> Mapping[str, str]:
+    """Returns {name: what it is, and its options with their defaults}."""
+
+    def options(kind: type) -> str:
+        defaults = [f"{each.name}={each.default}" for each in dataclasses.fields(kind) if each.name != "momentum"]
+        return f"; options {', '.join(defaults)}" if defaults else ""
+
+    meanings = _documented({name: entry.make for name, entry in optim.OPTIMIZERS.items()})
+    return {name: meanings[name] + options(entry.options) for name, entry in optim.OPTIMIZERS.items()}
+
+
 def _first_sentence(text: str) -> str:
     paragraph = " ".join(text.strip().partition("\n\n")[0].split())
     sentence = re.split(r"\.(?= |$)", paragraph.removeprefix("Returns "), maxsplit=1)[0]
@@ -47,7 +59,7 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "losses": lambda: _documented(losses.LOSSES),
     "metrics": lambda: _named(metrics.METRICS),
     "balancing": lambda: _documented(balancing.BALANCERS),
-    "optimizers": lambda: _documented({name: entry.make for name, entry in optim.OPTIMIZERS.items()}),
+    "optimizers": _optimizers,
     "schedules": lambda: _named(optim.SCHEDULES),
     "protocols": lambda: _named(protocol.PROTOCOLS),
 }

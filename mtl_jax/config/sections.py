@@ -110,14 +110,10 @@ class Model:
 class Optim:
     """Optimiser, learning rates and weight decay.
 
-    The names of parts in `multipliers` and `freeze` are "backbone" (all backbones of the model), a part of a backbone
-    ("backbone.layer1"), "heads" (the heads of all tasks) or the path of any submodule or parameter.
-
     Attributes:
         name: Optimiser, a key of `mtl_jax.optim.OPTIMIZERS`: "sgd", "adam", "adamw", "lamb", "lion", "adan" or "muon".
-        options: Options of this optimiser alone, {name: value}. The class of an optimiser's options lists them:
-            `mtl_jax.optim.AdamOptions` for adam and adamw. The command line sets one by its name:
-            `--optim.options.b2=0.95`.
+        options: Options of this optimiser alone, {name: value}; `mtl list optimizers` shows them with their defaults.
+            The command line sets one by its name: `--optim.options.b2=0.95`.
         lr: Learning rate at the beginning, or at the end of the warm-up.
         weight_decay: Coefficient of the weight decay. For sgd and adam the decay is coupled: it is added to the
             gradient, as in torch. For the others it is decoupled, and multiplied by the learning rate, as in torch's
@@ -129,10 +125,11 @@ class Optim:
             before weight decay and optimiser. 0 = no clipping.
         layer_decay: Factor on the learning rate from each layer of the backbone to the layer before it, for pretrained
             transformers: 0.65 to 0.9. The stem learns the slowest. 1 = none.
-        multipliers: {part: factor on its learning rate}. The most specific part that holds a parameter counts. On the
-            command line: `--optim.multipliers.backbone=0.1`.
-        freeze: Parts that do not learn. Their batch norms keep their running statistics and normalise with them, and
-            their dropout is off. Their parameters are left out of the norms in the log.
+        multipliers: {part: factor on its learning rate}. A part is "backbone", what lies in it ("backbone.layer1"),
+            "heads" (those of all tasks) or the path of any submodule or parameter. The most specific part that holds a
+            parameter counts. On the command line: `--optim.multipliers.backbone=0.1`.
+        freeze: Parts that do not learn, named as in `multipliers`. Their batch norms keep their running statistics and
+            normalise with them, and their dropout is off. Their parameters are left out of the norms in the log.
         schedule: Schedule of the learning rate, a key of `mtl_jax.optim.SCHEDULES`: "poly"
             (lr * (1 - epoch / epochs) ** 0.9), "cosine" (lr * (1 + cos(pi * epoch / epochs)) / 2), "step" or
             "constant". After a warm-up it spans the rest of the run.

@@ -201,7 +201,7 @@ class MuonOptions:
 
 @register_optimizer("muon", options=MuonOptions)
 def muon(parts: OptimizerParts, options: MuonOptions) -> optax.GradientTransformation:
-    """Returns Muon (K. Jordan, 2024; arXiv 2502.16982): orthogonalised momentum for kernels, Adam for the rest.
+    """Returns Muon (Jordan, 2024; arXiv 2502.16982): orthogonalised momentum for kernels, Adam for the rest.
 
     A kernel of a convolution `[kh, kw, in, out]` is a matrix `[kh * kw * in, out]`.
     """
