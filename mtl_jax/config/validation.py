@@ -7,6 +7,7 @@ from mtl_jax import losses as loss_table
 from mtl_jax.config.queries import all_tasks, num_channels
 from mtl_jax.config.rules import fields
 from mtl_jax.config.sections import PLAIN_BALANCING, Config
+from mtl_jax.data.label_fraction import EVERY_TASK
 
 
 def validate(config: Config) -> Config:
@@ -125,8 +126,20 @@ def _task_problems(config: Config) -> Iterator[str]:
     try:
         num_channels(config, all_tasks(config))
         yield from _loss_problems(config)
+        yield from _label_problems(config)
     except ValueError as error:
         yield f"data.tasks / data.aux_tasks: {error}"
+
+
+def _label_problems(config: Config) -> Iterator[str]:
+    """Yields what is wrong with `data.label_fraction`."""
+    trained = all_tasks(config)
+    for task, fraction in config.data.label_fraction.items():
+        if task not in (*trained, EVERY_TASK):
+            known = ", ".join((*trained, EVERY_TASK))
+            yield f"data.label_fraction names {task}; the tasks of this configuration are {known}"
+        if not 0 < fraction <= 1:
+            yield f"data.label_fraction has {fraction} for {task}; give a number above 0 and at most 1"
 
 
 def _loss_problems(config: Config) -> Iterator[str]:

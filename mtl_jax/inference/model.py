@@ -123,7 +123,12 @@ class Model:
         return predicted if several else predicted[0]
 
     def stream(
-        self, items: Iterable[Item], image_of: Callable[[Item], np.ndarray], options: PredictOptions
+        self,
+        items: Iterable[Item],
+        image_of: Callable[[Item], np.ndarray],
+        options: PredictOptions,
+        *,
+        confidence: bool = False,
     ) -> Generator[tuple[Item, Finish], None, None]:
         """Yields (item, function that returns its maps) for every item, in order.
 
@@ -134,6 +139,7 @@ class Model:
             items: Items, each with an image.
             image_of: Function from an item to its image, uint8 `[H, W, 3]`.
             options: Options of prediction.
+            confidence: True to give the maps the probabilities of their values, see `Map.confidence`.
 
         Raises:
             ValueError: The network takes no images of the size that the options ask for.
@@ -147,16 +153,18 @@ class Model:
         images = prefetch.ahead(produce, what="image")
         try:
             while chunk := list(itertools.islice(images, options.batch_size)):
-                finishes = self._finishes([image for _, image in chunk], options)
+                finishes = self._finishes([image for _, image in chunk], options, confidence)
                 yield from ((item, finish) for (item, _), finish in zip(chunk, finishes, strict=True))
         finally:
             images.close()
 
-    def _finishes(self, images: Sequence[np.ndarray], options: PredictOptions) -> list[Finish]:
+    def _finishes(self, images: Sequence[np.ndarray], options: PredictOptions, confidence: bool) -> list[Finish]:
         """Returns for each of at most `options.batch_size` images the function that returns its maps."""
         if options.resize == WINDOWS:
-            decided = [windows.predict(image, self._network, self._kinds, options) for image in images]
-            return [partial(maps.of, self.experiment, each) for each in decided]
+            predicted = [
+                windows.predict(image, self._network, self._kinds, options, confidence=confidence) for image in images
+            ]
+            return [partial(maps.of, self.experiment, *each) for each in predicted]
         place = PLACEMENTS[options.resize]
         placed = [place(image, self._network.size, self._network.multiple) for image in images]
         values: dict[int, dict[str, np.ndarray]] = {}
@@ -165,12 +173,18 @@ class Model:
             indices = [i for i, other in enumerate(shapes) if other == shape]
             batch = self._network.values(np.stack([placed[i].pixels for i in indices]), options)
             values |= {i: {task: x[row] for task, x in batch.items()} for row, i in enumerate(indices)}
-        return [partial(self._finish, values[i], placed[i], images[i].shape[:2]) for i in range(len(images))]
+        return [
+            partial(self._finish, values[i], placed[i], images[i].shape[:2], confidence) for i in range(len(images))
+        ]
 
-    def _finish(self, values: dict[str, np.ndarray], placed: Placed, size: tuple[int, int]) -> Maps:
+    def _finish(self, values: dict[str, np.ndarray], placed: Placed, size: tuple[int, int], confidence: bool) -> Maps:
         height, width = placed.content
-        decided = {task: kind.decide_at(values[task][:height, :width], *size) for task, kind in self._kinds.items()}
-        return maps.of(self.experiment, decided)
+        content = {task: values[task][:height, :width] for task in self._kinds}
+        decided = {task: kind.decide_at(content[task], *size) for task, kind in self._kinds.items()}
+        asked = self._kinds if confidence else {}
+        return maps.of(
+            self.experiment, decided, {task: kind.confidence_at(content[task], *size) for task, kind in asked.items()}
+        )
 
     @cached_property
     def _network(self) -> Network:

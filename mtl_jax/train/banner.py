@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mtl_jax import configured_optim, folders, models
 from mtl_jax.config import PLAIN_BALANCING
+from mtl_jax.data import label_fraction
 from mtl_jax.experiment import Experiment
 from mtl_jax.models import MultiTaskModel
 from mtl_jax.runtime import devices, messages
@@ -55,6 +56,7 @@ def text(start: Start) -> str:
         "weights": _weights(start),
         "data": f"{run.builder_name} in {run.data_dir}",
         "images": f"{_splits(start.images)}; resized to {messages.size_text(run.image_size)} (height x width)",
+        **_labels(run),
         **{f"task {task}": _task(start, task) for task in run.all_tasks},
         "tasks": _balancing(start),
         "optimiser": f"{run.config.optim.name}, learning rate {run.config.optim.lr:g} ({_schedule(start)})",
@@ -97,6 +99,15 @@ def _weights(start: Start) -> str:
 
 def _splits(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{split} {count}" for split, count in counts.items())
+
+
+def _labels(run: Experiment) -> dict[str, str]:
+    """Returns the row about the labels that training uses, where it does not use all of them."""
+    data = run.config.data
+    if label_fraction.keeps_all(data.label_fraction, data.label_images):
+        return {}
+    fractions = ", ".join(f"{task} {label_fraction.fraction_of(data.label_fraction, task):g}" for task in run.all_tasks)
+    return {"labels": f"fractions of the training labels: {fractions} ({data.label_images}, seed {data.label_seed})"}
 
 
 def _task(start: Start, task: str) -> str:

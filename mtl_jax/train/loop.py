@@ -95,13 +95,15 @@ class _Run:
         _ = run.parameter_groups  # parts that the model does not have fail before any data is fetched
         if not folders.holds_checkpoint(workdir):
             initial_weights.check(config)  # and so do an impossible model and missing weights
-        self.source = run.open_split("train", run.all_tasks)
+        self.source = run.training_labels.open()
         self.val_source = run.open_split("val", run.main_tasks)
         processes.check_agreement(
             "the data", {source.split: [source.name, len(source)] for source in (self.source, self.val_source)}
         )
-        builder = run.prepare_data()
-        self.labelled = {split: datasets.count_labelled(builder, split, run.all_tasks) for split in ("train", "val")}
+        self.labelled = {
+            "train": run.training_labels.counts(),
+            "val": datasets.count_labelled(run.prepare_data(), "val", run.all_tasks),
+        }
         self.criteria = ranking.scorable(run, self.labelled)
         self.ranked = ranking.ranked(run, self.criteria)
         self.cadence = cadence.of_run(run, len(self.source))

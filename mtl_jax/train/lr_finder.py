@@ -103,7 +103,7 @@ def run(experiment: Experiment, sweep: Sweep) -> RangeTest:
     sharding.check_batch_size(train.batch_size, mesh, "train.batch_size", train.accumulate)
     datasets.check_data_dir(experiment.data_dir)
     initial_weights.check(config)
-    source = experiment.open_split("train", experiment.all_tasks)
+    source = experiment.training_labels.open()
     batches = inputs.train_batches(experiment, source)
     state = train_state.create(
         partial(initial_weights.build_model, config),

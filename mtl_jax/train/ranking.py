@@ -44,6 +44,15 @@ def scorable(run: Experiment, labelled: Mapping[str, Mapping[str, int]]) -> dict
     return criteria
 
 
+def rankable(run: Experiment) -> dict[str, dict[str, Criterion]]:
+    """Returns {main task: {score: criterion}} of all scores by which evaluations during training may rank."""
+    scores = {}
+    for task, deciding in run.streaming_criteria.items():
+        declared = run.streaming_metrics[task].higher_is_better
+        scores[task] = {deciding.name: deciding} | {name: Criterion(name, up) for name, up in declared.items()}
+    return scores
+
+
 def chosen(run: Experiment) -> dict[str, Criterion]:
     """Returns {task: score} of the one score by which `train.best` ranks the checkpoints; {} where it is empty.
 
@@ -55,7 +64,7 @@ def chosen(run: Experiment) -> dict[str, Criterion]:
         return {}
     known = {
         f"{task}/{name}": {task: criterion}
-        for task, scores in run.streaming_scores.items()
+        for task, scores in rankable(run).items()
         for name, criterion in scores.items()
     }
     if best not in known:

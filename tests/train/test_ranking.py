@@ -14,7 +14,7 @@ def run(best="", names=("semseg", "depth", "edge")):
 
 
 def test_the_scores_that_may_rank():
-    scores = run().streaming_scores
+    scores = ranking.rankable(run())
     assert scores["semseg"]["mean_accuracy"] == Criterion("mean_accuracy", higher_is_better=True)
     assert scores["depth"]["abs_rel"] == Criterion("abs_rel", higher_is_better=False)
     assert scores["depth"]["delta1"] == Criterion("delta1", higher_is_better=True)
@@ -24,7 +24,7 @@ def test_the_scores_that_may_rank():
 def test_the_deciding_score_need_not_be_declared(monkeypatch):
     """A metric from outside of the package declares no directions."""
     monkeypatch.setattr(metrics.Depth, "higher_is_better", {})
-    assert run().streaming_scores["depth"] == {"rmse": Criterion("rmse", higher_is_better=False)}
+    assert ranking.rankable(run())["depth"] == {"rmse": Criterion("rmse", higher_is_better=False)}
 
 
 @pytest.mark.parametrize("name", tasks.TASKS)
