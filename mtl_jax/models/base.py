@@ -64,22 +64,22 @@ def training_view(model: nnx.Module, rngs: nnx.Rngs, batch_norm_groups: int = 1)
         rngs: Random numbers, with a stream "dropout".
         batch_norm_groups: Number of parts of the batch that are normalised separately, see `mtl_jax.nn.BatchNorm`.
     """
-    view = nnx.view(
+    frozen = getattr(model, "frozen", ())
+
+    def is_frozen(path: tuple[Any, ...], module: Any) -> bool:
+        return any(leads_to(part, ".".join(map(str, path))) for part in frozen)
+
+    if frozen:  # first, because Flax's tree mode cannot copy a view whose modules share random numbers
+        model = nnx.view(model, only=is_frozen, use_running_average=True, deterministic=True, raise_if_not_found=False)
+    return nnx.view(
         model,
+        only=lambda path, module: not is_frozen(path, module),
         use_running_average=False,
         batch_norm_groups=batch_norm_groups,
         deterministic=False,
         rngs=rngs,
         raise_if_not_found=False,
     )
-    frozen = getattr(model, "frozen", ())
-    if not frozen:
-        return view
-
-    def is_frozen(path: tuple[Any, ...], module: Any) -> bool:
-        return any(leads_to(part, ".".join(map(str, path))) for part in frozen)
-
-    return nnx.view(view, only=is_frozen, use_running_average=True, deterministic=True, raise_if_not_found=False)
 
 
 def evaluation_view(model: nnx.Module) -> nnx.Module:

@@ -10,6 +10,7 @@ from flax import nnx
 
 from mtl_jax import experiment, folders, models, weights
 from mtl_jax.config import Config, Data, main_tasks
+from mtl_jax.experiment import Experiment
 from mtl_jax.heads.deeplab import ASPP
 from mtl_jax.models.base import MultiTaskModel
 from mtl_jax.runtime import sharding
@@ -21,23 +22,26 @@ PROGRESS = {"step": 0, "input": None, "reference": None}  # the progress of a ru
 _PLACE = "{task}"
 
 
-def check(config: Config) -> None:
-    """Checks that `build_model` will succeed.
+def check(config: Config | Experiment) -> None:
+    """Checks that `build_model` will succeed, and that the optimiser names parts that the model has.
 
     It reads every weights file, downloads those that are missing, and compares them with the model. Of a single-task
     model's work directory it reads the best checkpoint, or the latest if none has been evaluated.
 
     Args:
-        config: Configuration of a training run.
+        config: A training run, or its configuration.
 
     Raises:
         FileNotFoundError: Weights are missing; the message says how to get them.
         OSError: A download failed.
-        ValueError: The model is impossible, or the weights or the balancing method do not fit it.
+        ValueError: The model is impossible, or the weights, the balancing method or the optimiser do not fit it.
     """
+    run = experiment.make(config)
+    config = run.config
     model = nnx.eval_shape(lambda: build_untrained(config))
     if (balancing := task_balancing.from_config(config)) is not None:
         balancing.check(model)
+    _ = run.parameter_groups  # raises where the model lacks a part
     train = config.train
     one_image = train.batch_size == train.accumulate * train.batch_norm_groups
     if one_image and any(isinstance(node, ASPP) for _, node in nnx.iter_graph(model)):

@@ -92,9 +92,8 @@ class _Run:
         sharding.check_batch_size(self.eval_batch_size, self.mesh, "train.eval_batch_size")
         datasets.check_data_dir(run.data_dir)
         ranking.chosen(run)
-        _ = run.parameter_groups  # parts that the model does not have fail before any data is fetched
         if not folders.holds_checkpoint(workdir):
-            initial_weights.check(config)  # and so do an impossible model and missing weights
+            initial_weights.check(run)  # an impossible model or missing weights fail before any data is fetched
         self.source = run.training_labels.open()
         self.val_source = run.open_split("val", run.main_tasks)
         processes.check_agreement(

@@ -102,7 +102,7 @@ def run(experiment: Experiment, sweep: Sweep) -> RangeTest:
     train, balancing = config.train, task_balancing.from_config(config)
     sharding.check_batch_size(train.batch_size, mesh, "train.batch_size", train.accumulate)
     datasets.check_data_dir(experiment.data_dir)
-    initial_weights.check(config)
+    initial_weights.check(experiment)
     source = experiment.training_labels.open()
     batches = inputs.train_batches(experiment, source)
     state = train_state.create(
