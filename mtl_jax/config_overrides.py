@@ -2,13 +2,17 @@
 
 import dataclasses
 import difflib
+import functools
+import logging
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mtl_jax import field_values
-from mtl_jax.config import Config
+from mtl_jax.config import Config, rules_of
+
+logger = logging.getLogger(__name__)
 
 _PREFIX = "config."
 # {name that other libraries use: field}
@@ -16,6 +20,9 @@ _ALIASES = {
     "learning_rate": "optim.lr",
     "workers": "data.num_workers",
     "num_epochs": "train.epochs",
+    "max_epochs": "train.epochs",
+    "max_steps": "train.steps",
+    "max_iters": "train.steps",
     "wd": "optim.weight_decay",
 }
 
@@ -65,6 +72,8 @@ def split(arguments: Sequence[str]) -> tuple[list[Override], list[str]]:
 def apply(config: Config, overrides: Sequence[Override]) -> Config:
     """Sets fields of a configuration, in place, and returns the configuration.
 
+    A field that says the same in another unit (`Rules.instead_of`) becomes 0 unless it is set, too.
+
     Raises:
         ValueError: A value has another type than its field.
     """
@@ -75,14 +84,30 @@ def apply(config: Config, overrides: Sequence[Override]) -> Config:
             value = field_values.parse(override.text, kind)
         except ValueError as error:
             raise ValueError(f"{override.option} is {error}") from error
-        part: Any = config
-        for name in filter(None, owner.split(".")):
-            part = getattr(part, name)
+        part = _part(config, filter(None, owner.split(".")))
         if isinstance(part, dict):
             part[key] = value
         else:
             setattr(part, key, value)
+    _clear_other_units(config, [override.name for override in overrides])
     return config
+
+
+def _part(config: Config, path: Iterable[str]) -> Any:
+    return functools.reduce(getattr, path, config)
+
+
+def _clear_other_units(config: Config, names: Sequence[str]) -> None:
+    """Sets the fields to 0 that say in another unit what the named fields say, unless they are named themselves."""
+    for name in names:
+        other = rules_of(_FIELDS[name]).instead_of if name in _FIELDS else ""
+        if not other or other in names or not _part(config, name.split(".")):
+            continue
+        *path, field = other.split(".")
+        section = _part(config, path)
+        if value := getattr(section, field):
+            logger.info("%s is given and takes the place of %s, which was %s", name, other, value)
+            setattr(section, field, 0)
 
 
 def fields(part: Any = Config, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], type]]:

@@ -13,11 +13,10 @@ from functools import cached_property
 from pathlib import Path
 
 import optax
-from flax import nnx
 from tensorflow_datasets.core import DatasetBuilder
 
 from mtl_jax import config as configs
-from mtl_jax import folders, metrics, models, optim, registry, tasks
+from mtl_jax import configured_optim, folders, metrics, models, optim, registry, tasks
 from mtl_jax import protocol as protocols
 from mtl_jax.config import Config
 from mtl_jax.config import file as config_file
@@ -221,44 +220,24 @@ class Experiment:
 
     def learning_rate(self, steps_per_epoch: int) -> optim.Schedule:
         """Returns the schedule optimiser step -> learning rate."""
-        options, epochs = self.config.optim, self.config.train.epochs
-        schedule = optim.make_schedule(
-            options.schedule, options.lr, epochs, decay_epochs=options.decay_epochs, decay_rate=options.decay_rate
-        )
-        return optim.per_step(schedule, steps_per_epoch, epochs)
+        return configured_optim.learning_rate(self.config, steps_per_epoch)
 
-    def optimizer(self, steps_per_epoch: int) -> optax.GradientTransformation:
-        """Returns the optimiser with its schedule over steps."""
-        options = self.config.optim
-        multipliers, not_decayed = self.parameter_groups
-        return optim.make_optimizer(
-            options.name,
-            self.learning_rate(steps_per_epoch),
-            weight_decay=options.weight_decay,
-            weight_decay_on=options.weight_decay_on,
-            exempt=not_decayed,
-            momentum=options.momentum,
-            options=options.options,
-            clip_norm=options.clip_norm,
-            multipliers=multipliers,
-        )
+    def optimizer(
+        self, steps_per_epoch: int, learning_rate: optim.Schedule | None = None
+    ) -> optax.GradientTransformation:
+        """Returns the optimiser with its schedule over steps.
+
+        Args:
+            steps_per_epoch: Number of steps of an epoch.
+            learning_rate: Schedule over steps in place of the configured one.
+        """
+        rate = learning_rate or self.learning_rate(steps_per_epoch)
+        return configured_optim.optimizer(self.config, self.parameter_groups, rate)
 
     @cached_property
-    def parameter_groups(self) -> tuple[dict[str, float], frozenset[str]]:
-        """({path of a part or parameter: factor on its learning rate}, paths of parameters that are no kernels).
-
-        Raises:
-            ValueError: `optim.multipliers` names a part that the model does not have, or the backbone does not state
-                the layers that `optim.layer_decay` needs.
-        """
-        options = self.config.optim
-        multipliers = dict.fromkeys(models.fusions(self.config), options.fusion_lr_multiplier) | options.multipliers
-        by_kernels = optim.distinguishes_kernels(options.name, options.weight_decay_on)
-        if not options.multipliers and options.layer_decay == 1 and not by_kernels:
-            return multipliers, frozenset()  # without the model, whose structure takes seconds
-        model = nnx.eval_shape(lambda: models.build(self.config))
-        factors = models.learning_rate_factors(model, multipliers, options.layer_decay)
-        return {path: factor for path, factor in factors.items() if factor != 1}, models.not_decayed(model)
+    def parameter_groups(self) -> configured_optim.ParameterGroups:
+        """The result of `configured_optim.parameter_groups`."""
+        return configured_optim.parameter_groups(self.config)
 
 
 def make(config: Config | Experiment) -> Experiment:

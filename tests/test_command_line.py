@@ -250,3 +250,21 @@ def test_recipes_without_options_and_with_errors(tmp_path):
 def test_true_and_false():
     assert parsed("demo", "--train.split_state", "--config.data.skip_corrupt").config.train.split_state
     assert not parsed("demo", "--train.split_state=false").config.train.split_state
+
+
+@pytest.mark.parametrize(
+    ("options", "lengths"),
+    [
+        (["--train.steps=400"], (0, 400)),
+        (["--config.train.steps", "400"], (0, 400)),
+        (["--train.steps=0"], (6, 0)),
+        (["--train.epochs=3"], (3, 0)),
+        (["--train.epochs=3", "--train.steps=400"], (3, 400)),  # the check of the configuration refuses it
+    ],
+)
+def test_a_length_in_steps_takes_the_place_of_epochs(caplog, options, lengths):
+    with caplog.at_level("INFO"):
+        train = parsed("demo", *options).config.train
+    assert (train.epochs, train.steps) == lengths
+    replaced = "train.steps is given and takes the place of train.epochs, which was 6" in caplog.text
+    assert replaced == (lengths == (0, 400))

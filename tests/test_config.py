@@ -116,7 +116,7 @@ def test_a_part_of_no_file_is_refused(name):
 
 def test_choices_are_those_of_the_tables(monkeypatch):
     config = Config(Data("nyud", ("depth",), release="v1", augmentation="much", border="one"))
-    config.optim.name, config.optim.schedule, config.train.eval_protocol = "signs", "cosine", "own"
+    config.optim.name, config.optim.schedule, config.train.eval_protocol = "signs", "sawtooth", "own"
     with pytest.raises(ValueError, match="does not work") as error:
         validate(config)
     for part in (
@@ -124,17 +124,17 @@ def test_choices_are_those_of_the_tables(monkeypatch):
         "data.augmentation: unknown augmentation recipe 'much'; the recipes are astmt, survey, none, invpt, custom",
         "data.border is 'one'; it may be '' or 'zero' or 'ignore'",
         "optim.name is 'signs'; it may be 'sgd' or 'adam' or 'adamw' or 'lamb' or 'lion' or 'adan' or 'muon'",
-        "optim.schedule is 'cosine'; it may be 'poly' or 'step' or 'constant'",
+        "optim.schedule is 'sawtooth'; it may be 'poly' or 'cosine' or 'step' or 'constant'",
         "train.eval_protocol is 'own'; it may be 'survey' or 'astmt' or 'invpt'",
     ):
         assert part in str(error.value)
-    optim.register_schedule("cosine", lambda lr, epochs, **_: optim.constant(lr))
+    optim.register_schedule("sawtooth", lambda lr, epochs, **_: optim.constant(lr))
     optim.register_optimizer("signs")(lambda parts, options: optax.scale_by_sign())
     protocol.register(protocol.Protocol("own", "pixel", "maxF"))
     try:
         validate(dataclasses.replace(config, data=Data("nyud", ("depth",), augmentation="none")))
     finally:
-        del optim.SCHEDULES["cosine"], optim.OPTIMIZERS["signs"], protocol.PROTOCOLS["own"]
+        del optim.SCHEDULES["sawtooth"], optim.OPTIMIZERS["signs"], protocol.PROTOCOLS["own"]
 
 
 def test_fields_of_the_optimiser():

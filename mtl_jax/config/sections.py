@@ -130,7 +130,7 @@ class Optim:
         name: Optimiser, a key of `mtl_jax.optim.OPTIMIZERS`: "sgd", "adam", "adamw", "lamb", "lion", "adan" or "muon".
         options: Options of this optimiser alone, {name: value}; `mtl list optimizers` shows them with their defaults.
             The command line sets one by its name: `--optim.options.b2=0.95`.
-        lr: Learning rate of epoch 0.
+        lr: Learning rate at the beginning, or at the end of the warm-up.
         weight_decay: Coefficient of the weight decay. For sgd and adam the decay is coupled: it is added to the
             gradient, as in torch. For the others it is decoupled, and multiplied by the learning rate, as in torch's
             AdamW.
@@ -147,9 +147,21 @@ class Optim:
         freeze: Parts that do not learn, named as in `multipliers`. Their batch norms keep their running statistics and
             normalise with them, and their dropout is off. Their parameters are left out of the norms in the log.
         schedule: Schedule of the learning rate, a key of `mtl_jax.optim.SCHEDULES`: "poly"
-            (lr * (1 - epoch / epochs) ** 0.9), "step" or "constant".
-        decay_epochs: Epochs of "step": each epoch after one of these multiplies the rate by `decay_rate` once.
+            (lr * (1 - epoch / epochs) ** 0.9), "cosine" (lr * (1 + cos(pi * epoch / epochs)) / 2), "step" or
+            "constant". After a warm-up it spans the rest of the run.
+        schedule_by: Unit of the schedule: "epoch" (the rate is constant within an epoch, as in the published
+            experiments) or "step" (the rate changes with every step of the optimiser).
+        poly_power: Exponent of "poly"; 1 lets the rate fall linearly.
+        min_lr: Learning rate that "poly", "cosine" and "step" fall towards in place of 0.
+        decay_epochs: Epochs of "step" by epochs: each epoch after one of these multiplies the rate by `decay_rate`
+            once. Epochs are counted from 0 at the beginning of the run.
+        decay_steps: Numbers of steps of "step" by steps: after as many steps of the run the rate is multiplied by
+            `decay_rate` once.
         decay_rate: Factor of "step".
+        warmup_steps: Length of the warm-up in steps: the rate rises linearly from `warmup_start` * lr to lr. 0 = no
+            warm-up, or as long a one as `warmup_epochs` says.
+        warmup_epochs: Length of the warm-up in epochs, in place of `warmup_steps`.
+        warmup_start: Factor on the learning rate of the first step of a warm-up.
         fusion_lr_multiplier: Factor on the learning rate of the parameters that exchange features between tasks in
             cross-stitch and NDDR-CNN.
     """
@@ -166,8 +178,15 @@ class Optim:
     multipliers: dict[str, float] = field(default_factory=dict)
     freeze: tuple[str, ...] = ()
     schedule: str = option("poly", choices=optim.SCHEDULES)
+    schedule_by: str = option("epoch", choices=("epoch", "step"))
+    poly_power: float = option(0.9, positive=True)
+    min_lr: float = option(0.0, least=0)
     decay_epochs: tuple[int, ...] = ()
+    decay_steps: tuple[int, ...] = ()
     decay_rate: float = option(0.1, least=0)
+    warmup_steps: int = option(0, least=0, instead_of="optim.warmup_epochs")
+    warmup_epochs: int = option(0, least=0, instead_of="optim.warmup_steps")
+    warmup_start: float = option(1e-6, least=0)
     fusion_lr_multiplier: float = option(100.0, least=0)
 
 
@@ -186,9 +205,15 @@ class Train:
             devices.
         split_state: Large arrays of parameters and optimiser are split over the devices, and gathered for a step: less
             memory for more communication (ZeRO, arXiv 1910.02054). Otherwise every device holds all of them.
-        epochs: Number of passes over the training split.
+        epochs: Length of the run: number of passes over the training split; 0 = `steps` gives the length.
+        steps: Length of the run: number of optimiser steps, which may end within an epoch; 0 = `epochs` gives the
+            length. On the command line `--train.steps=40000` sets `epochs` to 0, and `--train.epochs=20` sets `steps`
+            to 0.
         seed: Seed of the initial weights, the order of the images, the augmentation and dropout.
-        eval_final_epochs: Number of last epochs that are each followed by an evaluation; 0 = all epochs are.
+        eval_every: Number of steps between evaluations; 0 = `eval_final_epochs` says which epochs are evaluated. The
+            last step of a run is always evaluated.
+        eval_final_epochs: Number of last epochs that are each followed by an evaluation; 0 = all epochs are. It counts
+            where `eval_every` is 0.
         eval_batch_size: Global batch size of evaluation; 0 = the training batch size.
         eval_protocol: Rules by which predictions are scored, a key of `mtl_jax.protocol.PROTOCOLS`: survey, astmt or
             invpt.
@@ -200,6 +225,12 @@ class Train:
             the initial weights soon.
         eval_weights: Weights that evaluations in training score, and that the other commands load by default: "ema" or
             "trained"; empty = "ema" if there is an average, otherwise "trained".
+        best: Score that ranks the checkpoints, as TASK/SCORE: "semseg/mIoU" or "depth/abs_rel" for example. The task is
+            a main task, the score one of its metric's. Empty = the gain of all tasks, or for a single task the score
+            that decides it.
+        keep: Number of best checkpoints that stay, besides the two newest ones.
+        patience: Number of evaluations in a row without a better score (see `best`) after which the run ends early; 0 =
+            it never does.
         log_every: Number of steps between two lines of the log.
         checkpoint_every: Number of steps between checkpoints, besides the one after every epoch; 0 = only that one.
     """
@@ -208,8 +239,10 @@ class Train:
     accumulate: int = option(1, least=1)
     batch_norm_groups: int = option(1, least=1)
     split_state: bool = option(False, may_change=True)
-    epochs: int = option(100, least=1)
+    epochs: int = option(100, least=0, instead_of="train.steps")
+    steps: int = option(0, least=0, instead_of="train.epochs")
     seed: int = option(0, least=0, bits=32, same_experiment=True)
+    eval_every: int = option(0, least=0)
     eval_final_epochs: int = option(10, least=0)
     eval_batch_size: int = option(0, least=0)
     eval_protocol: str = option("survey", choices=PROTOCOLS)
@@ -217,6 +250,9 @@ class Train:
     ema: float = option(0.0, least=0)
     ema_warmup: bool = False
     eval_weights: str = option("", choices=("", *WEIGHTS))
+    best: str = ""
+    keep: int = option(1, least=1, may_change=True, same_experiment=True)
+    patience: int = option(0, least=0)
     log_every: int = option(20, least=1, may_change=True, same_experiment=True)
     checkpoint_every: int = option(0, least=0, may_change=True, same_experiment=True)
 

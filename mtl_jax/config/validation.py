@@ -31,6 +31,11 @@ def _rule_problems(config: Config) -> Iterator[str]:
     for name, value, _ in fields(config):
         if not field_values.finite(value):
             yield f"{name} is {value!r}; numbers must be finite"
+    values = {name: value for name, value, _ in fields(config)}
+    for name, value, rules in fields(config):
+        other = rules.instead_of
+        if value and other and name < other and values[other]:
+            yield f"{name} is {value} and {other} {values[other]}; give one of the two, and set the other to 0"
 
 
 def _size_problems(config: Config) -> Iterator[str]:
@@ -46,6 +51,11 @@ def _augmentation_problems(config: Config) -> Iterator[str]:
             augmentation.get_recipe(config.data.augmentation)
         except ValueError as error:
             yield f"data.augmentation: {error}"
+
+
+def _length_problems(config: Config) -> Iterator[str]:
+    if not config.train.epochs and not config.train.steps:
+        yield "train.epochs and train.steps are both 0; the length of the run is one of them"
 
 
 def _batch_problems(config: Config) -> Iterator[str]:
@@ -65,9 +75,41 @@ def _batch_problems(config: Config) -> Iterator[str]:
             )
 
 
+def _schedule_problems(config: Config) -> Iterator[str]:
+    """Yields what is wrong with the schedule of the learning rate and its warm-up."""
+    given = config.optim
+    needed = {"epoch": ("decay_epochs", (30, 60)), "step": ("decay_steps", (20000, 30000))}
+    for unit, (name, example) in needed.items():
+        used = given.schedule == "step" and given.schedule_by == unit
+        if used and not getattr(given, name):
+            yield (
+                f"optim.schedule is 'step' and optim.{name} is empty; name {unit}s, for example {example}, or choose "
+                "the unit by optim.schedule_by"
+            )
+    if given.decay_steps and not (given.schedule == "step" and given.schedule_by == "step"):
+        yield (
+            f"optim.decay_steps is {given.decay_steps}, optim.schedule {given.schedule!r} and optim.schedule_by "
+            f"{given.schedule_by!r}; decay_steps needs schedule='step' and schedule_by='step'"
+        )
+    if given.min_lr >= given.lr > 0:
+        yield f"optim.min_lr is {given.min_lr} and optim.lr {given.lr}; min_lr must be below lr"
+    if given.min_lr and given.schedule == "constant":
+        yield f"optim.min_lr is {given.min_lr} and optim.schedule 'constant', which does not fall; set min_lr to 0"
+    if given.warmup_start > 1:
+        yield f"optim.warmup_start is {given.warmup_start}; the factor on the learning rate is at most 1"
+    train = config.train
+    for name, warmup, length in (
+        ("steps", given.warmup_steps, train.steps),
+        ("epochs", given.warmup_epochs, train.epochs),
+    ):
+        if length and warmup >= length:
+            yield (
+                f"optim.warmup_{name} is {warmup} and train.{name} {length}; the warm-up must end before the run does"
+            )
+
+
 def _optim_problems(config: Config) -> Iterator[str]:
-    if config.optim.schedule == "step" and not config.optim.decay_epochs:
-        yield "optim.schedule is 'step' and optim.decay_epochs is empty; name epochs, for example (30, 60)"
+    """Yields what is wrong with the optimiser and the rates of parts."""
     if config.optim.layer_decay > 1:
         yield f"optim.layer_decay is {config.optim.layer_decay}; the most is 1, which is no decay"
     for part, factor in config.optim.multipliers.items():
@@ -149,9 +191,11 @@ def _loss_problems(config: Config, channels: Mapping[str, int]) -> Iterator[str]
 _CHECKS = (
     _rule_problems,
     _size_problems,
+    _length_problems,
     _augmentation_problems,
     _batch_problems,
     _optim_problems,
+    _schedule_problems,
     _ema_problems,
     _pretrained_problems,
     _task_problems,

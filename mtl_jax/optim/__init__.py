@@ -19,11 +19,13 @@ from mtl_jax.optim.schedules import (
     Schedule,
     ScheduleMaker,
     constant,
+    cosine,
     make_schedule,
-    per_step,
+    over_steps,
     poly,
     register_schedule,
     step,
+    with_warmup,
 )
 from mtl_jax.optim.transforms import factor_of, leads_to
 
@@ -53,15 +55,17 @@ __all__ = [
     "ScheduleMaker",
     "SgdOptions",
     "constant",
+    "cosine",
     "distinguishes_kernels",
     "factor_of",
     "leads_to",
     "make_optimizer",
     "make_schedule",
     "optimizer_options",
-    "per_step",
+    "over_steps",
     "poly",
     "register_optimizer",
     "register_schedule",
     "step",
+    "with_warmup",
 ]

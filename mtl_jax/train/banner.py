@@ -7,12 +7,14 @@ from importlib import metadata
 from pathlib import Path
 
 from mtl_jax import config as configs
-from mtl_jax import folders, models
+from mtl_jax import configured_optim, folders, models
 from mtl_jax.config import PLAIN_BALANCING, Config
 from mtl_jax.data import label_fraction
 from mtl_jax.experiment import Experiment
 from mtl_jax.models import MultiTaskModel
 from mtl_jax.runtime import devices, messages
+from mtl_jax.runtime.messages import counted
+from mtl_jax.train.cadence import Cadence
 from mtl_jax.train.writer import EVENTS, LOG
 
 _PACKAGES = ("mtl_jax", "jax", "jaxlib", "flax", "optax")  # they decide how training computes
@@ -30,7 +32,7 @@ class Start:
         labelled: {split: {task: number of images with a label of it}}.
         devices: Number of devices that share a batch.
         step: Step that the run continues from, 0 at first.
-        steps_per_epoch: Number of steps of an epoch.
+        cadence: Length of the run and its evaluations.
         restored: The weights are those of a checkpoint. It may be of step 0, which holds converted weights.
     """
 
@@ -41,14 +43,13 @@ class Start:
     labelled: Mapping[str, Mapping[str, int]]
     devices: int
     step: int
-    steps_per_epoch: int
+    cadence: Cadence
     restored: bool
 
 
 def text(start: Start) -> str:
     """Returns the lines about the start of a run, in two columns below a title."""
     run = start.experiment
-    train = run.config.train
     rows = {
         "software": ", ".join(f"{name} {version}" for name, version in versions().items()),
         "devices": devices.describe(),
@@ -59,11 +60,12 @@ def text(start: Start) -> str:
         **_labels(run),
         **{f"task {task}": _task(start, task) for task in run.all_tasks},
         "tasks": _balancing(start),
-        "optimiser": f"{run.config.optim.name}, learning rate {run.config.optim.lr:g} ({run.config.optim.schedule})",
+        "optimiser": f"{run.config.optim.name}, learning rate {run.config.optim.lr:g} ({_schedule(start)})",
         "batch": _batch(start),
-        **({"average": _average(run.config)} if train.ema else {}),
+        **({"average": _average(run.config)} if run.config.train.ema else {}),
         "steps": _steps(start),
-        "evaluation": f"after {_evaluated(train.eval_final_epochs, train.epochs)}, by the protocol {run.protocol.name}",
+        "evaluation": f"after {start.cadence.evaluated}, by the protocol {run.protocol.name}",
+        **_ranking(run),
         "files": f"{start.workdir}: {folders.CHECKPOINTS}/, {LOG}, {EVENTS}/",
         "curves": f"tensorboard --logdir {shlex.quote(str(start.workdir / EVENTS))}   (pip install tensorboard)",
     }
@@ -144,18 +146,25 @@ def _average(config: Config) -> str:
     return f"EMA of parameters and batch-norm statistics, {decay}; evaluation scores the {scored}"
 
 
+def _schedule(start: Start) -> str:
+    run = start.experiment
+    by = " by steps" if run.config.optim.schedule_by == "step" else ""
+    warmup = configured_optim.warmup_steps(run.config, start.cadence.steps_per_epoch)
+    return run.config.optim.schedule + by + (f" after {counted(warmup, 'step')} of warm-up" if warmup else "")
+
+
 def _steps(start: Start) -> str:
-    epochs = start.experiment.config.train.epochs
-    total = epochs * start.steps_per_epoch
-    left = f"; {total - start.step} are left" if start.step else ""
-    return f"{total}: {_number(epochs, 'epoch')} of {_number(start.steps_per_epoch, 'step')}{left}"
+    least = "at most " if start.experiment.config.train.patience else ""
+    left = f"; {least}{start.cadence.total_steps - start.step} are left" if start.step else ""
+    return start.cadence.length + left
 
 
-def _evaluated(last: int, epochs: int) -> str:
-    if last == 0 or last >= epochs:
-        return "every epoch"
-    return "the last epoch" if last == 1 else f"each of the last {last} epochs"
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' if count != 1 else ''}"
+def _ranking(run: Experiment) -> dict[str, str]:
+    """Returns the row about the best checkpoints; none where all is as the published experiments have it."""
+    train = run.config.train
+    parts = [f"ranked by {train.best}"] if train.best else []
+    if train.keep > 1:
+        parts.append(f"the {train.keep} best ones are kept")
+    if train.patience:
+        parts.append(f"training ends after {counted(train.patience, 'evaluation')} without a better one")
+    return {"checkpoints": "; ".join(parts)} if parts else {}

@@ -84,6 +84,8 @@ def _configured(run: Experiment, model: MultiTaskModel) -> str:
 
 def _steps(run: Experiment, workdir: Path) -> int | None:
     """Returns the number of steps of the whole training; None where the log does not say how many an epoch has."""
+    if run.config.train.steps:
+        return run.config.train.steps
     lines = [line for line in writer.read(workdir / writer.LOG) if line["kind"] == writer.TRAINING]
     if not lines or not lines[-1].get("epoch"):
         return None
