@@ -1,7 +1,7 @@
 """The notation NAME:PARAMETER=VALUE,PARAMETER=VALUE of things that a configuration names with their parameters.
 
-Values are numbers, true, false, none or words, according to the annotation of the parameter. Several numbers are joined
-by "+", as in fixed:weights=1+10+50.
+Values are numbers, true, false, none or words, according to the annotation of the parameter. Several numbers or words
+are joined by "+", as in fixed:weights=1+10+50.
 """
 
 import inspect
@@ -69,9 +69,13 @@ def _description(kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
         return " or ".join(map(str, typing.get_args(kind)))
     if typing.get_origin(kind) in (Sequence, tuple):
-        return 'numbers joined by "+"'
+        return f'{"words" if _of_words(kind) else "numbers"} joined by "+"'
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", types.NoneType: "none"}
     return words.get(kind, "")
+
+
+def _of_words(kind: Any) -> bool:
+    return typing.get_origin(kind) in (Sequence, tuple) and typing.get_args(kind)[0] is str
 
 
 def _value(text: str, kinds: Sequence[Any], what: str) -> Any:
@@ -92,6 +96,8 @@ def _read(text: str, kind: Any) -> Any:
         return number
     if kind in (int, str):
         return kind(text)
+    if _of_words(kind):
+        return tuple(text.split("+"))
     if typing.get_origin(kind) in (Sequence, tuple):
         # Splits at every plus except that of an exponent, as in 1e+3.
         return tuple(_read(part, float) for part in re.split(r"(?<!\d[eE])(?<!\.[eE])\+", text))

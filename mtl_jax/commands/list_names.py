@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mtl_jax import backbones, balancing, cli, heads, losses, metrics, models, optim, protocol, recipes, tasks
+from mtl_jax import backbones, balancing, cli, heads, loggers, losses, metrics, models, optim, protocol, recipes, tasks
 from mtl_jax.data import catalogue, transforms
 
 
@@ -30,6 +30,10 @@ def _datasets() -> Mapping[str, str]:
     return {name: ", ".join(task for task in tasks.TASKS if row.has(task)) for name, row in catalogue.DATASETS.items()}
 
 
+def _loggers() -> Mapping[str, str]:
+    return {name: _first_sentence(entry.open.__doc__ or "") for name, entry in loggers.LOGGERS.items()}
+
+
 def _first_sentence(text: str) -> str:
     paragraph = " ".join(text.strip().partition("\n\n")[0].split())
     sentence = re.split(r"\.(?= |$)", paragraph.removeprefix("Returns "), maxsplit=1)[0]
@@ -45,6 +49,7 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "datasets": _datasets,
     "augmentations": lambda: _named(transforms.RECIPES),
     "losses": lambda: _documented(losses.LOSSES),
+    "loggers": _loggers,
     "metrics": lambda: _named(metrics.METRICS),
     "balancing": lambda: _documented(balancing.BALANCERS),
     "optimizers": lambda: _named(optim.OPTIMIZERS),

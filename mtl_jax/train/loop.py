@@ -14,22 +14,23 @@ import numpy as np
 from filelock import FileLock
 
 from mtl_jax import config as configs
-from mtl_jax import experiment, folders, models, weights
+from mtl_jax import experiment, folders, loggers, models, weights
 from mtl_jax.config import Config
 from mtl_jax.data import datasets, loader, prefetch, records
 from mtl_jax.evaluation import scoring
 from mtl_jax.experiment import Experiment
-from mtl_jax.runtime import atomic_files, compilation, devices, messages, processes, sharding
+from mtl_jax.loggers import EVALUATION, TRAINING
+from mtl_jax.runtime import atomic_files, compilation, messages, processes, sharding
 from mtl_jax.train import banner, initial_weights, milestones, ranking, task_balancing, writer
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints, Evaluation
 from mtl_jax.train.lock import LOCK, acquire
+from mtl_jax.train.logged_images import LoggedImages
 from mtl_jax.train.milestones import Milestones
 from mtl_jax.train.pace import duration
 from mtl_jax.train.progress import Plan, Progress
 from mtl_jax.train.step import SKIPPED, Scalars, make_eval_step, make_train_step
 from mtl_jax.train.stop import StoppedError, StopRequests
-from mtl_jax.train.writer import EVALUATION, TRAINING, Writer
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +50,9 @@ def fit(
 ) -> scoring.Results:
     """Trains to the last epoch, from the newest whole checkpoint in the work directory if there is one.
 
-    Writes config.json, checkpoints/, log.jsonl and tensorboard/. The result is the same, bit for bit on CPU, whether or
-    not the run was interrupted. All processes of a run call this function with the same arguments and share the work
-    directory.
+    Writes config.json, checkpoints/, log.jsonl, and the files of other loggers. The result is the same, bit for bit on
+    CPU, whether or not the run was interrupted. All processes of a run call this function with the same arguments and
+    share the work directory.
 
     Args:
         config: The experiment, or its configuration after `experiment.resolve`.
@@ -85,6 +86,8 @@ class _Run:
         processes.check_agreement("the packages", banner.versions())
         self.mesh = sharding.make_mesh()
         self.balancing = task_balancing.from_config(config)
+        self.loggers = loggers.parse(config.train.loggers)
+        processes.on_first(partial(loggers.check_installed, self.loggers))
         self.eval_batch_size = config.train.eval_batch_size or config.train.batch_size
         accumulate = config.train.accumulate
         sharding.check_batch_size(config.train.batch_size, self.mesh, "train.batch_size", accumulate)
@@ -133,6 +136,7 @@ class _Run:
             self.train_step = compilation.announced(train_step, "the training step")
             eval_step = make_eval_step(self.state.graphdef, run.streaming_metrics, self.mesh)
             self.eval_step = compilation.announced(eval_step, "the evaluation step")
+            self.logged_images = LoggedImages(run, self.val_source, self.state.graphdef, self.mesh)
             self.batches = self._train_batches()
             exits.callback(self.batches.close)
             self.position = self.batches.get_state()  # after the last batch trained on
@@ -140,19 +144,17 @@ class _Run:
             processes.on_first(lambda: experiment.store_config(config, workdir))
             self.placed = prefetch.ahead(self._place_batch, what=self._name_input())
             exits.callback(self.placed.close)
-            self.writer = Writer(
-                workdir, resume_step=self.step, evaluates_again=self.evaluates_first, active=processes.first()
-            )
-            exits.callback(self.writer.close)
-            self.milestones = Milestones(self.criteria, writer.read(workdir / writer.LOG) if processes.first() else ())
-            self._say_start()
+            start = self._start()
+            self.writer = exits.enter_context(writer.open_log(self.loggers, start, self.evaluates_first))
+            lines = loggers.read(workdir / loggers.LOG) if processes.first() else ()
+            self.milestones = Milestones(self.criteria, lines)
+            if processes.first():
+                banner.say(start, self.writer.places())
             self.exits = exits.pop_all()  # closed in reverse order, each even if another fails to
 
-    def _say_start(self) -> None:
-        """Says in the log what is trained, how, on what, and where it goes."""
-        if not processes.first():
-            return
-        start = banner.Start(
+    def _start(self) -> banner.Start:
+        """Returns the facts about this run that loggers and the terminal are told."""
+        return banner.Start(
             experiment=self.experiment,
             workdir=self.workdir,
             model=self.state.model(),
@@ -163,9 +165,6 @@ class _Run:
             steps_per_epoch=self.steps_per_epoch,
             restored=bool(self.checkpoints.steps()),
         )
-        logger.info("%s", banner.text(start))
-        if (advice := devices.advice_on_cpu()) is not None:
-            logger.warning("%s", advice)
 
     def _initial_state(self) -> tuple[train_state.TrainState, dict[str, Any]]:
         """Returns the state of the newest checkpoint, or of a fresh start."""
@@ -345,6 +344,7 @@ class _Run:
             if isinstance(value, float) and math.isfinite(value)  # a task without labels has none
         }
         self.writer.write(self.step, EVALUATION, scalars)
+        self.writer.write_images(self.step, self.logged_images.draw(arrays))
         score = scoring.score(results, self.reference, self.criteria)
         self.checkpoints.add_evaluation(self.step, Evaluation(score, self.reference))
         self._say_scores(results, score, seconds)

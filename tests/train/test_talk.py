@@ -89,7 +89,8 @@ def start(tmp_path, config, step=0, devices=1, *, restored=False):
     labelled = {"train": dict.fromkeys(run.all_tasks, 12), "val": dict.fromkeys(run.all_tasks, 5)}
     model = nnx.eval_shape(lambda: models.build(run.config))
     images = {"train": 12, "val": 5}
-    return banner.text(banner.Start(run, tmp_path / "run", model, images, labelled, devices, step, 3, restored))
+    facts = banner.Start(run, tmp_path / "run", model, images, labelled, devices, step, 3, restored)
+    return banner.text(facts, {"csv": f"{tmp_path / 'run' / 'csv'}/"})
 
 
 def test_the_banner(tmp_path, monkeypatch):
@@ -114,8 +115,8 @@ def test_the_banner(tmp_path, monkeypatch):
     )
     assert row(said, "steps") == "60: 20 epochs of 3 steps"
     assert row(said, "evaluation") == "after each of the last 5 epochs, by the protocol survey"
-    assert row(said, "files") == f"{tmp_path / 'run'}: checkpoints/, log.jsonl, tensorboard/"
-    assert row(said, "curves").startswith(f"tensorboard --logdir {tmp_path / 'run' / 'tensorboard'} ")
+    assert row(said, "files") == f"{tmp_path / 'run'}: checkpoints/, log.jsonl"
+    assert row(said, "log csv") == f"{tmp_path / 'run' / 'csv'}/"
     assert len({len(line) - len(line[12:].lstrip()) for line in said.splitlines()[1:]}) == 1  # the columns stand
 
 
