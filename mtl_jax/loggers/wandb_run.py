@@ -1,8 +1,10 @@
 """Weights & Biases (https://wandb.ai)."""
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mtl_jax.loggers.base import LoggedImage, Outcome, RunStart
 from mtl_jax.loggers.registry import register
@@ -73,7 +75,9 @@ class Wandb(Service):
 
     def place(self) -> str:
         if self._run.offline:
-            return f"wandb sync {self._run.settings.sync_dir}   (sends the run to the project {self._run.project})"
+            # An interrupted run has a folder for each of its parts.
+            parts = f"{shlex.quote(str(Path(self._run.settings.sync_dir).parent))}/offline-run-*-{self._run.id}"
+            return f"wandb sync {parts}   (sends the run to the project {self._run.project})"
         return str(self._run.url)
 
     def close(self, outcome: Outcome) -> None:

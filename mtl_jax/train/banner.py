@@ -11,7 +11,7 @@ from mtl_jax.config import PLAIN_BALANCING
 from mtl_jax.experiment import Experiment
 from mtl_jax.loggers import LOG
 from mtl_jax.models import MultiTaskModel
-from mtl_jax.runtime import devices, messages
+from mtl_jax.runtime import devices, messages, processes
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,9 @@ class Start:
 
 
 def say(start: Start, logs: Mapping[str, str]) -> None:
-    """Says in the log what is trained, how, on what, and where it goes; see `text`."""
+    """Says in the log of the first process what is trained, how, on what, and where it goes; see `text`."""
+    if not processes.first():
+        return
     logger.info("%s", text(start, logs))
     if (advice := devices.advice_on_cpu()) is not None:
         logger.warning("%s", advice)

@@ -148,8 +148,7 @@ class _Run:
             self.writer = exits.enter_context(writer.open_log(self.loggers, start, self.evaluates_first))
             lines = loggers.read(workdir / loggers.LOG) if processes.first() else ()
             self.milestones = Milestones(self.criteria, lines)
-            if processes.first():
-                banner.say(start, self.writer.places())
+            banner.say(start, self.writer.places())
             self.exits = exits.pop_all()  # closed in reverse order, each even if another fails to
 
     def _start(self) -> banner.Start:

@@ -73,7 +73,7 @@ def test_wandb_offline(tmp_path, monkeypatch):
     places = train(workdir, named, 3, 4, CONFIG | {"train.log_every": 10})  # continues from step 2
     first, second = sorted(workdir.glob("wandb/offline-run-*/run-*.wandb"), key=lambda path: path.stat().st_mtime)
     assert first.name == second.name  # one run for wandb
-    assert places["wandb"].startswith(f"wandb sync {second.parent} ")
+    assert places["wandb"].startswith(f"wandb sync '{second.parents[1]}'/offline-run-*-{second.stem[4:]} ")
     sent = [*rows(first), *rows(second)]
     images = [row for row in sent if "images/0_room.path" in row]
     assert [row["step"] for row in images] == ["2", "4"]

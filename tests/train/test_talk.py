@@ -13,7 +13,7 @@ from flax import nnx
 from mtl_jax import cli, commands, experiment, models, weights
 from mtl_jax.runtime import devices, processes
 from mtl_jax.tasks import Criterion
-from mtl_jax.train import banner, loop, milestones
+from mtl_jax.train import banner, milestones
 from mtl_jax.train.loop import fit
 from mtl_jax.train.milestones import Milestones
 from tests import tiny
@@ -144,7 +144,7 @@ def test_the_banner_of_a_run_with_converted_weights(tmp_path, monkeypatch):
 def test_the_first_process_alone_says_how_a_run_starts(monkeypatch, caplog):
     monkeypatch.setattr(processes, "first", lambda: False)
     with caplog.at_level(logging.INFO, "mtl_jax"):
-        loop._Run._say_start(SimpleNamespace())
+        banner.say(SimpleNamespace(), {})
     assert not caplog.messages
 
 
