@@ -61,12 +61,14 @@ class LoggedImages:
         """
         if not self._chosen:
             return []
+        train = self._run.config.train
         batches = loader.val_batches(
             self._source.subset(self._chosen),
             conventions=self._run.conventions,
             tasks=(),
             size=self._run.image_size,
-            batch_size=-(-len(self._chosen) // self._mesh.size) * self._mesh.size,
+            # As `mtl evaluate` does, so that both need one compiled program.
+            batch_size=train.eval_batch_size or train.batch_size,
             recipe=self._run.recipe,
             prefetch=0,
             process_index=jax.process_index(),
