@@ -38,7 +38,8 @@ test-slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow
 
 # The core of the quick tests with the newest versions that pyproject.toml allows, in an environment of its own; `make
-# test` has the oldest jax and flax. Tests that compare with PyTorch are skipped.
+# test` has the oldest jax and flax. Tests that compare with PyTorch are skipped. The tests run in Flax's tree mode, which
+# will be its default.
 NEWEST_PYTHON ?= python3.13
 NEWEST := $(VENV)-newest
 CORE := $(addprefix tests/,nn backbones heads losses metrics weights balancing models inference test_command_line.py) \
@@ -51,7 +52,7 @@ $(NEWEST)/.installed: pyproject.toml
 	touch $@
 
 test-versions: $(NEWEST)/.installed
-	$(NEWEST)/bin/python -m pytest $(CORE)
+	NNX_GRAPH_MODE=false NNX_GRAPH_UPDATES=false $(NEWEST)/bin/python -m pytest $(CORE)
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .

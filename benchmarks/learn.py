@@ -134,7 +134,7 @@ def learn(config: Config, ways: Sequence[str], reference: Any, steps: int, evalu
         ValueError, OSError: The data cannot be read, see `Experiment.open_split`.
     """
     run = experiment.make(config)
-    source, val_source = run.open_split("train", run.all_tasks), run.open_split("val", run.main_tasks)
+    source, val_source = run.training_labels.open(), run.open_split("val", run.main_tasks)
     shared: dict[str, Any] = {"conventions": run.conventions, "size": run.image_size, "recipe": run.recipe}
     steps_per_epoch = loader.steps_per_epoch(len(source), config.train.batch_size)
     rate = run.learning_rate(steps_per_epoch)

@@ -23,6 +23,7 @@ from mtl_jax.config import file as config_file
 from mtl_jax.data import catalogue, datasets, description, transforms
 from mtl_jax.data.catalogue import Dataset
 from mtl_jax.data.split import Split
+from mtl_jax.data.training_labels import TrainingLabels
 from mtl_jax.data.transforms import Recipe
 from mtl_jax.labels import Conventions
 from mtl_jax.losses import Objective
@@ -180,7 +181,7 @@ class Experiment:
         return builder
 
     def open_split(self, split: str, names: Sequence[str]) -> Split:
-        """Returns the records of a split; the data set is built first where it is not.
+        """Returns the records of a split, with all labels; the data set is built first where it is not.
 
         A single-task experiment has only the images with a label of its task.
 
@@ -192,6 +193,18 @@ class Experiment:
             ValueError, OSError: See `prepare_data` and `datasets.open_split`.
         """
         return datasets.open_split(self.prepare_data(), split, names, only_labelled=len(self.all_tasks) == 1)
+
+    @cached_property
+    def training_labels(self) -> TrainingLabels:
+        """The training split with the labels that training uses; the data set is built first where it is not.
+
+        Raises:
+            ValueError, OSError: See `prepare_data`.
+        """
+        data = self.config.data
+        return TrainingLabels(
+            self.prepare_data(), self.all_tasks, data.label_fraction, data.label_images, data.label_seed
+        )
 
     def learning_rate(self, steps_per_epoch: int) -> optim.Schedule:
         """Returns the schedule optimiser step -> learning rate."""

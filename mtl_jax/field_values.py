@@ -18,7 +18,8 @@ def parse(text: str, kind: Any) -> Any:
 
     Args:
         text: The text. A tuple is `semseg,depth`, `semseg+depth`, `240x320`, or a Python tuple like `(240, 320)`. A
-            tuple of names with parameters is `csv,wandb:project=rooms,group=a`.
+            tuple of names with parameters is `csv,wandb:project=rooms,group=a`. A mapping is a Python dict; a number in
+            place of one is that of the name "all".
         kind: Type of the field. `Any` takes a number, true or false, or else the text itself.
 
     Raises:
@@ -29,7 +30,8 @@ def parse(text: str, kind: Any) -> Any:
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         value = None
     if value is None or not has_type(value, kind):
-        raise ValueError(f"{text!r}; expected {in_words(kind)}")
+        number = typing.get_origin(kind) is dict and typing.get_args(kind)[1] is float
+        raise ValueError(f"{text!r}; expected {in_words(kind)}{', or a number for all names' if number else ''}")
     return value
 
 
@@ -50,6 +52,11 @@ def _read_tuple(text: str, kind: Any) -> tuple[Any, ...]:
     return tuple(parse(part.strip(), inner) for part in text.split(separator) if part.strip())
 
 
+def _read_mapping(text: str, kind: Any) -> Any:
+    value = ast.literal_eval(text)
+    return with_tuples({"all": value} if isinstance(value, numbers.Real) else value)
+
+
 def _read_any(text: str, kind: Any) -> Any:
     words = {"true": True, "false": False}
     try:
@@ -65,7 +72,7 @@ _READERS: dict[Any, Callable[[str, Any], Any]] = {
     float: lambda text, kind: float(text),
     str: lambda text, kind: text,
     tuple: _read_tuple,
-    dict: lambda text, kind: with_tuples(ast.literal_eval(text)),
+    dict: _read_mapping,
     Any: _read_any,
 }
 

@@ -107,7 +107,7 @@ class Network:
                 total, losses = self.objective(outputs, batch)
                 return total, (outputs, losses)
 
-            (_, (outputs, losses)), grads = nnx.value_and_grad(loss_fn, has_aux=True)(model)
+            (_, (outputs, losses)), grads = nnx.compat.value_and_grad(loss_fn, has_aux=True)(model)
             return nnx.as_pure(grads), nnx.as_pure(nnx.state(model, nnx.BatchStat)), outputs, losses
 
         return self.compiler(differentiate)

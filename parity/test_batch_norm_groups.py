@@ -85,14 +85,14 @@ def test_groups_are_the_replicas_of_data_parallel(torch, groups):
         nnx.update(model, jax.tree.map(lambda x: x.astype(jnp.float64), nnx.state(model)))
         weights.load_torch(model, arrays)
 
-        @nnx.jit
+        @nnx.compat.jit
         def run(model, x):
             def loss_fn(model):
                 y = model(x)
                 return (y * jnp.moveaxis(cotangent, 1, -1)).sum(), y
 
             view = models.training_view(model, nnx.Rngs(dropout=0), groups)
-            return nnx.grad(loss_fn, has_aux=True)(view)
+            return nnx.compat.grad(loss_fn, has_aux=True)(view)
 
         for batch, expected in zip(images, wanted, strict=True):
             grads, outputs = run(model, jnp.asarray(np.moveaxis(batch, 1, -1)))

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, TiffImagePlugin
 logger = logging.getLogger(__name__)
 
 PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8"
+JPEG = b"\xff\xd8"
 _TIFF = (b"II*\x00", b"MM\x00*")
 # Markers of JPEG (ISO/IEC 10918-1, table B.1). FF 00 is the byte FF of the image data, and FF before a marker fills up.
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
@@ -102,7 +102,7 @@ def is_rgb(data: bytes) -> bool:
         return data[24:26] == _RGB_PNG and _content(data, b"tRNS") is None
     frames = (start for marker, start in _segments(data) if marker in _START_OF_FRAME)
     frame = next(frames, len(data))  # length (2 bytes), bits (1), height (2), width (2), number of channels (1)
-    return data.startswith(_JPEG) and data[frame + 2 : frame + 3] == b"\x08" and data[frame + 7 : frame + 8] == b"\x03"
+    return data.startswith(JPEG) and data[frame + 2 : frame + 3] == b"\x08" and data[frame + 7 : frame + 8] == b"\x03"
 
 
 def size(data: bytes) -> tuple[int, int]:
@@ -114,7 +114,7 @@ def size(data: bytes) -> tuple[int, int]:
     if data.startswith(PNG):
         width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))  # in the first chunk
     else:
-        segments = _segments(data) if data.startswith(_JPEG) else ()
+        segments = _segments(data) if data.startswith(JPEG) else ()
         frames = (start for marker, start in segments if marker in _START_OF_FRAME)
         frame = next(frames, len(data)) + 3  # behind its length (2 bytes) and the bits (1): height, width
         height, width = (int.from_bytes(data[frame + i : frame + i + 2], "big") for i in (0, 2))
@@ -133,7 +133,7 @@ def damage(data: bytes) -> str:
     """
     if data.startswith(PNG):
         return _wrong_checksum(data)
-    if not data.startswith(_JPEG):
+    if not data.startswith(JPEG):
         return ""
     try:
         simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1)
@@ -261,7 +261,7 @@ def _check_complete(data: bytes) -> None:
     """
     if not data:
         raise ValueError("it is empty")
-    if data.startswith(_JPEG):
+    if data.startswith(JPEG):
         markers = [marker for marker, _ in _segments(data)]
         if _START_OF_SCAN not in markers or markers[-1] != _END_OF_IMAGE:
             raise ValueError(f"the JPEG ends early ({len(data)} bytes)")
@@ -274,7 +274,7 @@ def _segments(jpeg: bytes) -> Iterator[tuple[int, int]]:
 
     Segments are passed over by their length, so the thumbnail in one of them is none of the image's own markers.
     """
-    after = _MARKER.search(jpeg, len(_JPEG))
+    after = _MARKER.search(jpeg, len(JPEG))
     while after:
         marker, position = jpeg[after.end() - 1], after.end()
         yield marker, position
@@ -362,7 +362,7 @@ def _eight_bits(image: np.ndarray, declared: int | None, *, scaled: bool) -> np.
 
 def _transparent(data: bytes) -> bool:
     """Returns True if an image is not opaque everywhere."""
-    if data.startswith(_JPEG):
+    if data.startswith(JPEG):
         return False
     if data.startswith(PNG) and data[25] not in _ALPHA:
         content = _content(data, b"tRNS")

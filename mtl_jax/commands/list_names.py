@@ -7,15 +7,20 @@ mtl list models
 import argparse
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from mtl_jax import backbones, balancing, cli, heads, loggers, losses, metrics, models, optim, protocol, recipes, tasks
 from mtl_jax.data import catalogue, transforms
 
+# Abbreviations, and initials of names, whose dot does not end a sentence.
+_NO_END = "".join(rf"(?<!\b{word})" for word in ("al", "alg", "eq", "fig", "prop", "sec", "[A-Z]"))
+
 
 def _documented(table: Mapping[str, Any]) -> Mapping[str, str]:
     """Returns {name: first sentence of the docstring of its entry}."""
-    return {name: _first_sentence(getattr(entry, "__doc__", None) or "") for name, entry in table.items()}
+    functions = {name: entry.func if isinstance(entry, partial) else entry for name, entry in table.items()}
+    return {name: _first_sentence(getattr(entry, "__doc__", None) or "") for name, entry in functions.items()}
 
 
 def _named(table: Iterable[str]) -> Mapping[str, str]:
@@ -36,7 +41,7 @@ def _loggers() -> Mapping[str, str]:
 
 def _first_sentence(text: str) -> str:
     paragraph = " ".join(text.strip().partition("\n\n")[0].split())
-    sentence = re.split(r"\.(?= |$)", paragraph.removeprefix("Returns "), maxsplit=1)[0]
+    sentence = re.split(rf"{_NO_END}\.(?= |$)", paragraph.removeprefix("Returns "), maxsplit=1)[0]
     return sentence[:1].upper() + sentence[1:]
 
 

@@ -6,22 +6,28 @@
     mtl predict --workdir runs/nyud_mtinet --images photos --tta flip --style overlay --out predictions
     mtl predict --workdir runs/nyud_mtinet --images wide.jpg --window 480x640 --overlap 0.33 --out predictions
     mtl predict --workdir runs/nyud_mtinet --video walk.mp4 --out walk_maps.mp4
+    mtl predict --workdir runs/teacher --split train --fill --save_labels data/rooms
 
 Writes OUT/<task>/<name>.png (depth in millimetres, and .npy in metres), OUT/panels/<name>.png and OUT/maps.json, which
 says what the values mean; for a video one video with the frame and its maps side by side, without sound. Photographs
 are turned as their EXIF orientation says. Files that cannot be read are passed over and listed at the end; the exit
 status is 1 then.
+
+--save_labels writes the predictions as the training labels of a folder data set instead, for another model to learn
+from: mtl train folder:root=data/rooms. Its validation images are those of the run's data set, with their real labels.
 """
 
 import argparse
 import dataclasses
 import re
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
 
 from mtl_jax import cli, experiment
-from mtl_jax.inference import model, predict, video
+from mtl_jax.data import datasets
+from mtl_jax.inference import model, predict, teacher, video
 from mtl_jax.inference.map_formats import MAP_FORMATS
 from mtl_jax.inference.options import WINDOWS, PredictOptions
 from mtl_jax.inference.placement import PLACEMENTS
@@ -32,7 +38,7 @@ from mtl_jax.runtime import messages
 _FRAMES_PER_SECOND = 25.0
 # {option: the options with one of which it has an effect}
 _NEEDS = {
-    "data_dir": ("split",),
+    "data_dir": ("split", "save_labels"),
     "errors": ("split",),
     "frames_per_second": ("video",),
     "format": ("images", "split"),
@@ -40,7 +46,11 @@ _NEEDS = {
     "style": ("images", "split"),
     "long_side": ("images", "split"),
     "overlap": ("window",),
+    "fill": ("split",),
+    "save_labels": ("images", "split"),
+    "save_labels_confidence": ("save_labels",),
 }
+_OF_MAPS = ("format", "no_panels", "style", "errors", "long_side")  # options that change what --out writes
 _DEFAULTS, _PANELS = PredictOptions(), PanelOptions()
 
 
@@ -49,6 +59,7 @@ def add_arguments(parser: cli.Parser) -> None:
         "--workdir", required=True, help="directory of a training run, folder of a saved model, or hf://OWNER/NAME"
     )
     parser.add_step()
+    parser.add_weights()
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--images", action="append", metavar="PLACE", help="image file, folder, or glob in quotes (repeatable)"
@@ -59,9 +70,28 @@ def add_arguments(parser: cli.Parser) -> None:
         "--limit", type=cli.at_least(0), default=0, metavar="N", help="greatest number of images or frames; 0 = all"
     )
     parser.add_argument(
-        "--data_dir", metavar="DIR", help="with --split: folder of the built data sets; by default the run's own"
+        "--data_dir",
+        metavar="DIR",
+        help="with --split or --save_labels: folder of the built data sets; by default the run's own",
     )
-    parser.add_argument("--out", required=True, metavar="PLACE", help="folder to write to; with --video a file, .mp4")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--out", metavar="PLACE", help="folder to write to; with --video a file, .mp4")
+    place.add_argument(
+        "--save_labels", metavar="DIR", help="new folder for a data set whose training labels are the predictions"
+    )
+    parser.add_argument(
+        "--save_labels_confidence",
+        type=float,
+        metavar="P",
+        help="with --save_labels: pixels whose class, saliency or edge has a probability below P get no label; 0 by "
+        "default",
+    )
+    parser.add_argument(
+        "--fill",
+        action="store_true",
+        help="with --save_labels and --split: keep the labels that the run learned from, and predict the missing ones "
+        "alone",
+    )
     parser.add_argument(
         "--format", choices=MAP_FORMATS, help="files of the maps: default, or those of the PyTorch code"
     )
@@ -132,7 +162,10 @@ def run(arguments: argparse.Namespace) -> None:
         **arguments.tta,
     )
     paths = None if arguments.images is None else predict.find_images(arguments.images, arguments.limit)
-    loaded = model.load(arguments.workdir, arguments.step)
+    loaded = model.load(arguments.workdir, arguments.step, arguments.weights)
+    if arguments.save_labels is not None:
+        _save_labels(loaded, paths, options, arguments)
+        return
     if arguments.video is not None:
         _predict_video(loaded, options, arguments)
         return
@@ -155,6 +188,11 @@ def run(arguments: argparse.Namespace) -> None:
     )
     what = "maps are" if arguments.no_panels else "maps and panels are"
     cli.show(f"{written} images: {what} in {arguments.out}")
+    _tell(unreadable)
+
+
+def _tell(unreadable: list[str]) -> None:
+    """Ends the command with an error that lists the files that could not be read, if there are any."""
     if unreadable:
         listed = messages.listing(unreadable, separator="\n")
         raise ValueError(f"{len(unreadable)} files could not be read:\n{listed}")
@@ -165,19 +203,82 @@ def _check(arguments: argparse.Namespace) -> None:
     for name, needed in _NEEDS.items():
         if getattr(arguments, name) not in (None, False) and not any(getattr(arguments, each) for each in needed):
             raise ValueError(f"--{name} has an effect with {' or '.join(f'--{each}' for each in needed)} alone")
+    if arguments.fill and arguments.save_labels is None:
+        raise ValueError("--fill has an effect with --save_labels alone")
+    for name in _OF_MAPS:
+        if arguments.save_labels is not None and getattr(arguments, name) not in (None, False):
+            raise ValueError(f"--{name} has an effect with --out alone; --save_labels writes labels in their own form")
+    if arguments.save_labels is not None and arguments.split == teacher.VAL:
+        raise ValueError(
+            f"--save_labels takes the split {teacher.VAL} with its real labels as the validation images of the data "
+            "set, so they cannot be its training images; give --split train, or --images"
+        )
 
 
 def _or_default(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 
+def _save_labels(
+    loaded: model.Model, paths: list[Path] | None, options: PredictOptions, arguments: argparse.Namespace
+) -> None:
+    run = _experiment(loaded, arguments)
+    val_source = run.open_split(teacher.VAL, loaded.tasks)
+    unreadable: list[str] = []
+    samples: Iterable[predict.Sample]
+    if paths is not None:
+        samples = teacher.file_samples(paths, unreadable)
+    else:
+        samples = _teacher_samples(run, loaded, arguments)
+    written = teacher.save_labels(
+        loaded,
+        samples,
+        val_source,
+        run,
+        Path(arguments.save_labels),
+        options,
+        confidence=_or_default(arguments.save_labels_confidence, 0.0),
+    )
+    cli.show(_report(written))
+    _tell(unreadable)
+
+
+def _teacher_samples(
+    run: experiment.Experiment, loaded: model.Model, arguments: argparse.Namespace
+) -> Iterable[predict.Sample]:
+    """Returns the images of a split; with --fill with the labels that the run learned from."""
+    tasks = loaded.tasks if arguments.fill else ()
+    if arguments.fill and arguments.split == teacher.TRAIN:
+        source = run.training_labels.open(tasks, every_image=True)
+    else:
+        source = datasets.open_split(run.prepare_data(), arguments.split, tasks)
+    return teacher.split_samples(source, run, tasks, arguments.limit)
+
+
+def _report(written: teacher.Written) -> str:
+    """Returns the lines about a data set that was written."""
+    lines = [f"{written.images[teacher.TRAIN]} training and {written.images[teacher.VAL]} validation images"]
+    for task, number in written.predicted.items():
+        share = f", {written.labelled[task]:.1%} of their pixels" if number else ""
+        real = f"; labels of the data set on {written.real[task]}" if written.real[task] else ""
+        lines.append(f"  {task}: labels of the teacher on {number} training images{share}{real}")
+    recipe = shlex.quote(f"folder:root={written.folder}")
+    lines.append(f"train on them: mtl train {recipe} --workdir runs/student")
+    return "\n".join(lines)
+
+
 def _split_samples(loaded: model.Model, arguments: argparse.Namespace) -> Iterable[predict.Sample]:
+    run = _experiment(loaded, arguments)
+    source = run.open_split(arguments.split, loaded.tasks)
+    return predict.split_samples(source, run.conventions, loaded.tasks, arguments.limit)
+
+
+def _experiment(loaded: model.Model, arguments: argparse.Namespace) -> experiment.Experiment:
+    """Returns the experiment of a model, with the folder of built data sets that the options name."""
     config = loaded.experiment.config
     if arguments.data_dir is not None:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=arguments.data_dir))
-    run = experiment.make(config)
-    source = run.open_split(arguments.split, loaded.tasks)
-    return predict.split_samples(source, run.conventions, loaded.tasks, arguments.limit)
+    return experiment.make(config)
 
 
 def _predict_video(loaded: model.Model, options: PredictOptions, arguments: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from mtl_jax import cli, experiment, tasks
 from mtl_jax.data import datasets
 from mtl_jax.data.split import Split
+from mtl_jax.data.training_labels import TRAIN
 from mtl_jax.drawing import contact_sheet
 from mtl_jax.experiment import Experiment
 from mtl_jax.labels.keys import STYLES
@@ -112,9 +113,12 @@ def _writable(out: Path) -> Path:
 
 
 def _open(shown: Experiment, arguments: argparse.Namespace) -> Split:
-    """Returns the split with the labels to draw."""
+    """Returns the split with the labels to draw; of the training split, those that training uses."""
     if arguments.tasks != ("all",):
-        return shown.open_split(arguments.split, tasks.ordered(arguments.tasks) or shown.all_tasks)
+        names = tasks.ordered(arguments.tasks) or shown.all_tasks
+        if arguments.split == TRAIN:
+            return shown.training_labels.open(names)
+        return shown.open_split(arguments.split, names)
     return datasets.open_split(shown.prepare_data(), arguments.split)
 
 

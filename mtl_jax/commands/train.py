@@ -18,6 +18,7 @@ import sys
 from mtl_jax import cli, experiment
 from mtl_jax.evaluation import result_files
 from mtl_jax.runtime import processes
+from mtl_jax.train import profiling
 from mtl_jax.train.loop import fit
 from mtl_jax.train.stop import EXIT_STATUS, StoppedError
 
@@ -33,6 +34,13 @@ def add_arguments(parser: cli.Parser) -> None:
         action=argparse.BooleanOptionalAction,
         default=False,
         help="continue the run although its configuration differs",
+    )
+    parser.add_argument(
+        "--profile",
+        type=_steps,
+        metavar="FIRST:LAST",
+        help="steps to record for TensorBoard and Perfetto in WORKDIR/profile, counted from 1 at the start of this "
+        "process: 10:20 for example",
     )
     parser.add_argument("--coordinator_address", metavar="HOST:PORT", help="address of process 0 of several")
     parser.add_argument("--num_processes", type=cli.at_least(1), metavar="N", help="processes of the run")
@@ -63,7 +71,23 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.single_task, asked.streaming_criteria, asked.protocol_description
         )
     try:
-        fit(asked, arguments.workdir, reference, allow_config_change=arguments.allow_config_change)
+        fit(
+            asked,
+            arguments.workdir,
+            reference,
+            allow_config_change=arguments.allow_config_change,
+            profile=arguments.profile,
+        )
     except StoppedError as stopped:
         logging.getLogger("mtl_jax").warning("%s", stopped)
         sys.exit(EXIT_STATUS)
+
+
+def _steps(text: str) -> profiling.Steps:
+    first, _, last = text.partition(":")
+    try:
+        return profiling.Steps(int(first), int(last))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} names no steps; give the first and the last one, counted from 1, as in 10:20"
+        ) from error

@@ -5,7 +5,7 @@ from typing import Any
 
 from mtl_jax import tasks as task_table
 from mtl_jax.config.rules import fields
-from mtl_jax.config.sections import Config
+from mtl_jax.config.sections import EMA, TRAINED, Config
 from mtl_jax.data import catalogue
 
 _OF_A_HOST = ("data.data_dir", "data.manual_dir", "data.num_workers")
@@ -43,6 +43,11 @@ def image_size(config: Config) -> tuple[int, int]:
     """Returns (height, width) of network inputs in pixels; (0, 0) where a folder of one's own has yet to say it."""
     height, width = config.data.image_size
     return (height, width) if (height, width) != (0, 0) else catalogue.get(config.data.dataset).image_size
+
+
+def eval_weights(config: Config) -> str:
+    """Returns the weights of a checkpoint that evaluations in training score: "ema" or "trained"."""
+    return config.train.eval_weights or (EMA if config.train.ema else TRAINED)
 
 
 def fixed_on_resume(config: Config) -> dict[str, Any]:

@@ -12,10 +12,13 @@ from typing import Any
 from mtl_jax import optim
 from mtl_jax.config.rules import option
 from mtl_jax.data import catalogue, transforms
+from mtl_jax.data.label_fraction import LABEL_IMAGES
 from mtl_jax.metrics import depth
 from mtl_jax.protocol import PROTOCOLS
 
 PLAIN_BALANCING = "fixed"
+TRAINED, EMA = "trained", "ema"  # the weights of a checkpoint: those of the last step, or their moving average
+WEIGHTS = {TRAINED: "trained weights", EMA: "averaged weights (EMA)"}  # {name: in words}
 
 
 def _releases(config: "Config") -> Collection[str]:
@@ -46,6 +49,14 @@ class Data:
         num_workers: Number of processes that read and transform images; 0 = none.
         skip_corrupt: Training replaces an image that cannot be read by another one and logs a warning. Evaluation needs
             every image.
+        label_fraction: {task: fraction of its labelled training images that keep the label}, to study learning from few
+            labels. The name "all" stands for the tasks without a fraction of their own; empty = all labels. On the
+            command line: `--data.label_fraction=0.1` for all tasks, `--data.label_fraction.depth=0.1` for one. The
+            images for 0.1 are among those for 0.2. Training leaves out images without any label.
+        label_images: Images that keep their labels, a key of `mtl_jax.data.label_fraction.LABEL_IMAGES`. "same": the
+            tasks keep labels on the same images. "independent": each task keeps them on images of its own. "one_label":
+            each image keeps the label of one task (arXiv 2111.14893), and `label_fraction` is a fraction of these.
+        label_seed: Seed of the choice of these images, apart from `train.seed`.
         class_names: {task: names of its classes} of a folder of your own; filled in from the folder's description.
         axes: Axes of the normals, see `mtl_jax.labels.axes`; empty = those that the data set declares. For a folder of
             your own it is filled in from the folder's description.
@@ -64,6 +75,9 @@ class Data:
     border: str = option("", choices=("", *transforms.BORDERS))
     num_workers: int = option(4, least=0, may_change=True, same_experiment=True)
     skip_corrupt: bool = option(False, may_change=True)
+    label_fraction: dict[str, float] = option(factory=dict)
+    label_images: str = option("same", choices=LABEL_IMAGES)
+    label_seed: int = option(0, least=0, same_experiment=True)
     class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     axes: str = ""
     protocol: str = ""
@@ -156,6 +170,12 @@ class Train:
             invpt.
         depth_protocol: RMSE of depth: "image" (mean over the images of each image's RMSE) or "pixel" (over all
             pixels); "" = as `eval_protocol` says.
+        ema: Decay of the exponential moving average (EMA) of parameters and batch-norm statistics, below 1, for
+            example 0.999. After every step average = decay * average + (1 - decay) * weights. 0 = no average.
+        ema_warmup: The decay of the average after t steps is at most (1 + t) / (10 + t), so that the average forgets
+            the initial weights soon.
+        eval_weights: Weights that evaluations in training score, and that the other commands load by default: "ema" or
+            "trained"; empty = "ema" if there is an average, otherwise "trained".
         log_every: Number of steps between two lines of the log.
         checkpoint_every: Number of steps between checkpoints, besides the one after every epoch; 0 = only that one.
         loggers: Loggers, keys of `mtl_jax.loggers.LOGGERS` with their options, as in
@@ -174,6 +194,9 @@ class Train:
     eval_batch_size: int = option(0, least=0)
     eval_protocol: str = option("survey", choices=PROTOCOLS)
     depth_protocol: str = option("", choices=("", *depth.PROTOCOLS))
+    ema: float = option(0.0, least=0)
+    ema_warmup: bool = False
+    eval_weights: str = option("", choices=("", *WEIGHTS))
     log_every: int = option(20, least=1, may_change=True, same_experiment=True)
     checkpoint_every: int = option(0, least=0, may_change=True, same_experiment=True)
     loggers: tuple[str, ...] = option(("jsonl", "tensorboard"), may_change=True, same_experiment=True)

@@ -6,7 +6,8 @@ from mtl_jax import field_values
 from mtl_jax import losses as loss_table
 from mtl_jax.config.queries import all_tasks, num_channels
 from mtl_jax.config.rules import fields
-from mtl_jax.config.sections import PLAIN_BALANCING, Config
+from mtl_jax.config.sections import EMA, PLAIN_BALANCING, Config
+from mtl_jax.data.label_fraction import EVERY_TASK
 
 
 def validate(config: Config) -> Config:
@@ -65,6 +66,15 @@ def _optim_problems(config: Config) -> Iterator[str]:
         yield "optim.schedule is 'step' and optim.decay_epochs is empty; name epochs, for example (30, 60)"
 
 
+def _ema_problems(config: Config) -> Iterator[str]:
+    train = config.train
+    if train.ema >= 1:
+        yield f"train.ema is {train.ema}; it must be below 1, for example 0.999"
+    needing = {"train.ema_warmup": train.ema_warmup, "train.eval_weights": train.eval_weights == EMA}
+    for name in (name for name, needs in needing.items() if needs and not train.ema):
+        yield f"{name} asks for averaged weights and train.ema is 0; give the decay of the average, for example 0.999"
+
+
 def _pretrained_problems(config: Config) -> Iterator[str]:
     model = config.model
     for name, part in (("entry", model.pretrained_entry), ("prefix", model.pretrained_prefix)):
@@ -78,8 +88,20 @@ def _task_problems(config: Config) -> Iterator[str]:
     try:
         num_channels(config, all_tasks(config))
         yield from _loss_problems(config)
+        yield from _label_problems(config)
     except ValueError as error:
         yield f"data.tasks / data.aux_tasks: {error}"
+
+
+def _label_problems(config: Config) -> Iterator[str]:
+    """Yields what is wrong with `data.label_fraction`."""
+    trained = all_tasks(config)
+    for task, fraction in config.data.label_fraction.items():
+        if task not in (*trained, EVERY_TASK):
+            known = ", ".join((*trained, EVERY_TASK))
+            yield f"data.label_fraction names {task}; the tasks of this configuration are {known}"
+        if not 0 < fraction <= 1:
+            yield f"data.label_fraction has {fraction} for {task}; give a number above 0 and at most 1"
 
 
 def _loss_problems(config: Config) -> Iterator[str]:
@@ -101,4 +123,12 @@ def _loss_problems(config: Config) -> Iterator[str]:
         )
 
 
-_CHECKS = (_rule_problems, _size_problems, _batch_problems, _optim_problems, _pretrained_problems, _task_problems)
+_CHECKS = (
+    _rule_problems,
+    _size_problems,
+    _batch_problems,
+    _optim_problems,
+    _ema_problems,
+    _pretrained_problems,
+    _task_problems,
+)

@@ -182,8 +182,13 @@ def open_split(
 
 def count_labelled(builder: tfds.core.DatasetBuilder, split: str, tasks: Iterable[str]) -> dict[str, int]:
     """Returns {task: number of images with its label} of a split of a prepared data set."""
-    partly, everything = labelled(builder), builder.info.splits[split].num_examples
-    return {task: len(partly[task][split]) if task in partly else everything for task in tasks}
+    return {task: len(positions) for task, positions in labelled_positions(builder, split, tasks).items()}
+
+
+def labelled_positions(builder: tfds.core.DatasetBuilder, split: str, tasks: Iterable[str]) -> dict[str, Sequence[int]]:
+    """Returns {task: positions of the images with its label} of a split of a prepared data set."""
+    partly, everything = labelled(builder), range(builder.info.splits[split].num_examples)
+    return {task: partly[task][split] if task in partly else everything for task in tasks}
 
 
 @contextlib.contextmanager

@@ -68,6 +68,7 @@ from mtl_jax.data.toml_table import (
 from mtl_jax.labels import LabelFiles
 
 FILE = "dataset.toml"
+NAME = r"\w[\w.-]*"  # names of data sets
 REQUIRED_SPLITS = ("train", "val")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 ORIENTATIONS = ("upright", "stored")
@@ -215,7 +216,7 @@ def _description(content: dict[str, Any], folder: str, problems: list[str]) -> D
         "name",
         folder,
         "letters, digits, '_', '-' and '.', a letter or digit first",
-        lambda x: is_text(x) and bool(re.fullmatch(r"\w[\w.-]*", x)),
+        lambda x: is_text(x) and bool(re.fullmatch(NAME, x)),
     )
     size = table.take(
         "image_size",

@@ -243,11 +243,12 @@ def read_list(root: Path, name: str, problems: list[str]) -> list[str]:
     ids = [line.strip() for line in lines if line.strip()]
     if not ids:
         problems.append(f"{name} lists no image")
-    problems += [f"{name}: id {key!r} is no name of a file below a folder" for key in ids if not _is_plain(key)]
+    problems += [f"{name}: id {key!r} is no name of a file below a folder" for key in ids if not is_file_name(key)]
     return ids
 
 
-def _is_plain(key: str) -> bool:
-    """Returns True if an id is a normalised relative path that does not leave its folder."""
+def is_file_name(key: str) -> bool:
+    """Returns True if an id is a normalised relative path that does not leave its folder, on one line of a list."""
     path = PurePosixPath(key)
-    return not path.is_absolute() and ".." not in path.parts and str(path) == key
+    plain = not path.is_absolute() and ".." not in path.parts and str(path) == key
+    return plain and [key] == key.strip().splitlines()

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import threading
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,22 @@ class Split:
         positions: Positions of the delivered records in the stored split.
         tasks: Tasks whose labels are read.
         partly: True if records have a field with the names of their labelled tasks.
+        labelled: Names of the labelled tasks of each delivered record, in place of those that are stored; None = those
+            that are stored.
     """
 
     def __init__(
-        self, name: str, split: str, path: str, positions: Sequence[int], tasks: tuple[str, ...], partly: bool = False
+        self,
+        name: str,
+        split: str,
+        path: str,
+        positions: Sequence[int],
+        tasks: tuple[str, ...],
+        partly: bool = False,
+        labelled: Sequence[str] | None = None,
     ):
         self.name, self.split, self.path, self.tasks = name, split, path, tasks
-        self._positions = positions
+        self._positions, self._labelled = positions, labelled
         self._keys = ("id", "image", *tasks, *((LABELLED,) if partly else ()))
         self._ids: list[str] | None = None
         self._source: Any = None
@@ -63,7 +72,8 @@ class Split:
             CorruptRecordError: the record cannot be read, because its shard is damaged.
         """
         record = self._read(index)
-        return {key: record[key] for key in self._keys}
+        delivered = {key: record[key] for key in self._keys}
+        return delivered if self._labelled is None else {**delivered, LABELLED: self._labelled[index]}
 
     def where(self, index: int) -> str:
         """Describes a record for errors: data set, split, index, shard (a file in `path`) and index in the shard.
@@ -90,11 +100,12 @@ class Split:
         return list(self._ids)
 
     def fingerprint(self) -> str:
-        """Computes a hash that changes with the built files, the positions of the records and the tasks."""
+        """Computes a hash that changes with the built files, the positions of the records, the tasks and the labels."""
         files = sorted(path for path in Path(self.path).iterdir() if path.is_file())
         built = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         content = (self.name, self.split, self.tasks, list(self._positions), built)
-        return hashlib.sha256(repr(content).encode()).hexdigest()
+        chosen = () if self._labelled is None else (list(self._labelled),)
+        return hashlib.sha256(repr((*content, *chosen)).encode()).hexdigest()
 
     def subset(self, positions: Sequence[int]) -> "Split":
         """Returns a split of some of the records.
@@ -109,7 +120,18 @@ class Split:
             [self._positions[position] for position in positions],
             self.tasks,
             LABELLED in self._keys,
+            None if self._labelled is None else [self._labelled[position] for position in positions],
         )
+
+    def with_labels(self, kept: Mapping[str, Collection[int]]) -> "Split":
+        """Returns the split with the labels of some images alone.
+
+        Args:
+            kept: {task of the split: indices of the records that have its label}.
+        """
+        labelled = [" ".join(task for task in self.tasks if index in kept[task]) for index in range(len(self))]
+        partly = LABELLED in self._keys
+        return Split(self.name, self.split, self.path, self._positions, self.tasks, partly, labelled)
 
     def sample(self, index: int, tasks: Iterable[str], conventions: Conventions) -> dict[str, Any]:
         """Returns a decoded record, see `records.decode`.

@@ -24,6 +24,8 @@ class Map:
         num_classes: Number of logit channels of the task, which is the number of classes of class maps.
         class_names: Names of the classes by their ids; empty for other tasks.
         conventions: Conventions of the data set that the model learned from.
+        confidence: Probability of the map's values, float32 `[H, W]`; None where nobody asked for it, or where the task
+            predicts no probabilities.
     """
 
     task: str
@@ -31,6 +33,7 @@ class Map:
     num_classes: int
     class_names: tuple[str, ...] = field(default=(), repr=False)
     conventions: Conventions = field(default_factory=Conventions, repr=False)
+    confidence: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def kind(self) -> LabelKind:
@@ -86,16 +89,17 @@ class Map:
 Maps = dict[str, Map]  # {task: its map} of one image, in task order
 
 
-def of(experiment: Experiment, decided: Mapping[str, np.ndarray]) -> Maps:
+def of(experiment: Experiment, decided: Mapping[str, np.ndarray], confidence: Mapping[str, np.ndarray | None]) -> Maps:
     """Returns the maps of one image.
 
     Args:
         experiment: The experiment of the model that predicted them.
         decided: {task: map as its kind decides it}.
+        confidence: {task: probability of the map's values}, where they are known.
     """
     names = class_names(experiment)
     return {
-        task: Map(task, decided[task], channels, names.get(task, ()), experiment.conventions)
+        task: Map(task, decided[task], channels, names.get(task, ()), experiment.conventions, confidence.get(task))
         for task, channels in experiment.channels.items()
     }
 

@@ -14,7 +14,7 @@ from flax import nnx
 from mtl_jax import experiment as experiments
 from mtl_jax import folders
 from mtl_jax import tasks as task_table
-from mtl_jax.config import Config
+from mtl_jax.config import EMA, WEIGHTS, Config
 from mtl_jax.data import prefetch
 from mtl_jax.evaluation import result_files
 from mtl_jax.experiment import Experiment
@@ -123,7 +123,12 @@ class Model:
         return predicted if several else predicted[0]
 
     def stream(
-        self, items: Iterable[Item], image_of: Callable[[Item], np.ndarray], options: PredictOptions
+        self,
+        items: Iterable[Item],
+        image_of: Callable[[Item], np.ndarray],
+        options: PredictOptions,
+        *,
+        confidence: bool = False,
     ) -> Generator[tuple[Item, Finish], None, None]:
         """Yields (item, function that returns its maps) for every item, in order.
 
@@ -134,6 +139,7 @@ class Model:
             items: Items, each with an image.
             image_of: Function from an item to its image, uint8 `[H, W, 3]`.
             options: Options of prediction.
+            confidence: True to give the maps the probabilities of their values, see `Map.confidence`.
 
         Raises:
             ValueError: The network takes no images of the size that the options ask for.
@@ -147,16 +153,18 @@ class Model:
         images = prefetch.ahead(produce, what="image")
         try:
             while chunk := list(itertools.islice(images, options.batch_size)):
-                finishes = self._finishes([image for _, image in chunk], options)
+                finishes = self._finishes([image for _, image in chunk], options, confidence)
                 yield from ((item, finish) for (item, _), finish in zip(chunk, finishes, strict=True))
         finally:
             images.close()
 
-    def _finishes(self, images: Sequence[np.ndarray], options: PredictOptions) -> list[Finish]:
+    def _finishes(self, images: Sequence[np.ndarray], options: PredictOptions, confidence: bool) -> list[Finish]:
         """Returns for each of at most `options.batch_size` images the function that returns its maps."""
         if options.resize == WINDOWS:
-            decided = [windows.predict(image, self._network, self._kinds, options) for image in images]
-            return [partial(maps.of, self.experiment, each) for each in decided]
+            predicted = [
+                windows.predict(image, self._network, self._kinds, options, confidence=confidence) for image in images
+            ]
+            return [partial(maps.of, self.experiment, *each) for each in predicted]
         place = PLACEMENTS[options.resize]
         placed = [place(image, self._network.size, self._network.multiple) for image in images]
         values: dict[int, dict[str, np.ndarray]] = {}
@@ -165,12 +173,18 @@ class Model:
             indices = [i for i, other in enumerate(shapes) if other == shape]
             batch = self._network.values(np.stack([placed[i].pixels for i in indices]), options)
             values |= {i: {task: x[row] for task, x in batch.items()} for row, i in enumerate(indices)}
-        return [partial(self._finish, values[i], placed[i], images[i].shape[:2]) for i in range(len(images))]
+        return [
+            partial(self._finish, values[i], placed[i], images[i].shape[:2], confidence) for i in range(len(images))
+        ]
 
-    def _finish(self, values: dict[str, np.ndarray], placed: Placed, size: tuple[int, int]) -> Maps:
+    def _finish(self, values: dict[str, np.ndarray], placed: Placed, size: tuple[int, int], confidence: bool) -> Maps:
         height, width = placed.content
-        decided = {task: kind.decide_at(values[task][:height, :width], *size) for task, kind in self._kinds.items()}
-        return maps.of(self.experiment, decided)
+        content = {task: values[task][:height, :width] for task in self._kinds}
+        decided = {task: kind.decide_at(content[task], *size) for task, kind in self._kinds.items()}
+        asked = self._kinds if confidence else {}
+        return maps.of(
+            self.experiment, decided, {task: kind.confidence_at(content[task], *size) for task, kind in asked.items()}
+        )
 
     @cached_property
     def _network(self) -> Network:
@@ -203,7 +217,7 @@ class Model:
         )
 
 
-def load(place: str | Path, step: str = result_files.BEST) -> Model:
+def load(place: str | Path, step: str = result_files.BEST, weights: str = "") -> Model:
     """Loads a trained model. Neither its data set nor a folder of data sets is needed.
 
     Args:
@@ -211,15 +225,17 @@ def load(place: str | Path, step: str = result_files.BEST) -> Model:
             such a folder on the Hugging Face Hub, which needs the extra `hub`. A folder with checkpoints is a work
             directory. Its configuration may name modules, which are imported; a saved model imports nothing.
         step: Checkpoint of a work directory: "best", "latest" or the number of a step.
+        weights: Weights of that checkpoint: "trained", or "ema" for their moving average. Empty = those that training
+            evaluated.
 
     Raises:
         FileNotFoundError: The folder is missing, or is neither a work directory nor a saved model; or the run has no
             such checkpoint.
-        ValueError: The weights do not fit the configuration, the folder has no steps to choose from, or the extra `hub`
-            is not installed.
+        ValueError: The weights do not fit the configuration, the checkpoint has no averaged weights, the folder has no
+            steps or weights to choose from, or the extra `hub` is not installed.
     """
     if hub.is_address(str(place)):
-        return _saved(hub.download(str(place)), str(place), step)
+        return _saved(hub.download(str(place)), str(place), step, weights)
     folder = Path(place).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -227,44 +243,49 @@ def load(place: str | Path, step: str = result_files.BEST) -> Model:
             f"{hub.SCHEME}OWNER/NAME"
         )
     if folders.is_saved_model(folder):
-        return _saved(folder, str(folder), step)
-    return from_run(experiments.load_config(folder), folder, step)
+        return _saved(folder, str(folder), step, weights)
+    return from_run(experiments.load_config(folder), folder, step, weights)
 
 
-def from_run(config: Config | Experiment, workdir: str | Path, step: str) -> Model:
+def from_run(config: Config | Experiment, workdir: str | Path, step: str, weights: str = "") -> Model:
     """Returns the model of a run at one of its checkpoints.
 
     Args:
         config: The run's own experiment or configuration, `experiment.load_config(workdir)`.
         workdir: The work directory of the run.
         step: Checkpoint: "best", "latest" or the number of a step.
+        weights: Weights of the checkpoint: "ema" or "trained"; empty = those that training evaluated.
 
     Raises:
         FileNotFoundError: The run has no checkpoints, or no such step.
         DamagedError: The checkpoint's files are not whole.
-        ValueError: The checkpoint does not fit the configuration.
+        ValueError: The checkpoint does not fit the configuration, or has no such weights.
     """
     run = experiments.make(config)
-    number, state = restore.load(run, workdir, step)
-    report = Path(workdir) / result_files.file_name(step)
+    report = Path(workdir) / result_files.file_name(step, result_files.other_weights(run.config, weights))
+    number, weights, state = restore.load(run, workdir, step, weights)
 
     def results() -> result_files.Report | None:
         content = _results(report)
-        return content if content is not None and content["step"] == number else None  # others are of an earlier one
+        current = content is not None and result_files.is_of(content, number, weights)
+        return content if current else None  # others are of an earlier one
 
     def made() -> History:
-        return history.of_run(run, state.model(), Path(workdir), number)
+        return history.of_run(run, state.model(), Path(workdir), number, weights)
 
-    return Model(run, state, origin=f"{workdir}, step {number}", read_results=results, read_history=made)
+    averaged = f", {WEIGHTS[EMA]}" if weights == EMA else ""
+    return Model(run, state, origin=f"{workdir}, step {number}{averaged}", read_results=results, read_history=made)
 
 
 def _results(path: Path) -> result_files.Report | None:
     return result_files.read(path) if path.is_file() else None
 
 
-def _saved(folder: Path, origin: str, step: str) -> Model:
+def _saved(folder: Path, origin: str, step: str, weights: str) -> Model:
     if step != result_files.BEST:
         raise ValueError(f"step is {step!r}, and {origin} holds a single model; leave step out")
+    if weights:
+        raise ValueError(f"weights is {weights!r}, and {origin} holds a single model; leave weights out")
     experiment, state = model_folder.read(folder)
     return Model(
         experiment,

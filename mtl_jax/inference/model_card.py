@@ -2,6 +2,7 @@
 
 from mtl_jax import __version__
 from mtl_jax import tasks as task_table
+from mtl_jax.config import EMA
 from mtl_jax.evaluation import result_files
 from mtl_jax.evaluation.scoring import table
 from mtl_jax.experiment import Experiment
@@ -103,6 +104,7 @@ def _training(experiment: Experiment, made: History) -> str:
         f"* data set: {markdown_cell(data.dataset)} (builder `{experiment.builder_name}`)",
         f"* images of {size_text(experiment.image_size)} (height x width)",
         f"* {made.progress}",
+        *([f"* averaged weights (EMA), decay {config.train.ema:g}"] if made.weights == EMA else []),
         f"* initial weights: {markdown_cell(made.initial_weights)}",
         f"* configuration of the training: {config.train.epochs} epochs with a batch size of "
         f"{config.train.batch_size}, {config.optim.name}, learning rate {config.optim.lr:g}, seed {config.train.seed}",

@@ -5,11 +5,12 @@ import glob
 import json
 import logging
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -30,6 +31,7 @@ from mtl_jax.runtime import atomic_files, messages
 
 logger = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
 Sample = dict[str, Any]  # "id", "image" uint8 [H, W, 3], and a label [H, W, C] for each task with a known label
 
 
@@ -177,25 +179,39 @@ def predict(
     origin = {"model": model.origin, "format": form, "options": dataclasses.asdict(options)}
     _warn_of_others(out, origin)
     described: Mapping[str, Map] = {}
-    waiting: deque[Future[Maps]] = deque()
     written = 0
-    pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
-    try:
-        for sample, finish in tqdm(model.stream(samples, _image, options), unit="image"):
-            waiting.append(pool.submit(_write, out, sample, finish, MAP_FORMATS[form], panel))
-            written += 1
-            while len(waiting) > _WAITING:
-                described = waiting.popleft().result()
-        for future in waiting:
-            described = future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    write = partial(_write, out, form=MAP_FORMATS[form], panel=panel)
+    for maps in in_threads(tqdm(model.stream(samples, image_of, options), unit="image"), write):
+        described, written = maps, written + 1
     if written:
         _describe(out, origin, described, MAP_FORMATS[form])
     return written
 
 
-def _image(sample: Sample) -> np.ndarray:
+def in_threads(
+    predicted: Iterable[tuple[Sample, Finish]], work: Callable[[Sample, Finish], Result]
+) -> Iterator[Result]:
+    """Yields what a function makes of each image and its maps, in order; it works in threads beside the network.
+
+    Args:
+        predicted: Images, each with the function that returns its maps, see `Model.stream`.
+        work: The function.
+    """
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
+    try:
+        for sample, finish in predicted:
+            waiting.append(pool.submit(work, sample, finish))
+            while len(waiting) > _WAITING:
+                yield waiting.popleft().result()
+        for future in waiting:
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def image_of(sample: Sample) -> np.ndarray:
+    """Returns the image of a sample, uint8 `[H, W, 3]`."""
     image: np.ndarray = sample["image"]
     return image
 

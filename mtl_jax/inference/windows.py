@@ -39,9 +39,14 @@ def weights(size: Size, overlap: float) -> np.ndarray:
 
 
 def predict(
-    image: np.ndarray, network: Network, kinds: Mapping[str, LabelKind], options: PredictOptions
-) -> dict[str, np.ndarray]:
-    """Returns {task: map at the size of the image}, see `LabelKind.decide`.
+    image: np.ndarray,
+    network: Network,
+    kinds: Mapping[str, LabelKind],
+    options: PredictOptions,
+    *,
+    confidence: bool = False,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Returns {task: map at the size of the image}, see `LabelKind.decide`, and {task: probability of its values}.
 
     Rows of windows follow each other from top to bottom. What the next row no longer reaches is decided, so the values
     of all classes are held for the height of one window.
@@ -51,6 +56,7 @@ def predict(
         network: The network.
         kinds: {task: kind of its labels}.
         options: Size and overlap of the windows, and the views of each that are averaged.
+        confidence: True to compute the probabilities, see `LabelKind.confidence`; otherwise there are none.
 
     Raises:
         ValueError: The network takes no images of the size of the windows.
@@ -64,6 +70,7 @@ def predict(
     weight = weights(window, options.overlap)
     band = _Band(window[0], whole.shape[1])
     finished: dict[str, list[np.ndarray]] = {task: [] for task in kinds}
+    probable: dict[str, list[np.ndarray]] = {}
     for top, following in itertools.zip_longest(rows, rows[1:]):
         for first in range(0, len(columns), options.batch_size):
             some = columns[first : first + options.batch_size]
@@ -72,7 +79,12 @@ def predict(
         done = window[0] if following is None else following - top
         for task, values in band.take(done).items():
             finished[task].append(kinds[task].decide(values))
-    return {task: np.concatenate(parts)[:height, :width] for task, parts in finished.items()}
+            if confidence and (probability := kinds[task].confidence(values)) is not None:
+                probable.setdefault(task, []).append(probability)
+    decided, sure = (
+        {task: np.concatenate(parts)[:height, :width] for task, parts in each.items()} for each in (finished, probable)
+    )
+    return decided, sure
 
 
 class _Band:

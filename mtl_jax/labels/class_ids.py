@@ -74,6 +74,10 @@ class ClassIds(LabelKind):
             height: Height of the result.
             width: Width of the result.
         """
+        return self._most_probable(values, height, width)[0]
+
+    def _most_probable(self, values: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the result of `decide_at`, and the probability of the class of each pixel, float32."""
         least = (1 - _ROUNDING) / values.shape[-1]
         classes = [i for i in range(values.shape[-1]) if values[..., i].max() >= least]
         ids, highest = np.zeros((height, width), np.int32), np.full((height, width), -1, np.float32)
@@ -81,7 +85,17 @@ class ClassIds(LabelKind):
             probability = resize(values[..., i].astype(np.float32), height, width, cv2.INTER_LINEAR)
             np.copyto(ids, i, where=probability > highest)
             np.maximum(highest, probability, out=highest)
-        return ids
+        return ids, highest
+
+    def confidence(self, values: np.ndarray) -> np.ndarray | None:
+        """Returns the softmax probability of the most probable class, float32 `[H, W]`."""
+        return values.max(axis=-1).astype(np.float32)
+
+    def confidence_at(self, values: np.ndarray, height: int, width: int) -> np.ndarray | None:
+        return self._most_probable(values, height, width)[1]
+
+    def as_label(self, decided: np.ndarray, conventions: Conventions) -> np.ndarray:
+        return super().as_label(decided, conventions).astype(np.uint8)
 
     def map_meaning(self, conventions: Conventions) -> str:
         return self.meaning(conventions)
@@ -196,6 +210,14 @@ class ClassIds(LabelKind):
         classes = f"{files.first_id} to {files.first_id + len(files.classes) - 1}"
         ignored = "".join(f", {raw} (ignored)" for raw in files.ignore)
         return readers.class_ids(files.load(palette=True), ids, f"{classes} ({len(files.classes)} classes){ignored}")
+
+    def written_files(self, class_names: Sequence[str], conventions: Conventions) -> LabelFiles:
+        return LabelFiles(classes=tuple(class_names))
+
+    def encode_label(self, label: np.ndarray) -> bytes:
+        """Returns a PNG with a palette, whose indices are the class ids; 255, white, where there is none."""
+        palette = np.concatenate([self.palette(colors.CLASSES), [colors.BOUNDARY]]).astype(np.uint8)
+        return map_files.palette_png(plane(label).astype(np.uint8), palette)
 
 
 def _by_frequency(values: np.ndarray) -> list[int]:

@@ -22,6 +22,7 @@ from mtl_jax.labels.sizes import resize
 TINT = (255, 170, 0)  # colour of a foreground region
 LINE = (255, 0, 80)  # colour of a foreground line
 _PAPER, _SHADE = (255, 255, 255), (0, 0, 0)  # laid over the image below lines, and over the background of regions
+_WHITE, _GREY = 255, 128  # values of the foreground, and of pixels without a label, in files that this package writes
 _FEWEST_LEVELS = 16  # a mask with fewer values may hold ids as well as grey levels
 _SAY_IT = (
     'Say it: foreground = [255], background = [0], ignore = [128] for single values, or foreground = "levels" for grey '
@@ -71,6 +72,15 @@ class Foreground(LabelKind):
     def soften(self, logits: jax.Array) -> jax.Array:
         """Returns the probability of the foreground, the sigmoid of the logit."""
         return jax.nn.sigmoid(logits)
+
+    def confidence(self, values: np.ndarray) -> np.ndarray | None:
+        """Returns the probability of the more probable one of foreground and background, float32 `[H, W]`."""
+        p = plane(values).astype(np.float32)
+        return np.maximum(p, 1 - p)
+
+    def as_label(self, decided: np.ndarray, conventions: Conventions) -> np.ndarray:
+        """Returns 1 where the foreground is at least as probable as the background, else 0."""
+        return (super().as_label(decided, conventions) >= 0.5).astype(np.float32)
 
     def as_prediction(self, decided: np.ndarray) -> np.ndarray:
         return 255 * decided
@@ -166,6 +176,15 @@ class Foreground(LabelKind):
         if files.foreground:
             return self._storing(files, _declared(files))
         return _probabilities if files.suffix == ".npy" else _clear_mask
+
+    def written_files(self, class_names: Sequence[str], conventions: Conventions) -> LabelFiles:
+        return LabelFiles(foreground=(_WHITE,), background=(0,), ignore=(_GREY,))
+
+    def encode_label(self, label: np.ndarray) -> bytes:
+        """Returns a PNG that is white (255) where the label is at least 0.5, else black (0); grey (128) = no label."""
+        values = np.where(label >= 0.5, _WHITE, 0)
+        values[~self.labelled(label)] = _GREY
+        return pictures.encode_png(values.astype(np.uint8))
 
     def stored_form(self, files: LabelFiles) -> StoredForm:
         return "float32" if _may_ignore(files) else "png"

@@ -129,6 +129,24 @@ class LabelKind(Drawn):
         """Resizes softened values `[h, w, C]` linearly, and returns the map that they stand for at the new size."""
         return self.decide(resize(values, height, width, cv2.INTER_LINEAR))
 
+    def confidence(self, values: np.ndarray) -> np.ndarray | None:
+        """Returns the probability of what `decide` makes of softened values `[H, W, C]`, float32 `[H, W]`.
+
+        None where the values are no probabilities.
+        """
+        return None
+
+    def confidence_at(self, values: np.ndarray, height: int, width: int) -> np.ndarray | None:
+        """Returns the probability of what `decide_at` makes of softened values `[h, w, C]`, see `confidence`."""
+        return self.confidence(resize(values, height, width, cv2.INTER_LINEAR))
+
+    def as_label(self, decided: np.ndarray, conventions: Conventions) -> np.ndarray:
+        """Returns a map that `decide` made as a canonical label `[H, W, channels]`, for the training of another model.
+
+        Pixels whose value cannot be that of a label have none.
+        """
+        return decided.reshape(*decided.shape[:2], self.channels)
+
     def as_prediction(self, decided: np.ndarray) -> np.ndarray:
         """Returns a map that `decide` made in the form of predictions, as `activate` returns them."""
         return decided
@@ -226,6 +244,21 @@ class LabelKind(Drawn):
     @abstractmethod
     def reader(self, files: LabelFiles) -> Reader:
         """Returns the function that reads such labels from the files that `files` describes."""
+
+    def written_files(self, class_names: Sequence[str], conventions: Conventions) -> LabelFiles:
+        """Returns the description of the files that `encode_label` makes, which `reader` takes.
+
+        Args:
+            class_names: Names of the classes, of labels that are class ids.
+            conventions: Label conventions of the data that the labels are from.
+        """
+        return LabelFiles(suffix=".npy", unit=self.default_step())
+
+    def encode_label(self, label: np.ndarray) -> bytes:
+        """Returns the content of a file with a canonical label `[H, W, channels]`, NaN where there is no label."""
+        values = label.astype(np.float32)
+        values[~self.labelled(label)] = np.nan
+        return map_files.npy(values)
 
     def stored_form(self, files: LabelFiles) -> StoredForm:
         """Returns how labels from these files are stored in a data set."""

@@ -84,6 +84,11 @@ class RealValues(LabelKind):
     def activate(self, logits: jax.Array) -> jax.Array:
         return logits
 
+    def as_label(self, decided: np.ndarray, conventions: Conventions) -> np.ndarray:
+        """Returns the values from `low` to `high`, float32; other pixels have no label."""
+        values = super().as_label(decided, conventions).astype(np.float32)
+        return np.where((values >= self.low) & (values <= self.high), values, np.float32(self.void))
+
     def map_meaning(self, conventions: Conventions) -> str:
         return self.meaning(conventions)
 

@@ -93,6 +93,15 @@ class UnitVectors(LabelKind):
         """Returns vectors of unit length, float32 `[H, W, 3]`: resizing and averaging shorten vectors."""
         return self.resampled(values)
 
+    def as_label(self, decided: np.ndarray, conventions: Conventions) -> np.ndarray:
+        """Returns the vectors that point to the camera, where it is known which way that is.
+
+        No visible surface faces away from the camera, so the other pixels have no label.
+        """
+        if not conventions.axes:
+            return decided
+        return np.where(_forward(decided, conventions.axes)[..., None] < 0, decided, np.float32(0))
+
     def as_prediction(self, decided: np.ndarray) -> np.ndarray:
         return 255 * (decided + 1) / 2
 
@@ -159,6 +168,15 @@ class UnitVectors(LabelKind):
     def reader(self, files: LabelFiles) -> Reader:
         return partial(_float_vectors if files.suffix == ".npy" else _coded_vectors, files.axes)
 
+    def written_files(self, class_names: Sequence[str], conventions: Conventions) -> LabelFiles:
+        return LabelFiles(axes=conventions.axes)
+
+    def encode_label(self, label: np.ndarray) -> bytes:
+        """Returns a PNG with vectors v as 255 (v + 1) / 2, at most 0.4° off; black where there is no label."""
+        coded = np.rint(255 * (label.astype(np.float64) + 1) / 2).clip(0, 255)
+        coded[~self.labelled(label)] = 0
+        return pictures.encode_png(coded.astype(np.uint8))
+
     def stored_form(self, files: LabelFiles) -> StoredForm:
         return "float32" if files.suffix == ".npy" else "colours"
 
@@ -202,6 +220,12 @@ def _coded_vectors(declared: str, data: bytes) -> tuple[bytes, Size]:
     return pictures.encode_png(coded), (coded.shape[0], coded.shape[1])
 
 
+def _forward(vectors: np.ndarray, names: str) -> np.ndarray:
+    """Returns the components `[...]` of vectors `[..., 3]` that point away from the camera, in axes of these names."""
+    forward: np.ndarray = vectors @ axes.to_opencv(names).T[:, 2]
+    return forward
+
+
 def _check_axes(vectors: np.ndarray, declared: str) -> None:
     """Checks that vectors `[N, 3]` point to the camera in the declared axes.
 
@@ -209,7 +233,7 @@ def _check_axes(vectors: np.ndarray, declared: str) -> None:
         ValueError: Most of the vectors point away from the camera, which no visible surface does.
     """
     assumed = declared or _PUBLISHED
-    forward = vectors @ axes.to_opencv(assumed).T[:, 2]
+    forward = _forward(vectors, assumed)
     if forward.size and (share := float(np.mean(forward < 0))) < _FEWEST_FACING:
         raise ValueError(
             f"only {share:.0%} of the normals point to the camera if their axes are {assumed!r} "

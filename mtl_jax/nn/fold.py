@@ -44,8 +44,8 @@ def fold_batch_norm(model: M) -> M:
     Raises:
         ValueError: a convolution or its batch norm is used elsewhere too, or the two do not go together.
     """
-    folded = nnx.clone(model)
-    modules = list(nnx.iter_modules(folded))
+    folded = nnx.clone(model, graph=True)  # in every mode of Flax, so that shared modules are found below
+    modules = list(nnx.iter_modules(folded, graph=True))
     uses = Counter(id(child) for _, module in modules for _, child in nnx.iter_children(module))
     for path, module in modules:
         for key, conv, norm in list(_pairs(module)):

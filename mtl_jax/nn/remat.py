@@ -36,7 +36,7 @@ def recompute(function: Callable[..., Any], *args: Any) -> Any:
         function: Function of modules and arrays.
         *args: Its arguments. Every module that the function uses is among them.
     """
-    return nnx.remat(function)(*args)
+    return nnx.compat.remat(function)(*args)  # in every mode of Flax, modules may share random numbers
 
 
 class Staged(nnx.Module):

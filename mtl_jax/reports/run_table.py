@@ -218,22 +218,54 @@ def columns(rows: Sequence[Row]) -> list[tuple[str, Criterion]]:
     return sorted(pairs, key=lambda pair: (order.index(pair[0]), pair[1].name))
 
 
+def settings(rows: Sequence[Row]) -> list[str]:
+    """Returns for each row the fields in which it differs from others of its model, backbone, balancing and tasks.
+
+    The text is empty for a row that these tell apart from all others.
+    """
+    told = [experiment.identity(row.config) for row in rows]
+    groups: dict[tuple[Any, ...], list[dict[str, object]]] = {}
+    for row, own in zip(rows, told, strict=True):
+        groups.setdefault(_heading(row), []).append(own)
+    texts = []
+    for row, own in zip(rows, told, strict=True):
+        alike = groups[_heading(row)]
+        differing = [name for name, value in own.items() if any(other.get(name) != value for other in alike)]
+        texts.append(", ".join(_setting(name, own[name]) for name in differing))
+    return texts
+
+
+def _setting(name: str, value: object) -> str:
+    """Returns a field and its value as the command line writes them, a mapping by its entries."""
+    if value in ("", (), {}):
+        return f"{name} empty"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}.{key}={each}" for key, each in value.items())
+    return f"{name}={value}"
+
+
+def _heading(row: Row) -> tuple[Any, ...]:
+    model = row.config.model
+    return (model.name, model.backbone, row.config.balancing, tuple(row.criteria))
+
+
 def markdown(tables: Mapping[str, Sequence[Row]]) -> str:
     """Returns the tables as Markdown, with mean ± standard deviation where there are several seeds."""
     parts = []
     for protocol, rows in tables.items():
         shown = columns(rows)
         balanced = any(row.config.balancing != PLAIN_BALANCING for row in rows)
-        names = ["model", "backbone", *["balancing"] * balanced, "checkpoint"]
+        told = settings(rows)
+        names = ["model", "backbone", *["balancing"] * balanced, *["settings"] * any(told), "checkpoint"]
         head = [
             *names,
             *(f"{task} {c.name} {'↑' if c.sign > 0 else '↓'}" for task, c in shown),
         ]
         head += ["Δ_m %", "parameters", "multiply-adds", "seeds"]
         lines = [head, ["---"] * len(names) + ["---:"] * (len(head) - len(names))]
-        for row in rows:
+        for row, text in zip(rows, told, strict=True):
             model, steps = row.config.model, sorted({member.report["step"] for member in row.members})
-            texts = [model.name, model.backbone, *[row.config.balancing] * balanced]
+            texts = [model.name, model.backbone, *[row.config.balancing] * balanced, *[text] * any(told)]
             texts += [f"{row.checkpoint} (step {', '.join(map(str, steps))})"]
             cells = list(map(messages.markdown_cell, texts))
             for task, criterion in shown:
@@ -255,6 +287,7 @@ def as_dict(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
             "model": row.config.model.name,
             "backbone": row.config.model.backbone,
             "balancing": row.config.balancing,
+            "settings": text,
             "checkpoint": row.checkpoint,
             "workdirs": [str(member.run.workdir) for member in row.members],
             "seeds": [member.run.config.train.seed for member in row.members],
@@ -268,7 +301,7 @@ def as_dict(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
             "multiply_adds": row.multiply_adds,
         }
         for rows in tables.values()
-        for row in rows
+        for row, text in zip(rows, settings(rows), strict=True)
     ]
 
 

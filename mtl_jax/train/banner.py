@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from mtl_jax import config as configs
 from mtl_jax import folders, models
-from mtl_jax.config import PLAIN_BALANCING
+from mtl_jax.config import PLAIN_BALANCING, Config
+from mtl_jax.data import label_fraction
 from mtl_jax.experiment import Experiment
 from mtl_jax.loggers import LOG
 from mtl_jax.models import MultiTaskModel
@@ -81,10 +83,12 @@ def facts(start: Start) -> dict[str, str]:
         "weights": _weights(start),
         "data": f"{run.builder_name} in {run.data_dir}",
         "images": f"{_splits(start.images)}; resized to {messages.size_text(run.image_size)} (height x width)",
+        **_labels(run),
         **{f"task {task}": _task(start, task) for task in run.all_tasks},
         "tasks": _balancing(start),
         "optimiser": f"{run.config.optim.name}, learning rate {run.config.optim.lr:g} ({run.config.optim.schedule})",
         "batch": _batch(start),
+        **({"average": _average(run.config)} if train.ema else {}),
         "steps": _steps(start),
         "evaluation": f"after {_evaluated(train.eval_final_epochs, train.epochs)}, by the protocol {run.protocol.name}",
     }
@@ -119,6 +123,15 @@ def _splits(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{split} {count}" for split, count in counts.items())
 
 
+def _labels(run: Experiment) -> dict[str, str]:
+    """Returns the row about the labels that training uses, where it does not use all of them."""
+    data = run.config.data
+    if label_fraction.keeps_all(data.label_fraction, data.label_images):
+        return {}
+    fractions = ", ".join(f"{task} {label_fraction.fraction_of(data.label_fraction, task):g}" for task in run.all_tasks)
+    return {"labels": f"fractions of the training labels: {fractions} ({data.label_images}, seed {data.label_seed})"}
+
+
 def _task(start: Start, task: str) -> str:
     run = start.experiment
     weighted = run.config.balancing == PLAIN_BALANCING
@@ -141,6 +154,12 @@ def _batch(start: Start) -> str:
     if train.accumulate > 1:
         parts.append(f"batch norm takes each micro-batch of {train.batch_size // train.accumulate} images for a batch")
     return ", ".join(parts)
+
+
+def _average(config: Config) -> str:
+    decay = f"decay {config.train.ema:g}" + (" after a warm-up" if config.train.ema_warmup else "")
+    scored = "averaged weights" if configs.eval_weights(config) == configs.EMA else "weights of the newest step"
+    return f"EMA of parameters and batch-norm statistics, {decay}; evaluation scores the {scored}"
 
 
 def _steps(start: Start) -> str:

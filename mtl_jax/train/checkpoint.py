@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -53,9 +53,9 @@ class Evaluation:
 class Checkpoints:
     """The checkpoints of a work directory.
 
-    A checkpoint holds `state`, the arrays of {0: model, 1: optimiser, 2: memory of a balancing method}, and `progress`,
-    JSON with the position in the training data and the results that evaluations are ranked by. The score of its
-    evaluation is added later. A checkpoint without a score is never the best one.
+    A checkpoint holds `state`, the arrays of {0: model, 1: optimiser, 2: memory of a balancing method, 3: average of
+    the weights}, and `progress`, JSON with the position in the training data and the results that evaluations are
+    ranked by. The score of its evaluation is added later. A checkpoint without a score is never the best one.
 
     The first process writes a manifest into the checkpoint (see `integrity`) before Orbax gives the checkpoint its
     name, so every finished checkpoint has its manifest. The files are compared with the manifest before they are
@@ -234,13 +234,15 @@ class Checkpoints:
                 "and run the same command again: it continues from the newest checkpoint"
             ) from error
 
-    def restore_newest(self, abstract: Any) -> tuple[int, Any, dict]:
+    def restore_newest(self, abstract: Any, optional: Collection[int] = ()) -> tuple[int, Any, dict]:
         """Returns (step, arrays, progress) of the newest checkpoint whose files are whole, for a run that continues.
 
         Damaged checkpoints are moved aside.
 
         Args:
             abstract: Shapes, dtypes and shardings of all arrays of a checkpoint.
+            optional: Parts that the result lacks where the checkpoint lacks them, and that are passed over where they
+                are in the checkpoint and not in `abstract`.
 
         Raises:
             DamagedError: All checkpoints are damaged.
@@ -261,7 +263,7 @@ class Checkpoints:
         processes.on_first(self._delete_superseded)  # a kill may have come before it
         self._manager.reload()
         self._note_without_manifest(step)
-        return step, *self._restore(step, abstract)
+        return step, *self._restore(step, abstract, optional)
 
     def restore(self, step: int, abstract: Any) -> tuple[Any, dict]:
         """Returns (arrays, progress) of a step, for `read_only` checkpoints.
@@ -343,8 +345,17 @@ class Checkpoints:
     def _aside(self, step: int) -> Path:
         return self.directory.parent / DAMAGED / str(step)
 
-    def _restore(self, step: int, abstract: Any) -> tuple[Any, dict]:
-        self._check(step, abstract)
+    def parts(self, step: int) -> set[int]:
+        """Returns the parts of the state that a checkpoint holds."""
+        return set(map(int, checkpoint_arrays.parts(self._manager.item_metadata(step)["state"])))
+
+    def _restore(self, step: int, abstract: Any, optional: Collection[int] = ()) -> tuple[Any, dict]:
+        unlike = (self.parts(step) ^ set(abstract)) & set(optional)
+        self._check(step, abstract, unlike)
+        if unlike:  # the standard handler restores all parts or none
+            wanted = {part: tree for part, tree in abstract.items() if part not in unlike}
+            with contextlib.closing(Checkpoints(self.directory.parent, read_only=True)) as reader:
+                return reader._restore(step, wanted)
         state: ocp.args.CheckpointArgs = ocp.args.StandardRestore(abstract)
         if self._read_only:
             shardings = construct_restore_args(abstract)
@@ -352,10 +363,10 @@ class Checkpoints:
         restored = self._manager.restore(step, args=ocp.args.Composite(state=state, progress=ocp.args.JsonRestore()))
         return restored["state"], restored["progress"]
 
-    def _check(self, step: int, abstract: Any) -> None:
+    def _check(self, step: int, abstract: Any, passed_over: Collection[int]) -> None:
         """Compares names and shapes before anything is read, because Orbax's own message lists whole trees."""
         stored = self._manager.item_metadata(step)["state"]
-        problems = checkpoint_arrays.differences(stored, abstract, in_part=self._read_only)
+        problems = checkpoint_arrays.differences(stored, abstract, in_part=self._read_only, passed_over=passed_over)
         if problems:
             shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
             raise ValueError(

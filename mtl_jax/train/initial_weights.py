@@ -13,7 +13,7 @@ from mtl_jax.config import Config, Data, main_tasks
 from mtl_jax.heads.deeplab import ASPP
 from mtl_jax.models.base import MultiTaskModel
 from mtl_jax.runtime import sharding
-from mtl_jax.train import checkpoint, history, restore, task_balancing
+from mtl_jax.train import checkpoint, ema, history, restore, task_balancing
 from mtl_jax.train import state as train_state
 
 Arrays = dict[str, np.ndarray]
@@ -88,7 +88,7 @@ def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.
         return model
 
     tx, balancing = run.optimizer(steps_per_epoch=1), task_balancing.from_config(run.config)
-    state = train_state.create(build, tx, sharding.make_mesh(), balancing=balancing)
+    state = train_state.create(build, tx, sharding.make_mesh(), balancing=balancing, ema=ema.from_config(run.config))
     with contextlib.ExitStack() as exits:
         Path(workdir).mkdir(parents=True)
         # Otherwise the same command would be refused after an error, because the work directory exists.
@@ -177,7 +177,7 @@ def _single_task_arrays(config: Config, task: str, path: Path, names: Collection
     else:
         run = experiment.load_config(path)
         _check_run(run, config, task, path)
-        arrays = weights.to_torch(restore.load(run, path, "best")[1].model())
+        arrays = weights.to_torch(restore.load(run, path, "best").state.model())
     if other := [key for key in arrays if not key.startswith(("backbone.", "decoder."))]:
         shown = ", ".join(other[:5])
         raise ValueError(f"{path} is no single-task model: beside backbone.* and decoder.* it holds {shown}")

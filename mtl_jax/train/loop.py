@@ -14,14 +14,14 @@ import numpy as np
 from filelock import FileLock
 
 from mtl_jax import config as configs
-from mtl_jax import experiment, folders, loggers, models, weights
+from mtl_jax import experiment, folders, loggers
 from mtl_jax.config import Config
 from mtl_jax.data import datasets, loader, prefetch, records
 from mtl_jax.evaluation import scoring
 from mtl_jax.experiment import Experiment
 from mtl_jax.loggers import EVALUATION, TRAINING
-from mtl_jax.runtime import atomic_files, compilation, messages, processes, sharding
-from mtl_jax.train import banner, initial_weights, milestones, ranking, task_balancing, writer
+from mtl_jax.runtime import atomic_files, compilation, processes, sharding
+from mtl_jax.train import banner, initial_state, initial_weights, milestones, profiling, ranking, task_balancing, writer
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints, Evaluation
 from mtl_jax.train.lock import LOCK, acquire
@@ -47,6 +47,7 @@ def fit(
     single_task: scoring.Results | None = None,
     *,
     allow_config_change: bool = False,
+    profile: profiling.Steps | None = None,
 ) -> scoring.Results:
     """Trains to the last epoch, from the newest whole checkpoint in the work directory if there is one.
 
@@ -60,6 +61,8 @@ def fit(
         single_task: {task: scores} of single-task models. The multi-task performance that ranks checkpoints is relative
             to these scores, or by default to the first evaluation of this run.
         allow_config_change: True to continue with this configuration where the work directory has another one.
+        profile: Steps of this process that the first process records for TensorBoard and Perfetto, in the folder
+            `profile` of the work directory; None = none.
 
     Returns:
         {task: {metric: value}} of the last evaluation.
@@ -73,7 +76,7 @@ def fit(
         WriteError: The log cannot be written, because the disk is full or read-only.
         CorruptRecordError: A training image cannot be read, and `data.skip_corrupt` is not set.
     """
-    return _Run(experiment.make(config), Path(workdir), single_task, allow_config_change).fit()
+    return _Run(experiment.make(config), Path(workdir), single_task, allow_config_change).fit(profile)
 
 
 class _Run:
@@ -95,13 +98,15 @@ class _Run:
         datasets.check_data_dir(run.data_dir)
         if not folders.holds_checkpoint(workdir):
             initial_weights.check(config)  # an impossible model or missing weights fail before any data is fetched
-        self.source = run.open_split("train", run.all_tasks)
+        self.source = run.training_labels.open()
         self.val_source = run.open_split("val", run.main_tasks)
         processes.check_agreement(
             "the data", {source.split: [source.name, len(source)] for source in (self.source, self.val_source)}
         )
-        builder = run.prepare_data()
-        self.labelled = {split: datasets.count_labelled(builder, split, run.all_tasks) for split in ("train", "val")}
+        self.labelled = {
+            "train": run.training_labels.counts(),
+            "val": datasets.count_labelled(run.prepare_data(), "val", run.all_tasks),
+        }
         self.criteria = ranking.scorable(run, self.labelled)
         self.steps_per_epoch = loader.steps_per_epoch(len(self.source), config.train.batch_size)
         self.total_steps = self.steps_per_epoch * config.train.epochs
@@ -119,7 +124,8 @@ class _Run:
             processes.on_first(claim)
             self.checkpoints = Checkpoints(workdir)
             exits.callback(self.checkpoints.close)
-            self.state, self.progress = self._initial_state()
+            start = initial_state.create_or_restore(run, self.checkpoints, self.mesh, self.steps_per_epoch)
+            self.state, self.progress = start
             self.step = self.first_step = self.progress["step"]
             evaluation = self.checkpoints.evaluation(self.step)
             self.evaluates_first = self._asks_for_evaluation(self.step) and evaluation is None
@@ -134,9 +140,11 @@ class _Run:
                 balancing=self.balancing,
             )
             self.train_step = compilation.announced(train_step, "the training step")
-            eval_step = make_eval_step(self.state.graphdef, run.streaming_metrics, self.mesh)
+            self.evaluated = configs.eval_weights(config)
+            graphdef = self.state.alone(self.evaluated).graphdef
+            eval_step = make_eval_step(graphdef, run.streaming_metrics, self.mesh)
             self.eval_step = compilation.announced(eval_step, "the evaluation step")
-            self.logged_images = LoggedImages(run, self.val_source, self.state.graphdef, self.mesh)
+            self.logged_images = LoggedImages(run, self.val_source, graphdef, self.mesh)
             self.batches = self._train_batches()
             exits.callback(self.batches.close)
             self.position = self.batches.get_state()  # after the last batch trained on
@@ -144,11 +152,11 @@ class _Run:
             processes.on_first(lambda: experiment.store_config(config, workdir))
             self.placed = prefetch.ahead(self._place_batch, what=self._name_input())
             exits.callback(self.placed.close)
-            start = self._start()
-            self.writer = exits.enter_context(writer.open_log(self.loggers, start, self.evaluates_first))
+            facts = self._start()
+            self.writer = exits.enter_context(writer.open_log(self.loggers, facts, self.evaluates_first))
             lines = loggers.read(workdir / loggers.LOG) if processes.first() else ()
             self.milestones = Milestones(self.criteria, lines)
-            banner.say(start, self.writer.places())
+            banner.say(facts, self.writer.places())
             self.exits = exits.pop_all()  # closed in reverse order, each even if another fails to
 
     def _start(self) -> banner.Start:
@@ -165,22 +173,7 @@ class _Run:
             restored=bool(self.checkpoints.steps()),
         )
 
-    def _initial_state(self) -> tuple[train_state.TrainState, dict[str, Any]]:
-        """Returns the state of the newest checkpoint, or of a fresh start."""
-        tx = self.experiment.optimizer(self.steps_per_epoch)
-        split = self.config.train.split_state
-        if not self.checkpoints.steps():
-            with messages.warnings_only(weights.__name__):  # the check has told how the files are read
-                build = partial(initial_weights.build_model, self.config)
-                state = train_state.create(build, tx, self.mesh, split=split, balancing=self.balancing)
-            return state, dict(initial_weights.PROGRESS)
-        abstract = train_state.abstract(
-            lambda: models.build(self.config), tx, self.mesh, split=split, balancing=self.balancing
-        )
-        _, arrays, progress = self.checkpoints.restore_newest(abstract.arrays)
-        return train_state.TrainState(abstract.graphdef, arrays), progress
-
-    def fit(self) -> scoring.Results:
+    def fit(self, profile: profiling.Steps | None = None) -> scoring.Results:
         train = self.config.train
         results: scoring.Results = {}
         pending: list[tuple[int, Scalars]] = []
@@ -191,16 +184,20 @@ class _Run:
             plan = Plan(self.total_steps, self.steps_per_epoch, train.batch_size, self.experiment.all_tasks)
             progress = Progress(plan, self.step, shown=processes.first())
             self.exits.callback(progress.close)
+            profiler = profiling.Profiler(profile, self.workdir, step=self.step, total=self.total_steps)
+            self.exits.callback(profiler.close)
             if self.evaluates_first:
                 logger.info("step %d has no score and is evaluated first", self.step)
                 with progress.pause("evaluating"):
                     results = self._evaluate(arrays)
             started = time.perf_counter()
             while self.step < self.total_steps:
-                with self._rescuing(arrays, pending, started):
-                    batch, self.position = next(self.placed)
-                arrays, scalars = self.train_step(arrays, batch, seed)
+                with profiler.step(self.step + 1, arrays):
+                    with self._rescuing(arrays, pending, started):
+                        batch, self.position = next(self.placed)
+                    arrays, scalars = self.train_step(arrays, batch, seed)
                 self.step += 1
+                profiler.finished(self.step, arrays)
                 pending.append((self.step, scalars))
                 # Otherwise a slow device lags behind by all steps between two lines of the log: the bar shows a rate
                 # that is not true, a signal waits for all these steps, and their batches fill the memory.
@@ -331,6 +328,7 @@ class _Run:
             process_count=jax.process_count(),
         )
         began = time.perf_counter()
+        arrays = train_state.TrainState(self.state.graphdef, arrays).alone(self.evaluated).arrays
         results = scoring.streaming(self.eval_step, arrays, batches, self.experiment.streaming_metrics, self.mesh)
         seconds = time.perf_counter() - began
         if self.reference is None and len(self.criteria) > 1 and scoring.can_serve_as_reference(results, self.criteria):
@@ -354,7 +352,8 @@ class _Run:
         if not processes.first():
             return
         self.milestones.add(self.step, results)
-        lines = [f"evaluation of step {self.step} ({seconds:.0f} s)", self.milestones.table(self.step)]
+        of_average = " with the averaged weights" if self.evaluated == configs.EMA else ""
+        lines = [f"evaluation of step {self.step}{of_average} ({seconds:.0f} s)", self.milestones.table(self.step)]
         if len(self.criteria) > 1:
             lines.append(milestones.gain_line(score, self.checkpoints.best(), self.step))
         logger.info("%s", "\n".join(filter(None, lines)))

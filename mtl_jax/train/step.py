@@ -36,6 +36,8 @@ def make_train_step(
 
     The scalars are "loss/<name>", "gradient_norm" and "parameter_norm".
 
+    Where the state has an average of the weights, the step moves the average last, whatever gave the gradient.
+
     The step donates the buffers of the old arrays. The batch holds "image" `[B, H, W, 3]` (uint8, or normalised
     float32) and a label `[B, H, W, C]` for every task of the objective. If it holds "skipped" `[B]`, from
     `data.loader`, the step also returns the sum of "skipped".
@@ -53,18 +55,19 @@ def make_train_step(
             statistics. A part of a batch consists of consecutive images. Micro-batch i holds the images i,
             i + accumulate, ..., so its part j consists of every accumulate-th image of part j of the batch.
         shardings: Shardings of the arrays, if the arrays are split over the devices. The arrays of the model are
-            gathered for the step. The arrays of the optimiser stay split, and every device updates its own part (ZeRO,
-            arXiv 1910.02054).
+            gathered for the step. The arrays of the optimiser and of the average stay split, and every device updates
+            its own part (ZeRO, arXiv 1910.02054).
         balancing: Method that combines the gradients of the tasks. None means the weights of the objective. A method
             cannot be combined with `accumulate`.
     """
 
     @partial(jax.jit, donate_argnums=0, out_shardings=None if shardings is None else (shardings, None))
     def step(arrays: Any, batch: Batch, seed: jax.typing.ArrayLike = 0) -> tuple[Any, Scalars]:
-        model, optimizer, *memory = nnx.merge(graphdef, arrays if shardings is None else _gathered(arrays, shardings))
+        whole = arrays if shardings is None else _gathered(arrays, shardings)
+        model, optimizer, memory, average = nnx.merge(graphdef, whole)
         key = jax.random.fold_in(jax.random.key(seed), optimizer.step[...])
         if balancing is not None:
-            logged, grads, observe = balancing.gradients(model, memory[0], objective, batch, key, batch_norm_groups)
+            logged, grads, observe = balancing.gradients(model, memory, objective, batch, key, batch_norm_groups)
             optimizer.update(model, grads)
             observe()
         else:
@@ -74,13 +77,15 @@ def make_train_step(
                 losses, grads = _accumulated_gradients(model, objective, batch, key, batch_norm_groups, accumulate)
             optimizer.update(model, grads)
             logged = {f"loss/{name}": value for name, value in losses.items()}
+        if average is not None:
+            average.update(model)
         # A gradient that overflows damages the parameters one step before the loss shows the damage.
         logged["gradient_norm"] = optax.tree.norm(nnx.as_pure(grads))
         # Parameters whose squares overflow give no finite loss any more, so they must not reach a checkpoint.
         logged["parameter_norm"] = optax.tree.norm(nnx.as_pure(nnx.state(model, nnx.Param)))
         if SKIPPED in batch:
             logged[SKIPPED] = batch[SKIPPED].sum()
-        return nnx.as_pure(nnx.state((model, optimizer, *memory))), logged
+        return nnx.as_pure(nnx.state((model, optimizer, memory, average))), logged
 
     return step
 
@@ -113,13 +118,17 @@ def _gradients(
         groups: Number of groups of batch norm.
         counts: Label counts of the whole batch, if this batch is a part of it.
     """
-    # `trained` holds the random generator of dropout, and `model` does not.
-    trained = training_view(model, nnx.Rngs(dropout=key), groups)
+    parts: Any = nnx.split(model, nnx.Param, ...)  # the type of a split depends on the number of filters
+    graphdef, parameters, others = parts
 
-    def loss_fn(model: nnx.Module) -> tuple[jax.Array, Scalars]:
-        return objective(model(normalise(batch["image"])), batch, counts)
+    def loss_fn(parameters: nnx.State) -> tuple[jax.Array, tuple[Scalars, nnx.State]]:
+        copy = nnx.merge(graphdef, parameters, others, copy=True)
+        outputs = training_view(copy, nnx.Rngs(dropout=key), groups)(normalise(batch["image"]))
+        total, losses = objective(outputs, batch, counts)
+        return total, (losses, nnx.state(copy, nnx.BatchStat))
 
-    (_, losses), grads = nnx.value_and_grad(loss_fn, has_aux=True)(trained)
+    grads, (losses, statistics) = jax.grad(loss_fn, has_aux=True)(parameters)
+    nnx.update(model, statistics)
     return losses, grads
 
 

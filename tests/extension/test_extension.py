@@ -7,10 +7,11 @@ import pytest
 
 from mtl_jax import backbones, experiment, losses, metrics, models, tasks, weights
 from mtl_jax.config import Config, Data, Model, Optim, Train
-from mtl_jax.data import catalogue
+from mtl_jax.data import catalogue, datasets
 from mtl_jax.drawing import contact_sheet, panels
-from mtl_jax.inference import export, model, predict
+from mtl_jax.inference import export, model, predict, teacher
 from mtl_jax.inference.evaluate import evaluate_run
+from mtl_jax.labels import Conventions
 from mtl_jax.registry import Registry
 from mtl_jax.train.loop import fit
 
@@ -95,6 +96,18 @@ def test_it_predicts_and_draws(workdir, tmp_path):
     sheet = contact_sheet.sheet(samples, stored.main_tasks, names=stored.dataset.class_names)
     assert (sheet == shapes.HOT).all(axis=-1).any()
     assert (panels.colorize("heat", np.zeros((2, 2, 1)), label=True) == shapes.COLD).all()
+
+
+def test_its_predictions_become_labels_of_another_model(workdir, tmp_path):
+    stored = experiment.make(experiment.load_config(workdir))
+    run, val = model.from_run(stored, workdir, "latest"), stored.open_split("val", stored.main_tasks)
+    samples = teacher.split_samples(stored.open_split("train", ()), stored, ())
+    written = teacher.save_labels(run, samples, val, stored, tmp_path / "own")
+    assert written.images == {"train": 8, "val": 3}
+    builder = datasets.prepare("folder_mt/own", tmp_path / "tfds", written.folder)
+    source = datasets.open_split(builder, "train", ("heat",))
+    sample = source.sample(0, ("heat",), Conventions())
+    np.testing.assert_allclose(sample["heat"][..., 0], run(sample["image"])["heat"].array, atol=1e-5)
 
 
 def test_a_backbone_of_one_size_says_so(workdir):

@@ -110,7 +110,10 @@ def test_nothing_is_lost_between_windows_or_at_the_border(size, overlap):
     image = picture(*size)
     network = Mirror()
     options = PredictOptions(resize="windows", overlap=overlap, batch_size=3)
-    decided = windows.predict(image, network, KINDS, options)
+    decided, sure = windows.predict(image, network, KINDS, options, confidence=True)
+    assert sure.keys() == {"semseg"}  # depth has no probability
+    assert sure["semseg"].shape == size
+    np.testing.assert_allclose(sure["semseg"], 1, rtol=1e-5)
     np.testing.assert_allclose(decided["depth"][..., 0], image[..., 0], atol=1e-3)
     np.testing.assert_array_equal(decided["semseg"], image[..., 1] // 64)
     assert all(shape[1:] == (64, 96, 3) and shape[0] <= 3 for shape in network.seen)
@@ -131,7 +134,8 @@ def test_windows_blend_without_steps(axis):
     image[:, 60:] = 100
     image = image if axis else image.transpose(1, 0, 2)
     options = PredictOptions(resize="windows", overlap=0.3)
-    depth = windows.predict(image, Disagreeing(), {"depth": KINDS["depth"]}, options)["depth"][..., 0]
+    decided, _ = windows.predict(image, Disagreeing(), {"depth": KINDS["depth"]}, options)
+    depth = decided["depth"][..., 0]
     line = depth[40] if axis else depth[:, 40]
     assert line[0] == 0
     assert line[-1] == 100

@@ -78,7 +78,7 @@ class Prefetching(Model):
     def __init__(self, finish):
         self._finish_frame = finish
 
-    def _finishes(self, images, options):
+    def _finishes(self, images, options, confidence):
         return [self._finish_frame for _ in images]
 
 

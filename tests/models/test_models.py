@@ -91,7 +91,7 @@ class Network:
 
         def train(arrays, batch):
             model = models.training_view(self.model(arrays), nnx.Rngs(dropout=0))
-            gradient = nnx.grad(lambda model: objective(model(batch["image"]), batch)[0])(model)
+            gradient = nnx.compat.grad(lambda model: objective(model(batch["image"]), batch)[0])(model)
             return nnx.as_pure(gradient), nnx.as_pure(nnx.state(model, nnx.BatchStat))
 
         gradient, statistics = jax.jit(train)(self.arrays, batch())

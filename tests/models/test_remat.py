@@ -49,7 +49,7 @@ def test_only_memory_and_time_change(name):
             outputs = model(batch["image"])
             return objective(outputs, batch)[0], outputs
 
-        gradient, outputs = nnx.grad(loss_fn, has_aux=True)(model)
+        gradient, outputs = nnx.compat.grad(loss_fn, has_aux=True)(model)
         return outputs, nnx.as_pure(gradient), nnx.as_pure(nnx.state(model, nnx.BatchStat))
 
     with jax.enable_x64(True):

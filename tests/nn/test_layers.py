@@ -219,7 +219,7 @@ def test_groups_of_batch_norm_know_nothing_of_each_other(groups):
                 out = norm(x)
                 return (out * cotangent).sum(), out
 
-            (_, out), grads = nnx.value_and_grad(loss_fn, argnums=(0, 1), has_aux=True)(norm, x)
+            (_, out), grads = nnx.compat.value_and_grad(loss_fn, argnums=(0, 1), has_aux=True)(norm, x)
             return out, grads[1], [grads[0].scale[...], grads[0].bias[...]], [norm.mean[...], norm.var[...]]
 
         found = run(x, cotangent, groups)

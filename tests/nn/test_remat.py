@@ -42,9 +42,9 @@ def test_running_statistics_and_random_numbers_move_once(names):
 
     def step(graphdef, state, x):
         model = nnx.view(nnx.merge(graphdef, state), deterministic=False, rngs=nnx.Rngs(dropout=1))
-        gradient = nnx.grad(lambda model: (model(x) ** 2).sum())(model)
+        gradient = nnx.compat.grad(lambda model: (model(x) ** 2).sum())(model)
         stream = model.layers[0][2].rngs
-        return nnx.as_pure(gradient), nnx.as_pure(nnx.state(model, nnx.BatchStat)), stream.count[...]
+        return nnx.as_pure(gradient), nnx.as_pure(nnx.compat.state(model, nnx.BatchStat)), stream.count[...]
 
     found = []
     for selected in ((), names):

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from mtl_jax import experiment
 from mtl_jax.reports import curves, plots, run_table
 from tests import scripts
 from tests.full_disk import small_files
@@ -68,6 +69,28 @@ def test_methods_of_balancing_have_lines_of_their_own(runs):
     (line,) = (line for line in text.splitlines() if "| dwa |" in line)
     assert "| +15.00 |" in line
     assert sorted({row["balancing"] for row in run_table.as_dict(tables)}) == ["dwa", "fixed"]
+
+
+def test_settings_tell_experiments_apart(runs):
+    better = {"semseg": {"mIoU": 0.48}, "depth": {"rmse": 0.72}}
+    write(runs / "fast", ("semseg", "depth"), better, lr=0.5)
+    tables = run_table.tabulate(run_table.find_runs([runs]))
+    rows = next(rows for rows in tables.values() if len(rows) > 1)
+    told = {
+        str(row.members[0].run.workdir.name): text for row, text in zip(rows, run_table.settings(rows), strict=True)
+    }
+    assert told["fast"] == "optim.lr=0.5"
+    assert told["mti_0"] == "optim.lr=0.0001"
+    assert {told[name] for name in told if name not in ("fast", "mti_0", "mti_1")} == {""}
+    assert "| mti_net | hrnet_w18 | optim.lr=0.5 | best" in run_table.markdown(tables)
+    assert {row["settings"] for row in run_table.as_dict(tables)} >= {"", "optim.lr=0.5"}
+    stored = experiment.load_config(runs / "fast")
+    stored.data.label_fraction = {"all": 0.5, "depth": 0.1}
+    experiment.store_config(stored, runs / "fast")
+    tables = run_table.tabulate(run_table.find_runs([runs]))
+    fields = "data.label_fraction.all=0.5, data.label_fraction.depth=0.1, optim.lr=0.5"
+    told = {row["settings"] for row in run_table.as_dict(tables)}
+    assert told >= {fields, "data.label_fraction empty, optim.lr=0.0001"}
 
 
 def test_a_checkpoint_under_another_protocol_has_its_own_table(runs):

@@ -21,6 +21,7 @@ from mtl_jax.runtime import sharding
 from mtl_jax.tasks import IGNORE, TASKS
 from mtl_jax.train import state as train_state
 from mtl_jax.train import task_balancing
+from mtl_jax.train.ema import Ema
 from mtl_jax.train.step import make_train_step
 
 ROOT = Path(__file__).parents[2]
@@ -94,16 +95,18 @@ def train(name: str, model: models.MultiTaskModel, devices: int) -> dict[str, np
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sharding, "LEAST_SIZE", 64)  # the tiny model's arrays are small
         tx, split = optax.sgd(0.1, momentum=0.9), name == SPLIT
-        state = train_state.create(lambda: model, tx, mesh, split=split, balancing=balancing)
+        state = train_state.create(lambda: model, tx, mesh, split=split, balancing=balancing, ema=Ema(0.9))
     shardings = jax.tree.map(lambda x: x.sharding, state.arrays) if split else None
     objective = experiment.make(config(name)).objective
     step = make_train_step(state.graphdef, objective, shardings=shardings, balancing=balancing)
     arrays, logged = step(state.arrays, batch)
     if split and devices > 1:
-        assert not all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(arrays[2]))
+        for part in (train_state.MEMORY, train_state.AVERAGE):
+            assert not all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(arrays[part]))
     left = {"model": arrays[0], "optimizer": arrays[1], "logged": logged, "shares": np.array(shares)}
-    if 2 in arrays:  # of a method that remembers something
-        left["memory"] = arrays[2]
+    left["average"] = arrays[train_state.AVERAGE]
+    if train_state.MEMORY in arrays:  # of a method that remembers something
+        left["memory"] = arrays[train_state.MEMORY]
     leaves = jax.tree_util.tree_leaves_with_path(left)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves}
 

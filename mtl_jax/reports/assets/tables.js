@@ -24,6 +24,7 @@ function columnsOf(table) {
   columns.push({ head: "Δm", title: "multi-task performance: mean relative gain over single-task models", ...gains });
   columns.push(text("model", (row) => row.model), text("backbone", (row) => row.backbone));
   if (balanced) columns.push(text("balancing", (row) => row.balancing));
+  if (table.rows.some((row) => row.settings)) columns.push(text("settings", (row) => row.settings));
   const amount = (head, of, show) => ({ head, number: true, cell: (row) => show(of(row)), value: of });
   columns.push(amount("parameters", (row) => row.parameters, (n) => `${(n / 1e6).toFixed(2)} M`));
   columns.push(amount("multiply-adds", (row) => row.multiply_adds, (n) => `${(n / 1e9).toFixed(1)} G`));
