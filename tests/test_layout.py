@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "mtl_jax"
 LAYERS = (
     ("registry", "notation", "options", "field_values", "folders"),
     ("runtime", "codecs", "images", "nn", "outputs", "to_onnx"),
-    ("labels", "balancing"),
+    ("labels", "balancing", "loggers"),
     ("tasks",),
     ("boundaries", "backbones", "heads", "losses", "metrics", "weights"),
     ("protocol", "optim"),
@@ -21,7 +21,8 @@ LAYERS = (
     ("config_help", "configured_optim"),
     ("experiment",),
     ("evaluation",),
-    ("drawing", "train"),
+    ("drawing",),
+    ("train",),
     ("inference",),
     ("reports", "app"),
     ("cli",),
