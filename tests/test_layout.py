@@ -18,7 +18,7 @@ LAYERS = (
     ("data",),
     ("config",),
     ("config_overrides", "recipes", "models"),
-    ("config_help", "configured_optim"),
+    ("config_help",),
     ("experiment",),
     ("evaluation",),
     ("drawing",),

@@ -7,10 +7,10 @@ from importlib import metadata
 from pathlib import Path
 
 from mtl_jax import config as configs
-from mtl_jax import configured_optim, folders, models
+from mtl_jax import folders, models
 from mtl_jax.config import PLAIN_BALANCING, Config
 from mtl_jax.data import label_fraction
-from mtl_jax.experiment import Experiment
+from mtl_jax.experiment import Experiment, configured_optim
 from mtl_jax.loggers import LOG
 from mtl_jax.models import MultiTaskModel
 from mtl_jax.runtime import devices, messages, processes

@@ -36,7 +36,8 @@ from mtl_jax.train import (
     writer,
 )
 from mtl_jax.train import state as train_state
-from mtl_jax.train.checkpoint import Checkpoints, Evaluation
+from mtl_jax.train.checkpoint import Checkpoints
+from mtl_jax.train.checkpoint_parts import Evaluation
 from mtl_jax.train.lock import LOCK, acquire
 from mtl_jax.train.logged_images import LoggedImages
 from mtl_jax.train.milestones import Milestones
