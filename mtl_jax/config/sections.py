@@ -6,7 +6,7 @@ has its rules (`rules.Rules`): the values it may take, and whether a run may go 
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from mtl_jax import optim
@@ -77,12 +77,13 @@ class Data:
     border: str = option("", choices=("", *transforms.BORDERS))
     num_workers: int = option(4, least=0, may_change=True, same_experiment=True)
     skip_corrupt: bool = option(False, may_change=True)
-    label_fraction: dict[str, float] = option(factory=dict)
-    label_images: str = option("same", choices=LABEL_IMAGES)
-    label_seed: int = option(0, least=0, same_experiment=True)
     class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     axes: str = ""
     protocol: str = ""
+    _: KW_ONLY
+    label_fraction: dict[str, float] = option(factory=dict)
+    label_images: str = option("same", choices=LABEL_IMAGES)
+    label_seed: int = option(0, least=0, same_experiment=True)
 
 
 @dataclass
@@ -167,27 +168,28 @@ class Optim:
     """
 
     name: str = option("adam", choices=optim.OPTIMIZERS)
-    # The class of an optimiser's options checks them.
-    options: dict[str, Any] = field(default_factory=dict)
     lr: float = option(1e-4, positive=True)
     weight_decay: float = option(1e-4, least=0)
-    weight_decay_on: str = option("", choices=("", *optim.DECAYED))
     momentum: float = option(0.9, least=0)
+    schedule: str = option("poly", choices=optim.SCHEDULES)
+    decay_epochs: tuple[int, ...] = ()
+    decay_rate: float = option(0.1, least=0)
+    fusion_lr_multiplier: float = option(100.0, least=0)
+    _: KW_ONLY
+    # The class of an optimiser's options checks them.
+    options: dict[str, Any] = field(default_factory=dict)
+    weight_decay_on: str = option("", choices=("", *optim.DECAYED))
     clip_norm: float = option(0.0, least=0)
     layer_decay: float = option(1.0, positive=True)
     multipliers: dict[str, float] = field(default_factory=dict)
     freeze: tuple[str, ...] = ()
-    schedule: str = option("poly", choices=optim.SCHEDULES)
     schedule_by: str = option("epoch", choices=("epoch", "step"))
     poly_power: float = option(0.9, positive=True)
     min_lr: float = option(0.0, least=0)
-    decay_epochs: tuple[int, ...] = ()
     decay_steps: tuple[int, ...] = ()
-    decay_rate: float = option(0.1, least=0)
     warmup_steps: int = option(0, least=0, instead_of="optim.warmup_epochs")
     warmup_epochs: int = option(0, least=0, instead_of="optim.warmup_steps")
     warmup_start: float = option(1e-6, least=0)
-    fusion_lr_multiplier: float = option(100.0, least=0)
 
 
 @dataclass
@@ -244,21 +246,22 @@ class Train:
     batch_norm_groups: int = option(1, least=1)
     split_state: bool = option(False, may_change=True)
     epochs: int = option(100, least=0, instead_of="train.steps")
-    steps: int = option(0, least=0, instead_of="train.epochs")
     seed: int = option(0, least=0, bits=32, same_experiment=True)
-    eval_every: int = option(0, least=0)
     eval_final_epochs: int = option(10, least=0)
     eval_batch_size: int = option(0, least=0)
     eval_protocol: str = option("survey", choices=PROTOCOLS)
     depth_protocol: str = option("", choices=("", *depth.PROTOCOLS))
+    log_every: int = option(20, least=1, may_change=True, same_experiment=True)
+    checkpoint_every: int = option(0, least=0, may_change=True, same_experiment=True)
+    _: KW_ONLY
+    steps: int = option(0, least=0, instead_of="train.epochs")
+    eval_every: int = option(0, least=0)
     ema: float = option(0.0, least=0)
     ema_warmup: bool = False
     eval_weights: str = option("", choices=("", *WEIGHTS))
     best: str = ""
     keep: int = option(1, least=1, may_change=True, same_experiment=True)
     patience: int = option(0, least=0)
-    log_every: int = option(20, least=1, may_change=True, same_experiment=True)
-    checkpoint_every: int = option(0, least=0, may_change=True, same_experiment=True)
     loggers: tuple[str, ...] = option(("jsonl", "tensorboard"), may_change=True, same_experiment=True)
     log_images: int = option(4, least=0, may_change=True, same_experiment=True)
 
