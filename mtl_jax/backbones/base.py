@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 import jax
+import numpy as np
+from flax import nnx
 
 from mtl_jax.nn import Staged
 from mtl_jax.nn.remat import recompute
@@ -19,12 +21,19 @@ class Backbone(Staged):
     Attributes:
         channels: Number of channels of each map that heads read.
         stages: Names of the stages in the order in which they run; the first one is the stem.
+        layers: Names of the submodules and parameters of each layer, in the order in which they run; the first layer is
+            the stem. Layer-wise decay of the learning rate needs them. What no layer names comes after the last one,
+            as the norm after the last block of a transformer. Names may be paths, as "blocks.0".
+        no_weight_decay: Paths of submodules and parameters with two or more axes that are no kernels, such as position
+            embeddings and class tokens, so that they do not decay with kernels.
         multiple: The sides of images that prediction pads or scales become multiples of this number of pixels.
         fixed_size: True if weights depend on the size of the images, as position embeddings do. Prediction then refuses
             images of other sizes than the network's input size.
     """
 
     channels: tuple[int, ...]
+    layers: tuple[tuple[str, ...], ...] = ()
+    no_weight_decay: tuple[str, ...] = ()
     multiple: int = 32
     fixed_size: bool = False
 
@@ -45,6 +54,14 @@ class Backbone(Staged):
     def select(self, outputs: Mapping[str, Maps]) -> Maps:
         """Returns the maps that heads read, from {stage: its maps}."""
         return outputs[self.stages[-1]]
+
+    def pretrained_part(self) -> nnx.Module:
+        """Returns the part that pretrained weights fill: all of the backbone, unless a subclass adds layers to it."""
+        return self
+
+    def published_arrays(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns the arrays of a file of pretrained weights, {torch key: array}, under the names of that part."""
+        return dict(arrays)
 
     def __call__(self, images: jax.Array) -> Maps:
         """`[B, H, W, 3]` images -> the maps that heads read, finest first."""
