@@ -134,7 +134,6 @@ def test_timm(name):
 
 @parametrized(META, "dinov2_reg4")
 def test_dinov2(name):
-    """All blocks run in one loop here, as within a group of blocks."""
     recorded, variant = transformers.recorded(name), META[name]
     model = load(name, variant)
     deviations = {}

@@ -9,7 +9,7 @@ from flax import nnx
 
 from mtl_jax.backbones.base import Maps
 from mtl_jax.backbones.vit_variants import IMAGENET_MEAN, IMAGENET_STD, Variant
-from mtl_jax.nn import LayerNorm, LayerScale, PatchEmbed, SelfAttention, recomputable, run_blocks
+from mtl_jax.nn import LayerNorm, LayerScale, PatchEmbed, SelfAttention, recomputable
 from mtl_jax.nn.init import trunc_normal
 from mtl_jax.nn.per_channel import per_channel
 from mtl_jax.nn.rotary import angles
@@ -97,7 +97,8 @@ class VisionTransformer(nnx.Module):
         number = prefix.shape[2]
         rotation = None if self.variant.grid else angles(height, width, features // self.variant.heads)
         x = jnp.concatenate([prefix[:, 0], patches.reshape(batch, height * width, features)], axis=1)
-        x = run_blocks(blocks, lambda block, x: block(x, rotation), x)
+        for block in blocks:
+            x = block(x, rotation)
         return x[:, number:].reshape(patches.shape), x[:, None, :number]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import mtl_jax
 from mtl_jax.inference.export_formats import ExportFormat
 from mtl_jax.inference.program import Program
-from mtl_jax.nn import isolate, resize, scan
+from mtl_jax.nn import isolate, resize
 from mtl_jax.runtime import messages
 
 
@@ -37,7 +37,7 @@ class OnnxFormat(ExportFormat):
 
         from mtl_jax import to_onnx
 
-        with isolate.fused(), scan.unrolled():
+        with isolate.fused():
             model = to_onnx.to_model(
                 program.predict,
                 program.images,

@@ -15,7 +15,6 @@ from mtl_jax.nn.patch_embed import PatchEmbed, PatchProjection
 from mtl_jax.nn.pool import max_pool_2x2, max_pool_stem
 from mtl_jax.nn.remat import Staged, recomputable
 from mtl_jax.nn.resize import resize_bilinear, resize_like
-from mtl_jax.nn.scan import run_blocks
 from mtl_jax.nn.self_attention import SelfAttention
 from mtl_jax.nn.sequential import Sequential
 from mtl_jax.nn.squeeze_excite import SqueezeExcite
@@ -49,5 +48,4 @@ __all__ = [
     "recomputable",
     "resize_bilinear",
     "resize_like",
-    "run_blocks",
 ]

@@ -21,7 +21,7 @@ COLUMNS = ("model", "backbone", "data", "tasks", "parameters", "of the backbone"
 # its products is no measure of the work of an interpolation.
 _RESIZE = "_resize"
 _OVERLAPS = convolve_overlaps.__name__
-_CONTROL_FLOW = ("while", "cond")
+_CONTROL_FLOW = ("scan", "while", "cond")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def multiply_adds(function: Callable, *arguments: Any) -> int:
         arguments: Arguments of the function: arrays, or `jax.ShapeDtypeStruct`s in their place.
 
     Raises:
-        ValueError: The function has branches, or loops of unknown length, whose work does not depend on shapes alone.
+        ValueError: The function has loops or branches, whose work does not depend on shapes alone.
     """
     with isolate.fused():  # does not ask for the device, so that counting does not start one
         return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
@@ -82,12 +82,9 @@ def _count(jaxpr: core.Jaxpr) -> int:
         name, options = equation.primitive.name, equation.params
         if name in _CONTROL_FLOW:
             raise ValueError(
-                f"multiply-adds inside {name} are not counted; write the function without branches, and with loops of "
-                "known length"
+                f"multiply-adds inside {name} are not counted; write the function without loops or branches"
             )
-        if name == "scan":
-            total += options["length"] * _count(options["jaxpr"].jaxpr)
-        elif name == "conv_general_dilated":
+        if name == "conv_general_dilated":
             kernel, layout = _shape(equation.invars[1]), options["dimension_numbers"].rhs_spec
             output, *_ = layout  # the kernel's axes: output channels, input channels per group, then the spatial ones
             total += math.prod(_shape(equation.outvars[0])) * math.prod(kernel) // kernel[output]
