@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 
 from mtl_jax import images
-from mtl_jax.data import catalogue, datasets, loader, transforms
+from mtl_jax.data import augmentation, catalogue, datasets, loader
 from mtl_jax.data.rendered import release_files
 
 # Largest differences of the delivered maps, from roundings in the normalisation of images and the rotation of normals.
@@ -40,7 +40,7 @@ class Case:
     Attributes:
         family: Key of `catalogue.DATASETS`, and of its conventions.
         builder: TFDS name.
-        recipe: Key of `transforms.RECIPES`.
+        recipe: Name in `augmentation.RECIPES`.
         reader: Name of the function of parity.reference.input that reads the original files.
         write: Function (folder, {split: ids}, height=, width=) that writes the original files.
         size: (height, width) of the written images in pixels.
@@ -225,7 +225,7 @@ class _Prepared:
         # More items than are taken, so that the workers are as busy at the end as before.
         count = (_warm_up(row.workers) + self.settings.batches + 2 + 4 * row.workers) * self.settings.batch_size
         order = itertools.islice(itertools.cycle(rng.permutation(len(self.source)).tolist()), count)
-        items = [self._item(position, transforms.draw(self.case.recipe, rng)) for position in order]
+        items = [self._item(position, augmentation.draw(self.case.recipe, rng)) for position in order]
         before = cv2.getNumThreads()
         cv2.setNumThreads(1)  # the worker processes share the cores, as usual with a DataLoader
         batches = self.reference.load(self.datasets[row.loader], self.settings.batch_size, items, row.workers)
@@ -236,8 +236,9 @@ class _Prepared:
         finally:
             cv2.setNumThreads(before)
 
-    def _item(self, position: int, drawn: transforms.Draw) -> Any:
-        return self.reference.Item(position, drawn.flip, drawn.angle, drawn.scale)
+    def _item(self, position: int, drawn: augmentation.Draw) -> Any:
+        flip, (angle, scale), _ = drawn
+        return self.reference.Item(position, flip, angle, scale)
 
 
 def _warm_up(workers: int) -> int:

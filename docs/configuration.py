@@ -41,8 +41,9 @@ SECTIONS = {"": "Fields without a section"}  # headings that are not the name of
 NAMES = """## Names
 
 The names that fields, recipes and options take. `NAME:PARAMETER=VALUE,PARAMETER=VALUE` sets parameters where the field
-allows it, for example `--balancing=dwa:temperature=3`; parameters of models are `--model.options.NAME=VALUE`. Modules
-that `imports` names add to these tables ([contributing](../CONTRIBUTING.md))."""
+allows it, for example `--balancing=dwa:temperature=3`; parameters of models are `--model.options.NAME=VALUE`, those of
+optimisers `--optim.options.NAME=VALUE`. Modules that `imports` names add to these tables
+([contributing](../CONTRIBUTING.md))."""
 
 
 @dataclasses.dataclass(frozen=True)

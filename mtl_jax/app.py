@@ -25,13 +25,14 @@ class Predictor:
     Args:
         place: The work directory of a run, or what else `mtl_jax.load` loads.
         step: Checkpoint of a work directory: "best", "latest" or the number of a step.
+        weights: Weights of the checkpoint: "ema" or "trained"; empty = those that training evaluated.
 
     Raises:
         FileNotFoundError, DamagedError, ValueError: See `mtl_jax.load`.
     """
 
-    def __init__(self, place: str | Path, step: str):
-        self._model = model.load(place, step)
+    def __init__(self, place: str | Path, step: str, weights: str = ""):
+        self._model = model.load(place, step, weights)
 
     @property
     def title(self) -> str:
@@ -77,7 +78,7 @@ def build(predictor: Predictor) -> Any:
     return app
 
 
-def launch(place: str | Path, step: str, *, host: str, port: int) -> None:
+def launch(place: str | Path, step: str, weights: str = "", *, host: str, port: int) -> None:
     """Serves the app until the program is interrupted.
 
     gradio writes uploads and pictures to its folder of temporary files. They are deleted after one to two hours.
@@ -85,6 +86,7 @@ def launch(place: str | Path, step: str, *, host: str, port: int) -> None:
     Args:
         place: The work directory of a run, or what else `mtl_jax.load` loads.
         step: Checkpoint of a work directory: "best", "latest" or the number of a step.
+        weights: Weights of the checkpoint: "ema" or "trained"; empty = those that training evaluated.
         host: Address to listen at: "127.0.0.1" for this machine alone, "0.0.0.0" for all that reach it.
         port: Port to listen at.
 
@@ -95,7 +97,7 @@ def launch(place: str | Path, step: str, *, host: str, port: int) -> None:
     """
     gradio = _gradio()  # before the model is read, which takes longer
     theme = gradio.themes.Default(font=_FONT, font_mono=("monospace",))
-    app = build(Predictor(place, step))
+    app = build(Predictor(place, step, weights))
     app.launch(server_name=host, server_port=port, share=False, theme=theme, max_file_size=_LARGEST_UPLOAD)
 
 

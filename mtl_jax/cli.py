@@ -20,7 +20,7 @@ from absl import logging as absl_logging
 from tqdm import tqdm
 
 from mtl_jax import config_help, config_overrides, recipes
-from mtl_jax.config import Config
+from mtl_jax.config import WEIGHTS, Config
 from mtl_jax.runtime import devices, messages
 from mtl_jax.runtime.allocator import tune_allocator
 from mtl_jax.runtime.download import cache_dir
@@ -68,6 +68,16 @@ class Parser(argparse.ArgumentParser):
     def add_step(self) -> None:
         """Adds the checkpoint of a work directory, `arguments.step`."""
         self.add_argument("--step", default="best", help="checkpoint: best (the default), latest or a step number")
+
+    def add_weights(self) -> None:
+        """Adds the weights of a checkpoint, `arguments.weights`; empty by default."""
+        self.add_argument(
+            "--weights",
+            default="",
+            choices=WEIGHTS,
+            help="weights of the checkpoint: ema (their moving average) or trained; by default those that training "
+            "evaluated",
+        )
 
     def add_single_task(self) -> None:
         """Adds directories with results that others are compared with, `arguments.single_task`."""

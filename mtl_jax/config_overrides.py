@@ -2,13 +2,17 @@
 
 import dataclasses
 import difflib
+import functools
+import logging
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mtl_jax import field_values
-from mtl_jax.config import Config
+from mtl_jax.config import Config, rules_of
+
+logger = logging.getLogger(__name__)
 
 _PREFIX = "config."
 # {name that other libraries use: field}
@@ -16,6 +20,9 @@ _ALIASES = {
     "learning_rate": "optim.lr",
     "workers": "data.num_workers",
     "num_epochs": "train.epochs",
+    "max_epochs": "train.epochs",
+    "max_steps": "train.steps",
+    "max_iters": "train.steps",
     "wd": "optim.weight_decay",
 }
 
@@ -65,23 +72,42 @@ def split(arguments: Sequence[str]) -> tuple[list[Override], list[str]]:
 def apply(config: Config, overrides: Sequence[Override]) -> Config:
     """Sets fields of a configuration, in place, and returns the configuration.
 
+    A field that says the same in another unit (`Rules.instead_of`) becomes 0 unless it is set, too.
+
     Raises:
         ValueError: A value has another type than its field.
     """
     for override in overrides:
-        kind, path = _type_of(override.option, override.name), override.name.split(".")
+        kind = _type_of(override.option, override.name)
+        owner, key = _owner_and_key(override.name)
         try:
             value = field_values.parse(override.text, kind)
         except ValueError as error:
             raise ValueError(f"{override.option} is {error}") from error
-        part: Any = config
-        for name in path[:-1]:
-            part = getattr(part, name)
+        part = _part(config, filter(None, owner.split(".")))
         if isinstance(part, dict):
-            part[path[-1]] = value
+            part[key] = value
         else:
-            setattr(part, path[-1], value)
+            setattr(part, key, value)
+    _clear_other_units(config, [override.name for override in overrides])
     return config
+
+
+def _part(config: Config, path: Iterable[str]) -> Any:
+    return functools.reduce(getattr, path, config)
+
+
+def _clear_other_units(config: Config, names: Sequence[str]) -> None:
+    """Sets the fields to 0 that say in another unit what the named fields say, unless they are named themselves."""
+    for name in names:
+        other = rules_of(_FIELDS[name]).instead_of if name in _FIELDS else ""
+        if not other or other in names or not _part(config, name.split(".")):
+            continue
+        *path, field = other.split(".")
+        section = _part(config, path)
+        if value := getattr(section, field):
+            logger.info("%s is given and takes the place of %s, which was %s", name, other, value)
+            setattr(section, field, 0)
 
 
 def fields(part: Any = Config, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], type]]:
@@ -109,6 +135,15 @@ def _field_name(option: str) -> str | None:
     return name if name in _FIELDS or (dot and section in (*_SECTIONS, *_FIELDS)) else None
 
 
+def _owner_and_key(name: str) -> tuple[str, str]:
+    """Returns (name of the section or dict, name in it); keys of dicts may have dots, as paths in a model have."""
+    for field, each in _FIELDS.items():
+        if typing.get_origin(each.type) is dict and name.startswith(f"{field}."):
+            return field, name.removeprefix(f"{field}.")
+    owner, _, key = name.rpartition(".")
+    return owner, key
+
+
 def _type_of(option: str, name: str) -> Any:
     """Returns the type of a field, or of an entry of a dict.
 
@@ -117,7 +152,7 @@ def _type_of(option: str, name: str) -> Any:
     """
     if name in _FIELDS:
         return _FIELDS[name].type
-    parent, _, key = name.rpartition(".")
+    parent, key = _owner_and_key(name)
     if key and parent in _FIELDS and typing.get_origin(_FIELDS[parent].type) is dict:
         return typing.get_args(_FIELDS[parent].type)[1]
     near = [_ALIASES[key]] if key in _ALIASES else []

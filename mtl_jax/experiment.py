@@ -7,7 +7,7 @@ same model that wrote it. The configuration of a run is stored in its work direc
 import copy
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,15 +16,15 @@ import optax
 from tensorflow_datasets.core import DatasetBuilder
 
 from mtl_jax import config as configs
-from mtl_jax import folders, metrics, models, optim, registry, tasks
+from mtl_jax import configured_optim, folders, metrics, models, optim, registry, tasks
 from mtl_jax import protocol as protocols
 from mtl_jax.config import Config
 from mtl_jax.config import file as config_file
-from mtl_jax.data import catalogue, datasets, description, transforms
+from mtl_jax.data import augmentation, catalogue, datasets, description
+from mtl_jax.data.augmentation import Recipe
 from mtl_jax.data.catalogue import Dataset
 from mtl_jax.data.split import Split
 from mtl_jax.data.training_labels import TrainingLabels
-from mtl_jax.data.transforms import Recipe
 from mtl_jax.labels import Conventions
 from mtl_jax.losses import Objective
 from mtl_jax.protocol import Protocol
@@ -81,9 +81,9 @@ class Experiment:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The augmentation of training images."""
+        """The augmentation of training images, which also says how validation images are placed."""
         data = self.config.data
-        return transforms.get_recipe(data.augmentation or self.dataset.recipe(data.release))
+        return augmentation.get_recipe(data.augmentation or self.dataset.recipe(data.release))
 
     @cached_property
     def main_tasks(self) -> tuple[str, ...]:
@@ -107,12 +107,19 @@ class Experiment:
 
     @cached_property
     def objective(self) -> Objective:
-        """The function that training minimises.
+        """The function that training minimises, see `make_objective`, with the losses of the configuration."""
+        return self.make_objective(self.config.losses)
+
+    def make_objective(self, losses: Mapping[str, str]) -> Objective:
+        """Returns the function that training minimises.
 
         The weights of the task table balance several tasks, so a task on its own has the weight 1.
+
+        Args:
+            losses: {task: its loss}; the other tasks have the loss of the task table.
         """
         alone = {self.main_tasks[0]: 1.0} if len(self.all_tasks) == 1 else {}
-        return Objective(self.main_tasks, alone | self.config.loss_weights, self.config.losses)
+        return Objective(self.main_tasks, alone | self.config.loss_weights, losses)
 
     @cached_property
     def protocol(self) -> Protocol:
@@ -203,27 +210,34 @@ class Experiment:
         """
         data = self.config.data
         return TrainingLabels(
-            self.prepare_data(), self.all_tasks, data.label_fraction, data.label_images, data.label_seed
+            self.prepare_data(),
+            self.all_tasks,
+            data.label_fraction,
+            data.label_images,
+            data.label_seed,
+            self.recipe.looks_at,
         )
 
     def learning_rate(self, steps_per_epoch: int) -> optim.Schedule:
         """Returns the schedule optimiser step -> learning rate."""
-        options, epochs = self.config.optim, self.config.train.epochs
-        schedule = optim.make_schedule(
-            options.schedule, options.lr, epochs, decay_epochs=options.decay_epochs, decay_rate=options.decay_rate
-        )
-        return optim.per_step(schedule, steps_per_epoch, epochs)
+        return configured_optim.learning_rate(self.config, steps_per_epoch)
 
-    def optimizer(self, steps_per_epoch: int) -> optax.GradientTransformation:
-        """Returns the optimiser with its schedule over steps."""
-        options = self.config.optim
-        return optim.make_optimizer(
-            options.name,
-            self.learning_rate(steps_per_epoch),
-            weight_decay=options.weight_decay,
-            momentum=options.momentum,
-            multipliers=dict.fromkeys(models.fusions(self.config), options.fusion_lr_multiplier),
-        )
+    def optimizer(
+        self, steps_per_epoch: int, learning_rate: optim.Schedule | None = None
+    ) -> optax.GradientTransformation:
+        """Returns the optimiser with its schedule over steps.
+
+        Args:
+            steps_per_epoch: Number of steps of an epoch.
+            learning_rate: Schedule over steps in place of the configured one.
+        """
+        rate = learning_rate or self.learning_rate(steps_per_epoch)
+        return configured_optim.optimizer(self.config, self.parameter_groups, rate)
+
+    @cached_property
+    def parameter_groups(self) -> configured_optim.ParameterGroups:
+        """The result of `configured_optim.parameter_groups`."""
+        return configured_optim.parameter_groups(self.config)
 
 
 def make(config: Config | Experiment) -> Experiment:

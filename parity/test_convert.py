@@ -31,7 +31,7 @@ def _convert(*args):
 
 def _stored(workdir):
     """What a work directory holds under torch's names."""
-    _, state = restore.load(experiment.load_config(workdir), workdir, "latest")
+    state = restore.load(experiment.load_config(workdir), workdir, "latest").state
     return weights.to_torch(state.model())
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_jax.data import catalogue, datasets, transforms
+from mtl_jax.data import augmentation, catalogue, datasets
+from mtl_jax.data.augmentation.geometry import Turn
 from mtl_jax.data.rendered import release_files
 from parity.reference import input as reference
 from tests.marks import slow
@@ -48,7 +49,9 @@ def test_samples(case, size, decoded, tmp_path):
     for i, draw in enumerate(draws):
         conventions = catalogue.get(family).conventions
         sample = source.sample(i, tasks, conventions)
-        got = transforms.train_transform(sample, transforms.Draw(*draw), recipe, size, conventions=conventions)
+        got = augmentation.train_transform(
+            sample, (draw[0], Turn(*draw[1:]), None), recipe, size, conventions=conventions
+        )
         want = theirs[reference.Item(i, *draw)]
         for key, value in want.items():
             assert value.dtype == torch.float32

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from mtl_jax import tasks
-from mtl_jax.data import catalogue, transforms
+from mtl_jax.data import augmentation, catalogue, transforms
+from mtl_jax.data.augmentation.geometry import Turn
 
 GOLDEN = Path(__file__).parent / "golden"
 MAJOR = int(cv2.__version__.split(".")[0])
 CASES = json.loads((GOLDEN / "transforms.json").read_text())
 RECIPE = {"nyud_v1": "astmt", "nyud_head": "survey", "nyud_test": "survey", "pascal": "astmt"}
+ASTMT, SURVEY = (augmentation.get_recipe(name).resampling for name in ("astmt", "survey"))
 WARPS = [(0, 1.0), (0, 1.2), (0, 1.5), (13.7, 0.83), (-20, 1.25)]
 
 # The rotated normals come from sine and cosine of a sum upstream and from a rotation matrix here: one rounding of
@@ -65,13 +67,13 @@ PUBLISHED = {name: catalogue.get(name).conventions for name in ("nyud", "pascal"
 def test_scale_and_rotate(golden, angle, scale):
     key = f"scale_n_rotate/rot{angle}_sc{scale:g}"
     published = {"conventions": PUBLISHED["pascal"]}
-    survey = transforms.scale_and_rotate(inputs(golden, ELEMENTS), angle, scale, "survey", **published)
+    survey = transforms.scale_and_rotate(inputs(golden, ELEMENTS), angle, scale, SURVEY, **published)
     for name in ELEMENTS:
         assert_close(name, survey[name], golden[f"{key}/{name}"])
-    astmt = transforms.scale_and_rotate(inputs(golden, ["depth"]), angle, scale, "astmt", **published)
+    astmt = transforms.scale_and_rotate(inputs(golden, ["depth"]), angle, scale, ASTMT, **published)
     assert_close("depth", astmt["depth"], golden[f"{key}/depth_v1"])
     if f"{key}/normals_f64" in golden:
-        double = transforms.scale_and_rotate(inputs(golden, ["normals"], "float64"), angle, scale, "astmt", **published)
+        double = transforms.scale_and_rotate(inputs(golden, ["normals"], "float64"), angle, scale, ASTMT, **published)
         assert double["normals"].dtype == np.float64
         np.testing.assert_allclose(double["normals"], golden[f"{key}/normals_f64"], rtol=0, atol=1e-12)
 
@@ -84,9 +86,9 @@ def test_flip(golden):
 @pytest.mark.parametrize("size", [(48, 64), (96, 128)])
 def test_resize(golden, size):
     key = f"fixed_resize/{size[0]}x{size[1]}"
-    for name, x in transforms.resize(inputs(golden, ELEMENTS), size, "survey", PUBLISHED["nyud"]).items():
+    for name, x in transforms.resize(inputs(golden, ELEMENTS), size, SURVEY, PUBLISHED["nyud"]).items():
         assert_close(name, x, golden[f"{key}/{name}"])
-    linear = transforms.resize(inputs(golden, ["depth"]), size, "astmt", PUBLISHED["nyud"])
+    linear = transforms.resize(inputs(golden, ["depth"]), size, ASTMT, PUBLISHED["nyud"])
     assert_close("depth", linear["depth"], golden[f"{key}/depth_linear"])
 
 
@@ -111,10 +113,10 @@ def test_pipeline(golden, case):
     }
     published = {"conventions": PUBLISHED["pascal" if case.startswith("pipeline/pascal") else "nyud"]}
     if "flip" in row:
-        drawn = transforms.Draw(row["flip"], row["rot"], row["scale"])
-        got = transforms.train_transform(sample, drawn, recipe, size, **published)
+        drawn = (row["flip"], Turn(row["rot"], row["scale"]), None)
+        got = augmentation.train_transform(sample, drawn, recipe, size, **published)
     else:
-        got = transforms.val_transform(sample, size, recipe, **published)
+        got = augmentation.val_transform(sample, size, recipe, **published)
     assert list(got) == ["image", *(n for n in names if n != "image")]
     for name in names:
         want = golden[f"{case}/{name}"].transpose(1, 2, 0)

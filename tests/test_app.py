@@ -73,7 +73,7 @@ def test_uploads_are_bounded_and_deleted(monkeypatch):
     """By gradio, which keeps them on the disk: it looks every hour for files older than an hour."""
     gradio = MagicMock()
     monkeypatch.setitem(sys.modules, "gradio", gradio)
-    monkeypatch.setattr(app, "Predictor", lambda place, step: SimpleNamespace(title=f"{place} {step}"))
+    monkeypatch.setattr(app, "Predictor", lambda *place: SimpleNamespace(title=" ".join(place)))
     app.launch("run", "best", host="127.0.0.1", port=7860)
     assert gradio.Blocks.call_args.kwargs["delete_cache"] == (3600, 3600)
     (served,) = gradio.Blocks.return_value.__enter__.return_value.launch.call_args_list

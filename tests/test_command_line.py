@@ -146,15 +146,21 @@ def test_entries_of_dicts():
     config = parsed(
         "nyud_cross_stitch",
         "--losses.depth=depth_l1",
+        "--losses.semseg=ce:smoothing=0.1,class_weights=measured+0.5*dice",
         "--loss_weights.depth=2",
         "--model.options.alpha=0.8",
         "--model.options.init_single_task=false",
         "--model.options.single_task=runs/{task}",
+        "--optim.options.nesterov=true",
+        "--optim.multipliers.heads=10",
+        "--optim.multipliers.backbone.layer1=0.1",
     ).config
-    assert config.losses == {"depth": "depth_l1"}
+    assert config.losses == {"depth": "depth_l1", "semseg": "ce:smoothing=0.1,class_weights=measured+0.5*dice"}
     assert config.loss_weights == {"depth": 2.0}
     wanted = {"alpha": 0.8, "init_single_task": False, "single_task": "runs/{task}"}
     assert {name: config.model.options[name] for name in wanted} == wanted
+    assert config.optim.options == {"nesterov": True}
+    assert config.optim.multipliers == {"heads": 10.0, "backbone.layer1": 0.1}
 
 
 def test_the_help_explains_every_field_with_the_values_of_the_recipe(capsys):
@@ -244,3 +250,21 @@ def test_recipes_without_options_and_with_errors(tmp_path):
 def test_true_and_false():
     assert parsed("demo", "--train.split_state", "--config.data.skip_corrupt").config.train.split_state
     assert not parsed("demo", "--train.split_state=false").config.train.split_state
+
+
+@pytest.mark.parametrize(
+    ("options", "lengths"),
+    [
+        (["--train.steps=400"], (0, 400)),
+        (["--config.train.steps", "400"], (0, 400)),
+        (["--train.steps=0"], (6, 0)),
+        (["--train.epochs=3"], (3, 0)),
+        (["--train.epochs=3", "--train.steps=400"], (3, 400)),  # the check of the configuration refuses it
+    ],
+)
+def test_a_length_in_steps_takes_the_place_of_epochs(caplog, options, lengths):
+    with caplog.at_level("INFO"):
+        train = parsed("demo", *options).config.train
+    assert (train.epochs, train.steps) == lengths
+    replaced = "train.steps is given and takes the place of train.epochs, which was 6" in caplog.text
+    assert replaced == (lengths == (0, 400))

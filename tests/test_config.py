@@ -4,11 +4,12 @@ import logging
 import re
 from pathlib import Path
 
+import optax
 import pytest
 
 from mtl_jax import config as configs
 from mtl_jax import optim, protocol, recipes
-from mtl_jax.config import Config, Data, Model, for_backbone, parse_arg, validate
+from mtl_jax.config import Config, Data, Model, Optim, for_backbone, parse_arg, validate
 
 ROOT = Path(__file__).parents[1]
 
@@ -115,25 +116,43 @@ def test_a_part_of_no_file_is_refused(name):
 
 def test_choices_are_those_of_the_tables(monkeypatch):
     config = Config(Data("nyud", ("depth",), release="v1", augmentation="much", border="one"))
-    config.optim.name, config.optim.schedule, config.train.eval_protocol = "lion", "cosine", "own"
+    config.optim.name, config.optim.schedule, config.train.eval_protocol = "signs", "sawtooth", "own"
     with pytest.raises(ValueError, match="does not work") as error:
         validate(config)
     for part in (
         "data.release is 'v1'; it may be 'astmt' or 'survey'",
-        "data.augmentation is 'much'; it may be '' or 'astmt' or 'survey' or 'none'",
+        "data.augmentation: unknown augmentation recipe 'much'; the recipes are astmt, survey, none, invpt, custom",
         "data.border is 'one'; it may be '' or 'zero' or 'ignore'",
-        "optim.name is 'lion'; it may be 'adam' or 'sgd'",
-        "optim.schedule is 'cosine'; it may be 'poly' or 'step' or 'constant'",
+        "optim.name is 'signs'; it may be 'sgd' or 'adam' or 'adamw' or 'lamb' or 'lion' or 'adan' or 'muon'",
+        "optim.schedule is 'sawtooth'; it may be 'poly' or 'cosine' or 'step' or 'constant'",
         "train.eval_protocol is 'own'; it may be 'survey' or 'astmt' or 'invpt'",
     ):
         assert part in str(error.value)
-    optim.register_schedule("cosine", lambda lr, epochs, **_: optim.constant(lr))
-    optim.register_optimizer("lion", lambda learning_rate, *, momentum: optim.optax.lion(learning_rate))
+    optim.register_schedule("sawtooth", lambda lr, epochs, **_: optim.constant(lr))
+    optim.register_optimizer("signs")(lambda parts, options: optax.scale_by_sign())
     protocol.register(protocol.Protocol("own", "pixel", "maxF"))
     try:
         validate(dataclasses.replace(config, data=Data("nyud", ("depth",), augmentation="none")))
     finally:
-        del optim.SCHEDULES["cosine"], optim.OPTIMIZERS["lion"], protocol.PROTOCOLS["own"]
+        del optim.SCHEDULES["sawtooth"], optim.OPTIMIZERS["signs"], protocol.PROTOCOLS["own"]
+
+
+def test_fields_of_the_optimiser():
+    config = Config(Data("nyud", ("depth",)))
+    config.optim = Optim("adamw", options={"b2": 0.95}, multipliers={"backbone": 0.1}, layer_decay=0.75, clip_norm=1.0)
+    assert validate(config) is config
+    config.optim = Optim("lion", options={"eps": 0.1}, multipliers={"backbone": -1.0}, layer_decay=1.5, clip_norm=-1.0)
+    config.optim.weight_decay_on = "weights"
+    with pytest.raises(ValueError, match="does not work") as error:
+        validate(config)
+    for part in (
+        "optim.options.eps is 0.1, but the options of optimiser lion are b1, b2",
+        "optim.multipliers has -1.0 for backbone; the least is 0",
+        "optim.layer_decay is 1.5; the most is 1, which is no decay",
+        "optim.clip_norm is -1.0; the least is 0",
+        "optim.weight_decay_on is 'weights'; it may be '' or 'all' or 'kernels'",
+    ):
+        assert part in str(error.value)
 
 
 def test_ranges():
@@ -149,14 +168,19 @@ def test_ranges():
     ("changes", "message"),
     [
         ({"losses": {"sal": "depth_l1"}}, "losses names sal; the tasks of this configuration are semseg, depth"),
-        ({"losses": {"depth": "l2"}}, "losses has 'l2' for depth; the losses are softmax_cross_entropy, balanced_"),
+        ({"losses": {"depth": "berhuu"}}, "losses.depth is 'berhuu': unknown loss .* Did you mean berhu"),
+        (
+            {"losses": {"depth": "l1+dice"}},
+            "losses.depth is 'l1[+]dice': the loss 'dice' is for labels of the kind Clas",
+        ),
+        ({"losses": {"semseg": "ce:class_weights=1/2"}}, "class_weights of ce has 2 values; semseg has 40 classes"),
         ({"loss_weights": {"edge": 2.0}}, "loss_weights names edge; the tasks of this configuration are semseg, depth"),
         ({"loss_weights": {"depth": -1.0}}, r"loss_weights has -1\.0 for depth; the least is 0"),
         ({"loss_weights": {"depth": 2.0}, "balancing": "dwa"}, "loss_weights is given and balancing is 'dwa', which"),
     ],
 )
 def test_losses_and_their_weights_are_checked(changes, message):
-    config = Config(Data("nyud", ("semseg", "depth")), losses={"depth": "normals_l1"}, loss_weights={"semseg": 3.0})
+    config = Config(Data("nyud", ("semseg", "depth")), losses={"depth": "depth_l1"}, loss_weights={"semseg": 3.0})
     assert validate(config) is config
     with pytest.raises(ValueError, match=message):
         validate(dataclasses.replace(config, **changes))

@@ -17,9 +17,10 @@ from tests import tiny
 ROOT = Path(__file__).parents[1]
 
 
-def convert(source, target, *, config=None, step=None, entry="", prefix=""):
+def convert(source, target, *, config=None, step=None, entry="", prefix="", weights=""):
     """`mtl convert` with a configuration that has no recipe."""
-    command.run(Namespace(source=source, target=target, config=config, step=step, entry=entry, prefix=prefix))
+    options = {"step": step, "entry": entry, "prefix": prefix, "weights": weights}
+    command.run(Namespace(source=source, target=target, config=config, **options))
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +122,10 @@ def test_flags_that_do_not_apply(run, tmp_path):
         convert(workdir, tmp_path / "new")
     with pytest.raises(ValueError, match=r"SOURCE .*x\.npz is none"):
         convert(tmp_path / "x.npz", tmp_path / "y.npz", step="3")
+    with pytest.raises(ValueError, match=r"--weights chooses .*x\.npz is none"):
+        convert(tmp_path / "x.npz", tmp_path / "y.npz", weights="ema")
+    with pytest.raises(ValueError, match="has no averaged weights"):
+        convert(workdir, tmp_path / "y.npz", weights="ema")
     with pytest.raises(FileNotFoundError, match="has no step 3; it has 0"):
         convert(workdir, tmp_path / "y.npz", step="3")
     with pytest.raises(ValueError, match=r"TARGET .*y\.npz is a file; leave --config out"):

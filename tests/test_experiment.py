@@ -10,7 +10,7 @@ from flax import nnx
 
 from mtl_jax import experiment, models, optim, protocol, registry
 from mtl_jax.config import Config, Data, Model, Optim, Train
-from mtl_jax.data import RECIPES
+from mtl_jax.data.augmentation import get_recipe
 from mtl_jax.outputs import Outputs
 from tests import tiny
 from tests.marks import slow
@@ -63,7 +63,7 @@ def test_an_experiment_is_a_copy_of_its_configuration():
     run = experiment.make(config)
     config.data.release = "astmt"
     assert run.builder_name == "nyud_mt/survey"
-    assert run.recipe == RECIPES["survey"]
+    assert run.recipe == get_recipe("survey")
     assert run.main_tasks == run.aux_tasks == run.all_tasks == ("semseg", "depth")
     assert run.channels == {"semseg": 40, "depth": 1}
     assert run.image_size == (480, 640)
@@ -76,7 +76,7 @@ def test_an_experiment_is_a_copy_of_its_configuration():
 def test_the_augmentation_is_chosen_by_itself():
     run = experiment.make(Config(Data("nyud", ("depth",), release="survey", augmentation="none")))
     assert run.builder_name == "nyud_mt/survey"
-    assert run.recipe == RECIPES["none"]
+    assert run.recipe == get_recipe("none")
 
 
 def test_the_older_name_of_the_release_still_works():
@@ -233,3 +233,51 @@ def test_a_damaged_configuration_names_its_file(stored, content, message, caplog
     assert f"it is not compared with that of the run, because: {path}" in caplog.text
     experiment.store_config(config, stored)
     assert experiment.load_config(stored) == config
+
+
+def steps_of_ones(config):
+    """{path: the first step of a parameter}, where all parameters and gradients are 1."""
+    model = nnx.eval_shape(lambda: models.build(config))
+    shapes = jax.tree.leaves_with_path(nnx.as_pure(nnx.state(model, nnx.Param)))
+    ones = {jax.tree_util.keystr(path, simple=True, separator="."): np.ones(x.shape, np.float32) for path, x in shapes}
+    nested = {}
+    for path, x in ones.items():
+        *above, name = path.split(".")
+        part = nested
+        for each in above:
+            part = part.setdefault(each, {})
+        part[name] = x
+    tx = experiment.make(config).optimizer(steps_per_epoch=1)
+    updates, _ = tx.update(nested, tx.init(nested), nested)
+    leaves = jax.tree.leaves_with_path(updates)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): np.unique(x).item() for path, x in leaves}
+
+
+def test_the_optimiser_has_what_the_configuration_says():
+    """Adam's first step has the length of the learning rate, up to roundings; the decay of kernels comes on top."""
+    config = tiny.config("")
+    config.optim = Optim(
+        "adamw", lr=0.1, weight_decay=0.5, layer_decay=0.5, multipliers={"heads": 2.0, "backbone.stem": 3.0}
+    )
+    steps = steps_of_ones(config)
+    assert steps["backbone.stem.kernel"] == pytest.approx(-0.1 * 1.5 * 3 * 0.5**3, rel=1e-4)
+    assert steps["backbone.convs.0.kernel"] == pytest.approx(-0.1 * 1.5 * 0.5**2, rel=1e-4)
+    assert steps["backbone.convs.1.kernel"] == pytest.approx(-0.1 * 1.5 * 0.5, rel=1e-4)
+    heads = {path: step for path, step in steps.items() if path.startswith("decoder.")}
+    for path, step in heads.items():
+        assert step == pytest.approx(-0.1 * 2 * (1.5 if path.endswith("kernel") else 1.0), rel=1e-4), path
+    assert any(path.endswith("bias") for path in heads)
+    config.optim = Optim("sgd", lr=0.1, weight_decay=0.5, weight_decay_on="kernels", clip_norm=0.01)
+    clipped = steps_of_ones(config)
+    number = models.count_parameters(nnx.eval_shape(lambda: models.build(config)))
+    for path, step in clipped.items():
+        decay = 0.5 if path.endswith("kernel") else 0
+        assert step == pytest.approx(-0.1 * (0.01 / np.sqrt(number) + decay), rel=1e-4), path
+
+
+def test_fusions_learn_at_their_multiplier_and_may_be_named():
+    config = Config(Data("nyud", ("semseg", "depth")), Model("cross_stitch", "tiny"))
+    assert experiment.make(config).parameter_groups == ({"cross_stitch": 100.0}, frozenset())
+    config.optim.multipliers = {"backbone": 0.1, "cross_stitch": 7.0}
+    factors, _ = experiment.make(config).parameter_groups
+    assert {path.split(".")[0]: factor for path, factor in factors.items()} == {"backbone": 0.1, "cross_stitch": 7.0}

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "mtl_jax"
 # From the bottom to the top: a part imports parts that stand in rows above its own. Parts of one row do not import each
 # other. A folder is a part; so is a module that lies directly in the package.
 LAYERS = (
-    ("registry", "notation", "field_values", "folders"),
+    ("registry", "notation", "options", "field_values", "folders"),
     ("runtime", "codecs", "images", "nn", "outputs", "to_onnx"),
     ("labels", "balancing"),
     ("tasks",),
@@ -18,7 +18,7 @@ LAYERS = (
     ("data",),
     ("config",),
     ("config_overrides", "recipes", "models"),
-    ("config_help",),
+    ("config_help", "configured_optim"),
     ("experiment",),
     ("evaluation",),
     ("drawing", "train"),

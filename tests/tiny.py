@@ -39,6 +39,7 @@ class TinyBackbone(Backbone):
     def __init__(self, *, scales: int = 2, rngs: nnx.Rngs):
         self.channels = (16, 32, 64, 128)[:scales]
         self.stages = ("conv", *(f"stage{i + 1}" for i in range(scales)))
+        self.layers = (("stem",), *((f"convs.{i}",) for i in range(scales)))
         widths = (3, *self.channels)
         self.stem = Conv(3, 3, 3, stride=2, rngs=rngs)
         self.convs = nnx.List([Conv(a, b, 3, stride=2, rngs=rngs) for a, b in itertools.pairwise(widths)])

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from mtl_jax import experiment, tasks
-from mtl_jax.data import catalogue, transforms
+from mtl_jax.data import augmentation, catalogue
 from mtl_jax.data.rendered import builder
 from mtl_jax.drawing import contact_sheet, panels
 from mtl_jax.inference.restored import Restored
@@ -34,7 +34,7 @@ def scene(kind: str, height: int, width: int, index: int) -> dict[str, Any]:
 
 def predict(run: Restored, image: np.ndarray) -> dict[str, np.ndarray]:
     """Returns {task: prediction at the resolution of the network} of one image."""
-    ready = transforms.val_transform({"image": image}, run.experiment.image_size)["image"]
+    ready = augmentation.val_transform({"image": image}, run.experiment.image_size)["image"]
     batch = {
         "image": np.repeat(ready[None], run.mesh.size, axis=0),
         "valid": np.arange(run.mesh.size) == 0,

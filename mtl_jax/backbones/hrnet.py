@@ -52,6 +52,13 @@ class HRNet(Backbone):
     """
 
     stages = ("conv", "layer1", "stage2", "stage3", "stage4")
+    layers = (
+        ("conv1", "bn1", "conv2", "bn2"),
+        ("layer1",),
+        ("transition1", "stage2"),
+        ("transition2", "stage3"),
+        ("transition3", "stage4"),
+    )
 
     def __init__(self, variant: str, *, rngs: nnx.Rngs):
         sizes = VARIANTS[variant]

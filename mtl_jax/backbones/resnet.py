@@ -66,6 +66,7 @@ class ResNet(Backbone):
     """
 
     stages = ("conv", *LAYERS)
+    layers = (("conv1", "bn1"), *((layer,) for layer in LAYERS))
 
     def __init__(self, variant: str, *, rngs: nnx.Rngs):
         sizes = VARIANTS[variant]

@@ -12,6 +12,7 @@ state = balancing.observe(balancer, tasks, result.state, result.losses, lambda: 
 A new method is a file in this folder with a function under `@register`, and a line for it below.
 """
 
+from mtl_jax.balancing.accumulated import accumulated_value_and_grad
 from mtl_jax.balancing.core import (
     Balanced,
     Balancer,
@@ -66,6 +67,7 @@ __all__ = [
     "Balancer",
     "Decision",
     "Signals",
+    "accumulated_value_and_grad",
     "combine",
     "cosine_matrix",
     "gramian",

@@ -132,61 +132,103 @@ def value_and_grad(
             returned function raises it if the losses are not those of the tasks, if a loss is no scalar, or if the
             state does not belong to this method, these tasks and these parameters.
     """
-    if len(set(tasks)) < len(tasks):
-        raise ValueError(f"a task is named twice in {', '.join(tasks)}")
     if balancer.features and encode is None:
         raise ValueError("the method balances gradients of shared features; give the encode that computes them")
+    ordered = in_order(loss_fn, tasks)
 
     def balanced(state: State, key: jax.Array, shared: Tree, specific: Tree, *args: Any) -> Balanced:
-        def ordered(point: Tree, specific: Tree) -> tuple[tuple[jax.Array, ...], Any]:
-            losses, aux = loss_fn(point, specific, *args)
-            if missing := set(tasks) ^ set(losses):
-                raise ValueError(
-                    f"the losses are {sorted(losses)}, the tasks {sorted(tasks)}; {sorted(missing)} differ"
-                )
-            if shapes := {task: jnp.shape(loss) for task, loss in losses.items() if jnp.shape(loss)}:
-                raise ValueError(f"the losses must be scalars; the shapes are {shapes}")
-            return tuple(jnp.asarray(losses[task]) for task in tasks), aux
-
         point, encoder = shared, None  # the point with respect to which gradients are balanced
         if encode is not None:
             point, encoder, encoded = jax.vjp(lambda shared: encode(shared, *args), shared, has_aux=True)
-        _check_state(state, jax.eval_shape(functools.partial(balancer.init, len(tasks)), point))
-        each, backward, aux = jax.vjp(ordered, point, specific, has_aux=True)
-        losses = _stacked(each)
-        cosines = None
+        check_state(balancer, len(tasks), state, point)
+        each, backward, aux = jax.vjp(
+            lambda point, specific: ordered(point, specific, *args), point, specific, has_aux=True
+        )
+        losses = stacked(each)
         if balancer.needs == "losses":
             decision, state = balancer.update(state, Signals(losses, key))
-            shared_grad, specific_grad = backward(
-                tuple(weight.astype(loss.dtype) for weight, loss in zip(decision.weights, each, strict=True))
-            )
+            cosines, (shared_grad, specific_grad) = None, backward(cotangents(each, decision.weights))
         else:
-            if not jax.tree.leaves(point):
-                raise ValueError("there are no shared parameters; the method needs some, to balance their gradients")
-            rows = [backward(_alone(each, position)) for position in range(len(tasks))]
-            jacobian = stack([row[0] for row in rows])
-            products = gramian(jacobian)
-            cosines = cosine_matrix(products)
-            decision, state = balancer.update(
-                state, Signals(losses, key, products, jacobian if balancer.needs == "jacobian" else None)
+            decision, state, cosines, shared_grad, specific_grad = decide(
+                balancer, state, losses, key, *each_gradient(each, backward)
             )
-            shared_grad = decision.gradient if decision.gradient is not None else combine(jacobian, decision.weights)
-            factors = jnp.ones(len(tasks)) if decision.specific is None else decision.specific
-            # These rows are not stacked, because most leaves are zero: a head has a gradient from its own task only.
-            specific_grad = _weighted_sum([row[1] for row in rows], factors)
         if encoder is not None:
             (shared_grad,), aux = encoder(shared_grad), (encoded, aux)
-        return Balanced(
-            dict(zip(tasks, losses, strict=True)),
-            shared_grad,
-            specific_grad,
-            dict(zip(tasks, decision.weights, strict=True)),
-            cosines,
-            state,
-            aux,
-        )
+        weights = dict(zip(tasks, decision.weights, strict=True))
+        return Balanced(dict(zip(tasks, losses, strict=True)), shared_grad, specific_grad, weights, cosines, state, aux)
 
     return balanced
+
+
+def in_order(
+    loss_fn: Callable[..., tuple[Mapping[str, jax.Array], Any]], tasks: Sequence[str]
+) -> Callable[..., tuple[tuple[jax.Array, ...], Any]]:
+    """Returns a loss function whose losses are a tuple in the order of the tasks.
+
+    Raises:
+        ValueError: A task is named twice. The returned function raises it if the losses are not those of the tasks, or
+            if a loss is no scalar.
+    """
+    if len(set(tasks)) < len(tasks):
+        raise ValueError(f"a task is named twice in {', '.join(tasks)}")
+
+    def ordered(*args: Any) -> tuple[tuple[jax.Array, ...], Any]:
+        losses, aux = loss_fn(*args)
+        if missing := set(tasks) ^ set(losses):
+            raise ValueError(f"the losses are {sorted(losses)}, the tasks {sorted(tasks)}; {sorted(missing)} differ")
+        if shapes := {task: jnp.shape(loss) for task, loss in losses.items() if jnp.shape(loss)}:
+            raise ValueError(f"the losses must be scalars; the shapes are {shapes}")
+        return tuple(jnp.asarray(losses[task]) for task in tasks), aux
+
+    return ordered
+
+
+def cotangents(losses: Sequence[jax.Array], weights: jax.Array) -> tuple[jax.Array, ...]:
+    """Returns the weights in the dtypes of the losses, for the backward pass of the weighted sum."""
+    return tuple(weight.astype(loss.dtype) for weight, loss in zip(weights, losses, strict=True))
+
+
+def each_gradient(losses: Sequence[jax.Array], backward: Callable[..., Any]) -> tuple[Tree, tuple[Tree, ...]]:
+    """Computes the gradient of every loss, one backward pass for each.
+
+    Args:
+        losses: The losses.
+        backward: Function of `jax.vjp` from cotangents of the losses to gradients (shared, specific).
+
+    Returns:
+        (gradients with respect to the shared parameters, each leaf `[T, ...]`, those with respect to the specific ones
+        task by task). The latter are not stacked, because most leaves are zero: a head has a gradient from its own task
+        only.
+    """
+    rows = [backward(_alone(losses, position)) for position in range(len(losses))]
+    return stack([row[0] for row in rows]), tuple(row[1] for row in rows)
+
+
+def decide(
+    balancer: Balancer, state: State, losses: jax.Array, key: jax.Array, jacobian: Tree, specific: Sequence[Tree]
+) -> tuple[Decision, State, jax.Array, Tree, Tree]:
+    """Lets a method that reads gradients decide.
+
+    Args:
+        balancer: Balancing method.
+        state: State of the method.
+        losses: Losses `[T]`.
+        key: Random key of the step.
+        jacobian: Gradients with respect to the shared parameters, each leaf `[T, ...]`.
+        specific: Gradients with respect to the other parameters, task by task.
+
+    Returns:
+        (decision, next state, cosines `[T, T]`, combined gradient with respect to the shared parameters, and to the
+        other ones).
+    """
+    if not jax.tree.leaves(jacobian):
+        raise ValueError("there are no shared parameters; the method needs some, to balance their gradients")
+    products = gramian(jacobian)
+    signals = Signals(losses, key, products, jacobian if balancer.needs == "jacobian" else None)
+    decision, state = balancer.update(state, signals)
+    gradient = decision.gradient if decision.gradient is not None else combine(jacobian, decision.weights)
+    factors = jnp.ones(len(specific)) if decision.specific is None else decision.specific
+    return decision, state, cosine_matrix(products), gradient, _weighted_sum(specific, factors)
 
 
 def observe(
@@ -211,14 +253,17 @@ def observe(
     """
     if balancer.observe is None:
         return state
-    return balancer.observe(state, *(_stacked([losses[task] for task in tasks]) for losses in (before, after())))
+    return balancer.observe(state, *(stacked([losses[task] for task in tasks]) for losses in (before, after())))
 
 
-def _stacked(losses: Sequence[jax.Array]) -> jax.Array:
+def stacked(losses: Sequence[jax.Array]) -> jax.Array:
+    """Returns the losses as an array `[T]`, which is at least float32."""
     return jnp.stack([loss.astype(jnp.promote_types(loss.dtype, jnp.float32)) for loss in losses])
 
 
-def _check_state(state: State, fresh: State) -> None:
+def check_state(balancer: Balancer, num_tasks: int, state: State, point: Tree) -> None:
+    """Raises ValueError unless a state belongs to a method, the tasks and the shared parameters (or features)."""
+    fresh = jax.eval_shape(functools.partial(balancer.init, num_tasks), point)
     given, expected = (
         [(jax.tree_util.keystr(path), jnp.shape(leaf)) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
         for tree in (state, fresh)

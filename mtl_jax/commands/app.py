@@ -17,6 +17,7 @@ def add_arguments(parser: cli.Parser) -> None:
         "--workdir", required=True, help="directory of a training run, folder of a saved model, or hf://OWNER/NAME"
     )
     parser.add_step()
+    parser.add_weights()
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at, this machine alone by default; 0.0.0.0 = all"
     )
@@ -25,4 +26,4 @@ def add_arguments(parser: cli.Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     cli.enable_compilation_cache()
-    app.launch(arguments.workdir, arguments.step, host=arguments.host, port=arguments.port)
+    app.launch(arguments.workdir, arguments.step, arguments.weights, host=arguments.host, port=arguments.port)

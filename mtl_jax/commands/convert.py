@@ -30,6 +30,7 @@ def add_arguments(parser: cli.Parser) -> None:
     parser.add_argument(
         "--step", help="checkpoint of SOURCE, if that is a work directory: best (the default), latest or a step number"
     )
+    parser.add_weights()
     parser.add_argument(
         "--entry",
         default="",
@@ -69,9 +70,11 @@ def _read(source: Path, arguments: argparse.Namespace) -> dict[str, np.ndarray]:
         if arguments.entry or arguments.prefix:
             raise ValueError(f"--entry and --prefix choose weights in a file, and SOURCE {source} is a work directory")
         config = experiment.load_config(source)
-        return weights.to_torch(restore.load(config, source, arguments.step or "best")[1].model())
-    if arguments.step is not None:
-        raise ValueError(f"--step chooses among the checkpoints of a work directory, and SOURCE {source} is none")
+        chosen = restore.load(config, source, arguments.step or "best", arguments.weights)
+        return weights.to_torch(chosen.state.model())
+    for name, value in (("step", arguments.step), ("weights", arguments.weights)):
+        if value:
+            raise ValueError(f"--{name} chooses in the checkpoints of a work directory, and SOURCE {source} is none")
     arrays = weights.read_arrays(source, arguments.entry)
     return weights.strip_prefix(arrays, arguments.prefix, str(source)) if arguments.prefix else arrays
 

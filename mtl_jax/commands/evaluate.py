@@ -6,8 +6,9 @@
 
 Evaluates a checkpoint, or the files of any tool: DIR/TASK/ID.png (class ids; 0..255 for sal and edge; RGB =
 255 (n + 1) / 2 for normals), DIR/depth/ID.mat (metres, key depth). Both ways give the same numbers. Writes results.json
-into the work directory or DIR, results_STEP.json for other checkpoints than the best, results_PROTOCOL.json for another
-protocol than the run's own, results.SPLIT.json for another split than val, and prints a table.
+into the work directory or DIR, results_STEP.json for other checkpoints than the best, results_WEIGHTS.json for other
+weights than those that training evaluated, results_PROTOCOL.json for another protocol than the run's own,
+results.SPLIT.json for another split than val, and prints a table.
 
 An interrupted evaluation goes on where it was: with the same arguments no image is predicted, scored or matched again.
 """
@@ -20,12 +21,16 @@ from mtl_jax.evaluation import result_files
 from mtl_jax.inference import evaluate
 from mtl_jax.protocol import PROTOCOLS
 
-_OF_RUNS, _OF_FILES = ("step", "batch_size", "save_predictions"), ("dataset", "builder", "tasks", "manual_dir")
+_OF_RUNS, _OF_FILES = (
+    ("step", "weights", "batch_size", "save_predictions"),
+    ("dataset", "builder", "tasks", "manual_dir"),
+)
 
 
 def add_arguments(parser: cli.Parser) -> None:
     parser.add_argument("--workdir", help="directory of a training run")
     parser.add_argument("--step", help="checkpoint: best (the default), latest or a step number")
+    parser.add_weights()
     parser.add_argument(
         "--predictions", metavar="DIR", help="instead of --workdir: folder with predictions of any tool"
     )
@@ -95,6 +100,7 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.workdir,
             arguments.step or result_files.BEST,
             options,
+            weights=arguments.weights,
             batch_size=arguments.batch_size or 0,
             save_predictions=arguments.save_predictions,
         )
@@ -114,5 +120,5 @@ def _check(arguments: argparse.Namespace) -> None:
     if bool(arguments.workdir) == bool(arguments.predictions):
         raise ValueError("give either --workdir, a training run, or --predictions, a folder with files")
     way, foreign = ("--workdir", _OF_FILES) if arguments.workdir else ("--predictions", _OF_RUNS)
-    if wrong := [f"--{name}" for name in foreign if getattr(arguments, name) is not None]:
+    if wrong := [f"--{name}" for name in foreign if getattr(arguments, name) not in (None, "")]:
         raise ValueError(f"{', '.join(wrong)} cannot be given with {way}")

@@ -10,12 +10,14 @@ docs/export.md says what is in the file, and examples/ has a script that reads e
 import argparse
 
 from mtl_jax import cli, experiment
+from mtl_jax.config import EMA, WEIGHTS
 from mtl_jax.inference import export
 
 
 def add_arguments(parser: cli.Parser) -> None:
     parser.add_argument("--workdir", required=True, help="directory of a training run")
     parser.add_step()
+    parser.add_weights()
     parser.add_argument("--out", required=True, metavar="FILE", help="file to write, which must not exist")
     parser.add_argument(
         "--format",
@@ -59,6 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.workdir,
         arguments.step,
         arguments.out,
+        weights=arguments.weights,
         format=arguments.format,
         batch_size=arguments.batch_size,
         platforms=arguments.platforms,
@@ -66,4 +69,5 @@ def run(arguments: argparse.Namespace) -> None:
     )
     named = ", ".join(description["outputs"])
     platforms = " and ".join(description.get("platforms", ["all platforms"]))
-    cli.show(f"{arguments.out}: step {description['step']}, {named}, for {platforms}")
+    averaged = f", {WEIGHTS[EMA]}" if description["weights"] == EMA else ""
+    cli.show(f"{arguments.out}: step {description['step']}{averaged}, {named}, for {platforms}")

@@ -5,13 +5,14 @@ mtl list models
 """
 
 import argparse
+import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 from mtl_jax import backbones, balancing, cli, heads, losses, metrics, models, optim, protocol, recipes, tasks
-from mtl_jax.data import catalogue, transforms
+from mtl_jax.data import augmentation, catalogue
 
 # Abbreviations, and initials of names, whose dot does not end a sentence.
 _NO_END = "".join(rf"(?<!\b{word})" for word in ("al", "alg", "eq", "fig", "prop", "sec", "[A-Z]"))
@@ -35,6 +36,31 @@ def _datasets() -> Mapping[str, str]:
     return {name: ", ".join(task for task in tasks.TASKS if row.has(task)) for name, row in catalogue.DATASETS.items()}
 
 
+def _losses() -> Mapping[str, str]:
+    """Returns {name: short name, kinds of labels and first sentence} of the losses, in columns."""
+    rows = {
+        name: (
+            losses.short_name(name) or "-",
+            "for " + ", ".join(kind.__name__ for kind in losses.kinds_of(name)),
+            sentence,
+        )
+        for name, sentence in _documented(losses.LOSSES).items()
+    }
+    short, kinds = (max(len(row[column]) for row in rows.values()) for column in (0, 1))
+    return {name: f"{row[0]:{short}}  {row[1]:{kinds}}  {row[2]}" for name, row in rows.items()}
+
+
+def _optimizers() -> Mapping[str, str]:
+    """Returns {name: what it is, and its options with their defaults}."""
+
+    def options(kind: type) -> str:
+        defaults = [f"{each.name}={each.default}" for each in dataclasses.fields(kind) if each.name != "momentum"]
+        return f"; options {', '.join(defaults)}" if defaults else ""
+
+    meanings = _documented({name: entry.make for name, entry in optim.OPTIMIZERS.items()})
+    return {name: meanings[name] + options(entry.options) for name, entry in optim.OPTIMIZERS.items()}
+
+
 def _first_sentence(text: str) -> str:
     paragraph = " ".join(text.strip().partition("\n\n")[0].split())
     sentence = re.split(rf"{_NO_END}\.(?= |$)", paragraph.removeprefix("Returns "), maxsplit=1)[0]
@@ -48,11 +74,11 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "heads": lambda: _documented(heads.HEADS),
     "tasks": lambda: {name: f"loss {row.loss}, {row.criterion.name}" for name, row in tasks.TASKS.items()},
     "datasets": _datasets,
-    "augmentations": lambda: _named(transforms.RECIPES),
-    "losses": lambda: _documented(losses.LOSSES),
+    "augmentations": lambda: _documented(augmentation.RECIPES),
+    "losses": _losses,
     "metrics": lambda: _named(metrics.METRICS),
     "balancing": lambda: _documented(balancing.BALANCERS),
-    "optimizers": lambda: _named(optim.OPTIMIZERS),
+    "optimizers": _optimizers,
     "schedules": lambda: _named(optim.SCHEDULES),
     "protocols": lambda: _named(protocol.PROTOCOLS),
 }

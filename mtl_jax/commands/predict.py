@@ -59,6 +59,7 @@ def add_arguments(parser: cli.Parser) -> None:
         "--workdir", required=True, help="directory of a training run, folder of a saved model, or hf://OWNER/NAME"
     )
     parser.add_step()
+    parser.add_weights()
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--images", action="append", metavar="PLACE", help="image file, folder, or glob in quotes (repeatable)"
@@ -161,7 +162,7 @@ def run(arguments: argparse.Namespace) -> None:
         **arguments.tta,
     )
     paths = None if arguments.images is None else predict.find_images(arguments.images, arguments.limit)
-    loaded = model.load(arguments.workdir, arguments.step)
+    loaded = model.load(arguments.workdir, arguments.step, arguments.weights)
     if arguments.save_labels is not None:
         _save_labels(loaded, paths, options, arguments)
         return

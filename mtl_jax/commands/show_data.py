@@ -3,7 +3,8 @@
     mtl data show nyud_mtinet --split train --out sheet.png
     mtl data show pascal_mtinet --augment --tasks semseg,normals --out sheet.png
 
-With --augment the samples are what training sees: flipped, rotated, scaled and resized by the recipe of the experiment.
+With --augment the samples are what training sees: moved, recoloured and resized by the augmentation of the experiment.
+`--data.augmentation=invpt:scale=0.5-1.5` shows another one.
 """
 
 import argparse

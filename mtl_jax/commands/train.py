@@ -4,6 +4,12 @@
     mtl train nyud_mtinet:aux=edge+normals --optim.lr=3e-4 --workdir runs/aux
     mtl train my_recipe.py --workdir runs/mine
 
+    mtl train nyud_mtinet --find_lr --workdir runs/lr
+
+--find_lr trains nothing that is kept. It raises the learning rate from step to step (learning-rate range test, arXiv
+1506.01186), prints the rate at which the loss falls fastest, and writes lr_finder.json and lr_finder.png into the work
+directory; it needs the extra "plots".
+
 Several processes, one a host or one a GPU, train together where SLURM, Open MPI or Kubernetes starts them, or with
 --coordinator_address, --num_processes and --process_id.
 
@@ -14,12 +20,17 @@ the step is finished and saved, and the exit status is 75; the same command cont
 import argparse
 import logging
 import sys
+from pathlib import Path
 
 from mtl_jax import cli, experiment
 from mtl_jax.evaluation import result_files
-from mtl_jax.runtime import processes
+from mtl_jax.experiment import Experiment
+from mtl_jax.runtime import messages, processes
+from mtl_jax.train import lr_finder, profiling
 from mtl_jax.train.loop import fit
 from mtl_jax.train.stop import EXIT_STATUS, StoppedError
+
+_SWEEP = lr_finder.Sweep()
 
 
 def add_arguments(parser: cli.Parser) -> None:
@@ -33,6 +44,40 @@ def add_arguments(parser: cli.Parser) -> None:
         action=argparse.BooleanOptionalAction,
         default=False,
         help="continue the run although its configuration differs",
+    )
+    parser.add_argument(
+        "--profile",
+        type=_steps,
+        metavar="FIRST:LAST",
+        help="steps to record for TensorBoard and Perfetto in WORKDIR/profile, counted from 1 at the start of this "
+        "process: 10:20 for example",
+    )
+    parser.add_argument(
+        "--find_lr",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="look for a learning rate, and train nothing that is kept",
+    )
+    parser.add_argument(
+        "--find_lr_steps",
+        type=cli.at_least(1),
+        default=_SWEEP.steps,
+        metavar="N",
+        help=f"steps of --find_lr, {_SWEEP.steps} by default",
+    )
+    parser.add_argument(
+        "--find_lr_min",
+        type=float,
+        default=_SWEEP.low,
+        metavar="RATE",
+        help=f"learning rate that --find_lr begins with, {_SWEEP.low:g} by default",
+    )
+    parser.add_argument(
+        "--find_lr_max",
+        type=float,
+        default=_SWEEP.high,
+        metavar="RATE",
+        help=f"learning rate that --find_lr ends with, {_SWEEP.high:g} by default",
     )
     parser.add_argument("--coordinator_address", metavar="HOST:PORT", help="address of process 0 of several")
     parser.add_argument("--num_processes", type=cli.at_least(1), metavar="N", help="processes of the run")
@@ -57,13 +102,51 @@ def run(arguments: argparse.Namespace) -> None:
     if not processes.first():
         logging.getLogger("mtl_jax").setLevel(logging.WARNING)  # the first process tells how the run goes
     asked = experiment.make(experiment.resolve(arguments.config))
+    if arguments.find_lr:
+        _find_lr(asked, arguments)
+        return
     reference = None
     if arguments.single_task:
         reference = result_files.read_single_task(
             arguments.single_task, asked.streaming_criteria, asked.protocol_description
         )
     try:
-        fit(asked, arguments.workdir, reference, allow_config_change=arguments.allow_config_change)
+        fit(
+            asked,
+            arguments.workdir,
+            reference,
+            allow_config_change=arguments.allow_config_change,
+            profile=arguments.profile,
+        )
     except StoppedError as stopped:
         logging.getLogger("mtl_jax").warning("%s", stopped)
         sys.exit(EXIT_STATUS)
+
+
+def _steps(text: str) -> profiling.Steps:
+    first, _, last = text.partition(":")
+    try:
+        return profiling.Steps(int(first), int(last))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} names no steps; give the first and the last one, counted from 1, as in 10:20"
+        ) from error
+
+
+def _find_lr(run: Experiment, arguments: argparse.Namespace) -> None:
+    try:
+        from mtl_jax.reports import lr_plot
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"--find_lr draws a plot, which needs {error.name}; install the extra: {messages.install('plots')}"
+        ) from error
+    sweep = lr_finder.Sweep(arguments.find_lr_min, arguments.find_lr_max, arguments.find_lr_steps)
+    test = lr_finder.run(run, sweep)
+    if not processes.first():
+        return
+    model, workdir = run.config.model, Path(arguments.workdir)
+    numbers = lr_finder.write(test, workdir)
+    what = f"{model.name} on {model.backbone}, {run.builder_name}, optimiser {run.config.optim.name}"
+    title = f"Learning-rate range test\n{what}"
+    picture = lr_plot.draw(test, title, workdir)
+    cli.show(f"{lr_finder.text(test, sweep)}\nthe curve is in {picture} and {numbers}")

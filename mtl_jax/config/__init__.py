@@ -4,6 +4,7 @@ from mtl_jax.config.older_names import note_new_name, with_new_names
 from mtl_jax.config.queries import (
     all_tasks,
     aux_tasks,
+    eval_weights,
     fixed_on_resume,
     identity,
     image_size,
@@ -13,12 +14,15 @@ from mtl_jax.config.queries import (
 )
 from mtl_jax.config.recipe_options import for_backbone, parse_arg
 from mtl_jax.config.rules import Rules, option, rules_of
-from mtl_jax.config.sections import PLAIN_BALANCING, Config, Data, Model, Optim, Train
+from mtl_jax.config.sections import EMA, PLAIN_BALANCING, TRAINED, WEIGHTS, Config, Data, Model, Optim, Train
 from mtl_jax.config.stored import from_json, to_json
 from mtl_jax.config.validation import validate
 
 __all__ = [
+    "EMA",
     "PLAIN_BALANCING",
+    "TRAINED",
+    "WEIGHTS",
     "Config",
     "Data",
     "Model",
@@ -27,6 +31,7 @@ __all__ = [
     "Train",
     "all_tasks",
     "aux_tasks",
+    "eval_weights",
     "fixed_on_resume",
     "for_backbone",
     "from_json",

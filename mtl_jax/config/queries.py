@@ -5,8 +5,8 @@ from typing import Any
 
 from mtl_jax import tasks as task_table
 from mtl_jax.config.rules import fields
-from mtl_jax.config.sections import Config
-from mtl_jax.data import catalogue
+from mtl_jax.config.sections import EMA, TRAINED, Config
+from mtl_jax.data import augmentation, catalogue
 
 _OF_A_HOST = ("data.data_dir", "data.manual_dir", "data.num_workers")
 
@@ -40,9 +40,22 @@ def num_channels(config: Config, names: Iterable[str]) -> dict[str, int]:
 
 
 def image_size(config: Config) -> tuple[int, int]:
-    """Returns (height, width) of network inputs in pixels; (0, 0) where a folder of one's own has yet to say it."""
-    height, width = config.data.image_size
-    return (height, width) if (height, width) != (0, 0) else catalogue.get(config.data.dataset).image_size
+    """Returns (height, width) of network inputs in pixels; (0, 0) where a folder of one's own has yet to say it.
+
+    Raises:
+        ValueError: The data set or the augmentation is unknown.
+    """
+    data = config.data
+    if tuple(data.image_size) != (0, 0):
+        height, width = data.image_size
+        return height, width
+    sizes = augmentation.get_recipe(data.augmentation).sizes if data.augmentation else {}
+    return sizes.get(data.dataset, catalogue.get(data.dataset).image_size)
+
+
+def eval_weights(config: Config) -> str:
+    """Returns the weights of a checkpoint that evaluations in training score: "ema" or "trained"."""
+    return config.train.eval_weights or (EMA if config.train.ema else TRAINED)
 
 
 def fixed_on_resume(config: Config) -> dict[str, Any]:

@@ -22,6 +22,8 @@ class Rules:
         bits: Only values below 2^bits are allowed.
         may_change: A run may continue with another value of the field.
         same_experiment: Runs that differ only here are runs of one experiment, and share a line of a report.
+        instead_of: Number that says the same in another unit: epochs in place of steps, for example. One of the two is
+            0. Where the command line gives one of them, the other becomes 0.
     """
 
     choices: "Collection[str] | Callable[[Config], Collection[str]] | None" = None
@@ -30,6 +32,7 @@ class Rules:
     bits: int | None = None
     may_change: bool = False
     same_experiment: bool = False
+    instead_of: str = ""
 
     def problems(self, name: str, value: Any, config: "Config") -> Iterator[str]:
         """Yields what is wrong with a field's value."""
@@ -54,15 +57,16 @@ def option(
     bits: int | None = None,
     may_change: bool = False,
     same_experiment: bool = False,
+    instead_of: str = "",
 ) -> Any:
     """Returns a dataclass field with rules.
 
     Args:
         default: Default of the field.
         factory: In place of a default, a function without arguments that returns it: `dict` for an empty dict.
-        choices, least, positive, bits, may_change, same_experiment: Attributes of `Rules`.
+        choices, least, positive, bits, may_change, same_experiment, instead_of: Attributes of `Rules`.
     """
-    rules = Rules(choices, least, positive, bits, may_change, same_experiment)
+    rules = Rules(choices, least, positive, bits, may_change, same_experiment, instead_of)
     return field(default=default, default_factory=factory, metadata={_RULES: rules})
 
 

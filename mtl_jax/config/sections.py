@@ -17,6 +17,8 @@ from mtl_jax.metrics import depth
 from mtl_jax.protocol import PROTOCOLS
 
 PLAIN_BALANCING = "fixed"
+TRAINED, EMA = "trained", "ema"  # the weights of a checkpoint: those of the last step, or their moving average
+WEIGHTS = {TRAINED: "trained weights", EMA: "averaged weights (EMA)"}  # {name: in words}
 
 
 def _releases(config: "Config") -> Collection[str]:
@@ -35,13 +37,15 @@ class Data:
         tasks: Main tasks.
         aux_tasks: Tasks supervised at the intermediate predictions of PAD-Net and MTI-Net; empty = the main tasks.
         release: Release of the data set: "astmt" or "survey".
-        augmentation: Augmentation of the training images: a key of `mtl_jax.data.transforms.RECIPES`; empty = the
-            release's own.
+        augmentation: Augmentation of the training images: a key of `mtl_jax.data.RECIPES`, with changes of its
+            parameters after a colon, as in "invpt:scale=0.5-1.5,photometric=false"; empty = the release's own. It also
+            says how evaluation places an image in the network's input, and may have an `image_size` of its own.
         builder: TFDS builder and its config; empty = the release's own, `rendered_scenes/nyud` = the embedded scenes.
         data_dir: Folder of the built data sets; empty = ~/tensorflow_datasets.
         manual_dir: Folder or archive with the original files, from which the data set is built; for `folder` the folder
             with your images and labels.
-        image_size: (height, width) of network inputs in pixels; (0, 0) = the data set's resolution.
+        image_size: (height, width) of network inputs in pixels; (0, 0) = those of `augmentation` for the
+            data set if it has any, otherwise the data set's resolution.
         border: Labels outside of a rotated image: "zero" (class 0, background) as in the published experiments, or
             "ignore"; empty means "zero" for NYUD and PASCAL, and "ignore" for other data.
         num_workers: Number of processes that read and transform images; 0 = none.
@@ -65,7 +69,7 @@ class Data:
     tasks: tuple[str, ...] = ()
     aux_tasks: tuple[str, ...] = ()
     release: str = option("astmt", choices=_releases)
-    augmentation: str = option("", choices=("", *transforms.RECIPES))
+    augmentation: str = ""
     builder: str = ""
     data_dir: str = option("", may_change=True, same_experiment=True)
     manual_dir: str = option("", may_change=True, same_experiment=True)
@@ -121,28 +125,69 @@ class Model:
 
 @dataclass
 class Optim:
-    """Optimiser with torch's semantics: the weight decay is added to the gradient.
+    """Optimiser, learning rates and weight decay.
 
     Attributes:
-        name: Optimiser, a key of `mtl_jax.optim.OPTIMIZERS`: "adam" or "sgd".
-        lr: Learning rate of epoch 0.
-        weight_decay: Coupled L2 coefficient, applied to every parameter.
+        name: Optimiser, a key of `mtl_jax.optim.OPTIMIZERS`: "sgd", "adam", "adamw", "lamb", "lion", "adan" or "muon".
+        options: Options of this optimiser alone, {name: value}; `mtl list optimizers` shows them with their defaults.
+            The command line sets one by its name: `--optim.options.b2=0.95`.
+        lr: Learning rate at the beginning, or at the end of the warm-up.
+        weight_decay: Coefficient of the weight decay. For sgd and adam the decay is coupled: it is added to the
+            gradient, as in torch. For the others it is decoupled, and multiplied by the learning rate, as in torch's
+            AdamW.
+        weight_decay_on: Parameters that decay: "all", or "kernels" (no biases, norms and position embeddings). Empty =
+            all for sgd and adam, kernels for the others.
         momentum: Momentum of "sgd".
+        clip_norm: Largest norm of the gradient. A longer gradient is scaled to this norm, over all parameters together,
+            before weight decay and optimiser. 0 = no clipping.
+        layer_decay: Factor on the learning rate from each layer of the backbone to the layer before it, for pretrained
+            transformers: 0.65 to 0.9. The stem learns the slowest. 1 = none.
+        multipliers: {part: factor on its learning rate}. A part is "backbone", what lies in it ("backbone.layer1"),
+            "heads" (those of all tasks) or the path of any submodule or parameter. The most specific part that holds a
+            parameter counts. On the command line: `--optim.multipliers.backbone=0.1`.
+        freeze: Parts that do not learn, named as in `multipliers`. Their batch norms keep their running statistics and
+            normalise with them, and their dropout is off. Their parameters are left out of the norms in the log.
         schedule: Schedule of the learning rate, a key of `mtl_jax.optim.SCHEDULES`: "poly"
-            (lr * (1 - epoch / epochs) ** 0.9), "step" or "constant".
-        decay_epochs: Epochs of "step": each epoch after one of these multiplies the rate by `decay_rate` once.
+            (lr * (1 - epoch / epochs) ** 0.9), "cosine" (lr * (1 + cos(pi * epoch / epochs)) / 2), "step" or
+            "constant". After a warm-up it spans the rest of the run.
+        schedule_by: Unit of the schedule: "epoch" (the rate is constant within an epoch, as in the published
+            experiments) or "step" (the rate changes with every step of the optimiser).
+        poly_power: Exponent of "poly"; 1 lets the rate fall linearly.
+        min_lr: Learning rate that "poly", "cosine" and "step" fall towards in place of 0.
+        decay_epochs: Epochs of "step" by epochs: each epoch after one of these multiplies the rate by `decay_rate`
+            once. Epochs are counted from 0 at the beginning of the run.
+        decay_steps: Numbers of steps of "step" by steps: after as many steps of the run the rate is multiplied by
+            `decay_rate` once.
         decay_rate: Factor of "step".
+        warmup_steps: Length of the warm-up in steps: the rate rises linearly from `warmup_start` * lr to lr. 0 = no
+            warm-up, or as long a one as `warmup_epochs` says.
+        warmup_epochs: Length of the warm-up in epochs, in place of `warmup_steps`.
+        warmup_start: Factor on the learning rate of the first step of a warm-up.
         fusion_lr_multiplier: Factor on the learning rate of the parameters that exchange features between tasks in
             cross-stitch and NDDR-CNN.
     """
 
     name: str = option("adam", choices=optim.OPTIMIZERS)
+    # The class of an optimiser's options checks them.
+    options: dict[str, Any] = field(default_factory=dict)
     lr: float = option(1e-4, positive=True)
     weight_decay: float = option(1e-4, least=0)
+    weight_decay_on: str = option("", choices=("", *optim.DECAYED))
     momentum: float = option(0.9, least=0)
+    clip_norm: float = option(0.0, least=0)
+    layer_decay: float = option(1.0, positive=True)
+    multipliers: dict[str, float] = field(default_factory=dict)
+    freeze: tuple[str, ...] = ()
     schedule: str = option("poly", choices=optim.SCHEDULES)
+    schedule_by: str = option("epoch", choices=("epoch", "step"))
+    poly_power: float = option(0.9, positive=True)
+    min_lr: float = option(0.0, least=0)
     decay_epochs: tuple[int, ...] = ()
+    decay_steps: tuple[int, ...] = ()
     decay_rate: float = option(0.1, least=0)
+    warmup_steps: int = option(0, least=0, instead_of="optim.warmup_epochs")
+    warmup_epochs: int = option(0, least=0, instead_of="optim.warmup_steps")
+    warmup_start: float = option(1e-6, least=0)
     fusion_lr_multiplier: float = option(100.0, least=0)
 
 
@@ -161,14 +206,32 @@ class Train:
             devices.
         split_state: Large arrays of parameters and optimiser are split over the devices, and gathered for a step: less
             memory for more communication (ZeRO, arXiv 1910.02054). Otherwise every device holds all of them.
-        epochs: Number of passes over the training split.
+        epochs: Length of the run: number of passes over the training split; 0 = `steps` gives the length.
+        steps: Length of the run: number of optimiser steps, which may end within an epoch; 0 = `epochs` gives the
+            length. On the command line `--train.steps=40000` sets `epochs` to 0, and `--train.epochs=20` sets `steps`
+            to 0.
         seed: Seed of the initial weights, the order of the images, the augmentation and dropout.
-        eval_final_epochs: Number of last epochs that are each followed by an evaluation; 0 = all epochs are.
+        eval_every: Number of steps between evaluations; 0 = `eval_final_epochs` says which epochs are evaluated. The
+            last step of a run is always evaluated.
+        eval_final_epochs: Number of last epochs that are each followed by an evaluation; 0 = all epochs are. It counts
+            where `eval_every` is 0.
         eval_batch_size: Global batch size of evaluation; 0 = the training batch size.
         eval_protocol: Rules by which predictions are scored, a key of `mtl_jax.protocol.PROTOCOLS`: survey, astmt or
             invpt.
         depth_protocol: RMSE of depth: "image" (mean over the images of each image's RMSE) or "pixel" (over all
             pixels); "" = as `eval_protocol` says.
+        ema: Decay of the exponential moving average (EMA) of parameters and batch-norm statistics, below 1, for
+            example 0.999. After every step average = decay * average + (1 - decay) * weights. 0 = no average.
+        ema_warmup: The decay of the average after t steps is at most (1 + t) / (10 + t), so that the average forgets
+            the initial weights soon.
+        eval_weights: Weights that evaluations in training score, and that the other commands load by default: "ema" or
+            "trained"; empty = "ema" if there is an average, otherwise "trained".
+        best: Score that ranks the checkpoints, as TASK/SCORE: "semseg/mIoU" or "depth/abs_rel" for example. The task is
+            a main task, the score one of its metric's. Empty = the gain of all tasks, or for a single task the score
+            that decides it.
+        keep: Number of best checkpoints that stay, besides the two newest ones.
+        patience: Number of evaluations in a row without a better score (see `best`) after which the run ends early; 0 =
+            it never does.
         log_every: Number of steps between two lines of the log.
         checkpoint_every: Number of steps between checkpoints, besides the one after every epoch; 0 = only that one.
     """
@@ -177,12 +240,20 @@ class Train:
     accumulate: int = option(1, least=1)
     batch_norm_groups: int = option(1, least=1)
     split_state: bool = option(False, may_change=True)
-    epochs: int = option(100, least=1)
+    epochs: int = option(100, least=0, instead_of="train.steps")
+    steps: int = option(0, least=0, instead_of="train.epochs")
     seed: int = option(0, least=0, bits=32, same_experiment=True)
+    eval_every: int = option(0, least=0)
     eval_final_epochs: int = option(10, least=0)
     eval_batch_size: int = option(0, least=0)
     eval_protocol: str = option("survey", choices=PROTOCOLS)
     depth_protocol: str = option("", choices=("", *depth.PROTOCOLS))
+    ema: float = option(0.0, least=0)
+    ema_warmup: bool = False
+    eval_weights: str = option("", choices=("", *WEIGHTS))
+    best: str = ""
+    keep: int = option(1, least=1, may_change=True, same_experiment=True)
+    patience: int = option(0, least=0)
     log_every: int = option(20, least=1, may_change=True, same_experiment=True)
     checkpoint_every: int = option(0, least=0, may_change=True, same_experiment=True)
 
@@ -198,8 +269,9 @@ class Config:
         train: Training run.
         balancing: Method that combines the tasks' losses or gradients: "fixed" for a weighted sum, or a method of
             `mtl_jax.balancing` with its parameters, as in "cagrad" and "dwa:temperature=2,window=100".
-        losses: {task: name of its loss}, keys of `mtl_jax.losses.LOSSES`; other tasks have the loss of the task table.
-            On the command line: `--losses.depth=depth_l1`.
+        losses: {task: its loss}; other tasks have the loss of the task table. A loss is a name (`mtl list losses`) or a
+            sum of names with weights and arguments, as in "ce+0.5*dice" and "ce:smoothing=0.1,class_weights=measured".
+            On the command line: `--losses.depth=silog+0.5*gradient`.
         loss_weights: {task: weight of its loss in the sum}; other tasks have the weight of the task table, and the only
             task of a single-task model has the weight 1. On the command line: `--loss_weights.edge=50`.
         imports: Modules outside of the package that register tasks, losses, models or data sets. They are imported

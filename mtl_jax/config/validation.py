@@ -1,12 +1,13 @@
 """The check of a finished configuration."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from mtl_jax import field_values
+from mtl_jax import field_values, optim
 from mtl_jax import losses as loss_table
 from mtl_jax.config.queries import all_tasks, num_channels
 from mtl_jax.config.rules import fields
-from mtl_jax.config.sections import PLAIN_BALANCING, Config
+from mtl_jax.config.sections import EMA, PLAIN_BALANCING, Config
+from mtl_jax.data import augmentation
 from mtl_jax.data.label_fraction import EVERY_TASK
 
 
@@ -30,6 +31,11 @@ def _rule_problems(config: Config) -> Iterator[str]:
     for name, value, _ in fields(config):
         if not field_values.finite(value):
             yield f"{name} is {value!r}; numbers must be finite"
+    values = {name: value for name, value, _ in fields(config)}
+    for name, value, rules in fields(config):
+        other = rules.instead_of
+        if value and other and name < other and values[other]:
+            yield f"{name} is {value} and {other} {values[other]}; give one of the two, and set the other to 0"
 
 
 def _size_problems(config: Config) -> Iterator[str]:
@@ -37,6 +43,19 @@ def _size_problems(config: Config) -> Iterator[str]:
     whole = len(size) == 2 and all(isinstance(side, int) for side in size)
     if not whole or (min(size) < 32 and size != (0, 0)):
         yield f"data.image_size is {size}; give (height, width) of at least 32, or (0, 0) for the default"
+
+
+def _augmentation_problems(config: Config) -> Iterator[str]:
+    if config.data.augmentation:
+        try:
+            augmentation.get_recipe(config.data.augmentation)
+        except ValueError as error:
+            yield f"data.augmentation: {error}"
+
+
+def _length_problems(config: Config) -> Iterator[str]:
+    if not config.train.epochs and not config.train.steps:
+        yield "train.epochs and train.steps are both 0; the length of the run is one of them"
 
 
 def _batch_problems(config: Config) -> Iterator[str]:
@@ -54,16 +73,62 @@ def _batch_problems(config: Config) -> Iterator[str]:
                 f"train.batch_norm_groups is {train.batch_norm_groups}, which does not divide train.batch_size / "
                 f"train.accumulate, {images}; the groups must be equal"
             )
-    if config.balancing != PLAIN_BALANCING and train.accumulate > 1:
+
+
+def _schedule_problems(config: Config) -> Iterator[str]:
+    """Yields what is wrong with the schedule of the learning rate and its warm-up."""
+    given = config.optim
+    needed = {"epoch": ("decay_epochs", (30, 60)), "step": ("decay_steps", (20000, 30000))}
+    for unit, (name, example) in needed.items():
+        used = given.schedule == "step" and given.schedule_by == unit
+        if used and not getattr(given, name):
+            yield (
+                f"optim.schedule is 'step' and optim.{name} is empty; name {unit}s, for example {example}, or choose "
+                "the unit by optim.schedule_by"
+            )
+    if given.decay_steps and not (given.schedule == "step" and given.schedule_by == "step"):
         yield (
-            f"balancing is {config.balancing!r} and train.accumulate {train.accumulate}; only the gradients of whole "
-            "batches can be balanced: use model.remat to save memory"
+            f"optim.decay_steps is {given.decay_steps}, optim.schedule {given.schedule!r} and optim.schedule_by "
+            f"{given.schedule_by!r}; decay_steps needs schedule='step' and schedule_by='step'"
         )
+    if given.min_lr >= given.lr > 0:
+        yield f"optim.min_lr is {given.min_lr} and optim.lr {given.lr}; min_lr must be below lr"
+    if given.min_lr and given.schedule == "constant":
+        yield f"optim.min_lr is {given.min_lr} and optim.schedule 'constant', which does not fall; set min_lr to 0"
+    if given.warmup_start > 1:
+        yield f"optim.warmup_start is {given.warmup_start}; the factor on the learning rate is at most 1"
+    train = config.train
+    for name, warmup, length in (
+        ("steps", given.warmup_steps, train.steps),
+        ("epochs", given.warmup_epochs, train.epochs),
+    ):
+        if length and warmup >= length:
+            yield (
+                f"optim.warmup_{name} is {warmup} and train.{name} {length}; the warm-up must end before the run does"
+            )
 
 
 def _optim_problems(config: Config) -> Iterator[str]:
-    if config.optim.schedule == "step" and not config.optim.decay_epochs:
-        yield "optim.schedule is 'step' and optim.decay_epochs is empty; name epochs, for example (30, 60)"
+    """Yields what is wrong with the optimiser and the rates of parts."""
+    if config.optim.layer_decay > 1:
+        yield f"optim.layer_decay is {config.optim.layer_decay}; the most is 1, which is no decay"
+    for part, factor in config.optim.multipliers.items():
+        if factor < 0:
+            yield f"optim.multipliers has {factor} for {part}; the least is 0"
+    if config.optim.name in optim.OPTIMIZERS:
+        try:
+            optim.optimizer_options(config.optim.name, config.optim.options, config.optim.momentum)
+        except ValueError as error:
+            yield str(error)
+
+
+def _ema_problems(config: Config) -> Iterator[str]:
+    train = config.train
+    if train.ema >= 1:
+        yield f"train.ema is {train.ema}; it must be below 1, for example 0.999"
+    needing = {"train.ema_warmup": train.ema_warmup, "train.eval_weights": train.eval_weights == EMA}
+    for name in (name for name, needs in needing.items() if needs and not train.ema):
+        yield f"{name} asks for averaged weights and train.ema is 0; give the decay of the average, for example 0.999"
 
 
 def _pretrained_problems(config: Config) -> Iterator[str]:
@@ -77,11 +142,12 @@ def _task_problems(config: Config) -> Iterator[str]:
     if not config.data.tasks:
         yield "data.tasks is empty; name at least one task, for example ('semseg', 'depth')"
     try:
-        num_channels(config, all_tasks(config))
-        yield from _loss_problems(config)
-        yield from _label_problems(config)
+        channels = num_channels(config, all_tasks(config))
     except ValueError as error:
         yield f"data.tasks / data.aux_tasks: {error}"
+    else:
+        yield from _loss_problems(config, channels)
+        yield from _label_problems(config)
 
 
 def _label_problems(config: Config) -> Iterator[str]:
@@ -95,15 +161,23 @@ def _label_problems(config: Config) -> Iterator[str]:
             yield f"data.label_fraction has {fraction} for {task}; give a number above 0 and at most 1"
 
 
-def _loss_problems(config: Config) -> Iterator[str]:
-    """Yields what is wrong with `losses` and `loss_weights`."""
-    trained = all_tasks(config)
+def _loss_problems(config: Config, channels: Mapping[str, int]) -> Iterator[str]:
+    """Yields what is wrong with `losses` and `loss_weights`.
+
+    Args:
+        config: The configuration.
+        channels: {task: number of logit channels} of all its tasks.
+    """
+    trained = tuple(channels)
     for name, given in (("losses", config.losses), ("loss_weights", config.loss_weights)):
         if unknown := [task for task in given if task not in trained]:
             yield f"{name} names {', '.join(unknown)}; the tasks of this configuration are {', '.join(trained)}"
     for task, loss in config.losses.items():
-        if loss not in loss_table.LOSSES:
-            yield f"losses has {loss!r} for {task}; the losses are {', '.join(loss_table.LOSSES)}"
+        try:
+            if task in channels:
+                loss_table.check(loss, task, channels[task])
+        except ValueError as error:
+            yield f"losses.{task} is {loss!r}: {error}"
     for task, weight in config.loss_weights.items():
         if weight < 0:
             yield f"loss_weights has {weight} for {task}; the least is 0"
@@ -114,4 +188,15 @@ def _loss_problems(config: Config) -> Iterator[str]:
         )
 
 
-_CHECKS = (_rule_problems, _size_problems, _batch_problems, _optim_problems, _pretrained_problems, _task_problems)
+_CHECKS = (
+    _rule_problems,
+    _size_problems,
+    _length_problems,
+    _augmentation_problems,
+    _batch_problems,
+    _optim_problems,
+    _schedule_problems,
+    _ema_problems,
+    _pretrained_problems,
+    _task_problems,
+)

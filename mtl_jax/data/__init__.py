@@ -4,12 +4,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mtl_jax.data.augmentation import RECIPES, Draw, Recipe, draw, register_recipe, train_transform, val_transform
     from mtl_jax.data.catalogue import BUILDERS, DATASETS, Dataset, register, register_builder
     from mtl_jax.data.datasets import open_split, prepare
     from mtl_jax.data.loader import TrainBatches, steps_per_epoch, train_batches, val_batches
     from mtl_jax.data.records import decode
     from mtl_jax.data.split import Split
-    from mtl_jax.data.transforms import RECIPES, Draw, Recipe, draw, train_transform, val_transform
 
 _HOME = {
     **dict.fromkeys(("BUILDERS", "DATASETS", "Dataset", "register", "register_builder"), "catalogue"),
@@ -17,7 +17,9 @@ _HOME = {
     **dict.fromkeys(("TrainBatches", "steps_per_epoch", "train_batches", "val_batches"), "loader"),
     **dict.fromkeys(("decode",), "records"),
     **dict.fromkeys(("Split",), "split"),
-    **dict.fromkeys(("RECIPES", "Draw", "Recipe", "draw", "train_transform", "val_transform"), "transforms"),
+    **dict.fromkeys(
+        ("RECIPES", "Draw", "Recipe", "draw", "register_recipe", "train_transform", "val_transform"), "augmentation"
+    ),
 }
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "prepare",
     "register",
     "register_builder",
+    "register_recipe",
     "steps_per_epoch",
     "train_batches",
     "train_transform",

@@ -24,7 +24,7 @@ class Dataset:
         class_names: {task: names of its classes} for the tasks whose labels are class ids.
         image_size: Height and width of network inputs in pixels, for training and validation.
         builders: {release: TFDS name}.
-        recipes: {release: key of `mtl_jax.data.transforms.RECIPES`}, the release's own augmentation.
+        recipes: {release: name in `mtl_jax.data.RECIPES`}, the release's own augmentation.
         conventions: How the labels are stored, and what the published code does with them.
         edge_rules: {evaluation protocol: rules for edges}.
         described: The folder with the original files says itself what it holds, see `mtl_jax.data.description`. Then

@@ -134,7 +134,12 @@ def _check_name(data_dir: Path) -> None:
 
 
 def open_split(
-    builder: tfds.core.DatasetBuilder, split: str, tasks: Iterable[str] | None = None, *, only_labelled: bool = False
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    tasks: Iterable[str] | None = None,
+    *,
+    only_labelled: bool = False,
+    also: Iterable[str] = (),
 ) -> Split:
     """Returns the records of a split of a prepared data set.
 
@@ -144,6 +149,7 @@ def open_split(
         tasks: Names of the labels to read. None means all labels.
         only_labelled: True to leave out images that have none of these labels, for example images without people if
             the only task is human_parts.
+        also: Names of labels that are read, too, if the data set has them, and that decide nothing else.
 
     Raises:
         FileNotFoundError: The data set is not built, or some of its files are missing.
@@ -177,7 +183,8 @@ def open_split(
         positions = sorted(set().union(*(partly[task][split] for task in wanted)))
         if not positions:
             raise ValueError(f"data set {name} has no image with labels for {', '.join(wanted)} in split {split!r}")
-    return Split(name, split, str(builder.data_path), positions, wanted, LABELLED in builder.info.features)
+    seen = tuple(task for task in also if task in have)
+    return Split(name, split, str(builder.data_path), positions, wanted, LABELLED in have, also=seen)
 
 
 def count_labelled(builder: tfds.core.DatasetBuilder, split: str, tasks: Iterable[str]) -> dict[str, int]:

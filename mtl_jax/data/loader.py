@@ -12,7 +12,7 @@ from typing import Any
 import grain
 
 from mtl_jax import tasks as task_table
-from mtl_jax.data import transforms
+from mtl_jax.data import augmentation, transforms
 from mtl_jax.data.delivery import Batches, Delivery
 from mtl_jax.data.samples import Augment, Evaluate, Load, RecordSource, describe
 from mtl_jax.data.shared_memory import Batch
@@ -43,7 +43,7 @@ def train_batches(
     *,
     conventions: Conventions,
     tasks: Sequence[str],
-    recipe: str | transforms.Recipe,
+    recipe: str | augmentation.Recipe,
     size: tuple[int, int],
     batch_size: int,
     seed: int,
@@ -65,7 +65,7 @@ def train_batches(
         source: Stored records, for example from `datasets.open_split`. It must pickle if `num_workers` > 0.
         conventions: Label conventions of the data set.
         tasks: Tasks whose labels are delivered.
-        recipe: Augmentation, as the name of a recipe or as a `transforms.Recipe`.
+        recipe: Augmentation, as the name of a recipe or as a `augmentation.Recipe`.
         size: Height and width of the delivered images.
         batch_size: Number of images in the global batch, which all processes share.
         seed: Seed of order and augmentation, 0 <= seed < 2^32.
@@ -97,7 +97,7 @@ def train_batches(
         raise ValueError(f"seed is {seed}, expected 0 <= seed < 2^32")
     if border not in ("", *transforms.BORDERS):
         raise ValueError(f"unknown border {border!r}; the borders are {', '.join(transforms.BORDERS)}")
-    load = Load(source, conventions, task_table.ordered(tasks), transforms.get_recipe(recipe), size)
+    load = Load(source, conventions, task_table.ordered(tasks), augmentation.get_recipe(recipe), size)
     part = _Part(process_index, process_count, batch_size)
     return TrainBatches(Augment(load, border, skip_corrupt), part, seed, num_workers, prefetch, start)
 
@@ -165,7 +165,7 @@ class TrainBatches(Iterator[Batch]):
                 )
         self._move(state["position"])
 
-    def draws(self, position: int) -> list[tuple[int, transforms.Draw]]:
+    def draws(self, position: int) -> list[tuple[int, augmentation.Draw]]:
         """Returns (index of the record, augmentation) for each image of this process in a global batch.
 
         With `skip_corrupt`, another record may replace a drawn one.
@@ -199,7 +199,7 @@ def val_batches(
     tasks: Sequence[str],
     size: tuple[int, int],
     batch_size: int,
-    recipe: str | transforms.Recipe = "none",
+    recipe: str | augmentation.Recipe = "none",
     num_workers: int = 0,
     prefetch: int = 2,
     process_index: int = 0,
@@ -208,7 +208,7 @@ def val_batches(
     """Creates an iterator over validation batches, with every image once and in order.
 
     The last global batch is padded, so all processes yield the same number of batches. The arguments are those of
-    `train_batches`; of the recipe only the interpolation of depth is used. Corrupt records cannot be skipped, because
+    `train_batches`; of the recipe the resampling and the placement are used. Corrupt records cannot be skipped, because
     scores must cover every image of the split.
 
     Returns:
@@ -223,7 +223,7 @@ def val_batches(
     length = len(source)
     if length < 1:
         raise ValueError(f"{describe(source)} has no images; build the data set again")
-    load = Load(source, conventions, task_table.ordered(tasks), transforms.get_recipe(recipe), size)
+    load = Load(source, conventions, task_table.ordered(tasks), augmentation.get_recipe(recipe), size)
     part = _Part(process_index, process_count, batch_size)
     positions = grain.MapDataset.range(-(-length // batch_size) * batch_size)
     delivery = Delivery(Evaluate(load), part.size, num_workers, prefetch)

@@ -1,14 +1,16 @@
 """Samples from stored records, which are decoded and then augmented for training or resized for validation."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from mtl_jax import tasks as task_table
-from mtl_jax.data import records, shared_memory, transforms
+from mtl_jax.data import augmentation, records, shared_memory
 from mtl_jax.data.shared_memory import Batch
+from mtl_jax.data.transforms import Sample
 from mtl_jax.labels import Conventions
 
 logger = logging.getLogger(__name__)
@@ -43,12 +45,19 @@ class Load:
     source: RecordSource
     conventions: Conventions
     tasks: tuple[str, ...]
-    recipe: transforms.Recipe
+    recipe: augmentation.Recipe
     size: tuple[int, int]
 
-    def __call__(self, index: int) -> dict[str, Any]:
+    def __call__(self, index: int, also: Sequence[str] = ()) -> dict[str, Any]:
+        """Returns a decoded record.
+
+        Args:
+            index: Index of the record.
+            also: Tasks whose labels are decoded, too, if the record has them.
+        """
         record = self.source[index]
-        return records.decode(record, self.tasks, conventions=self.conventions, where=_record(self.source, index))
+        names = (*self.tasks, *(name for name in also if name in record and name not in self.tasks))
+        return records.decode(record, names, conventions=self.conventions, where=_record(self.source, index))
 
     @property
     def form(self) -> shared_memory.Form:
@@ -57,7 +66,7 @@ class Load:
         labels = {row.name: ((*self.size, row.kind.channels), row.kind.dtype) for row in rows}
         return {"image": ((*self.size, 3), "uint8"), **labels}
 
-    def completed(self, sample: transforms.Sample) -> transforms.Sample:
+    def completed(self, sample: Sample) -> Sample:
         """Fills the missing labels of a transformed sample with `tasks.IGNORE`, so that all samples have one form."""
         return {
             name: sample[name] if name in sample else np.full(shape, task_table.IGNORE, dtype)
@@ -87,17 +96,17 @@ class Augment:
         names = ("index", "skipped") if self.skip_corrupt else ("index",)
         return {**self.load.form, **dict.fromkeys(names, ((), "int32"))}
 
-    def drawn(self, index: int, rng: np.random.Generator) -> tuple[int, transforms.Draw]:
+    def drawn(self, index: int, rng: np.random.Generator) -> tuple[int, augmentation.Draw]:
         """Draws the augmentation of a record, and returns the job (index, augmentation).
 
         Grain calls this function; the sample of the job can then be made in another process.
         """
-        return index, transforms.draw(self.load.recipe, rng)
+        return index, augmentation.draw(self.load.recipe, rng)
 
-    def __call__(self, job: tuple[int, transforms.Draw]) -> Batch:
+    def __call__(self, job: tuple[int, augmentation.Draw]) -> Batch:
         load, (first, drawn) = self.load, job
         loaded, skipped = self._usable(first)
-        sample = transforms.train_transform(
+        sample = augmentation.train_transform(
             loaded, drawn, load.recipe, load.size, self.border, normalised=False, conventions=load.conventions
         )
         index = np.array((first + skipped) % len(load.source), np.int32)
@@ -111,7 +120,7 @@ class Augment:
         skipped = 0
         while True:
             try:
-                return self.load((first + skipped) % length), skipped
+                return self.load((first + skipped) % length, self.load.recipe.looks_at), skipped
             except records.CorruptRecordError as error:
                 skipped += 1
                 if not self.skip_corrupt:
@@ -145,7 +154,7 @@ class Evaluate:
         load = self.load
         valid = position < len(load.source)
         loaded = load(min(position, len(load.source) - 1))
-        sample = transforms.val_transform(
+        sample = augmentation.val_transform(
             loaded, load.size, load.recipe, normalised=False, conventions=load.conventions
         )
         index = np.array(position if valid else -1, np.int32)

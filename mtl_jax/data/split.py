@@ -37,6 +37,7 @@ class Split:
         partly: True if records have a field with the names of their labelled tasks.
         labelled: Names of the labelled tasks of each delivered record, in place of those that are stored; None = those
             that are stored.
+        also: Further fields that are read, such as labels that an augmentation looks at.
     """
 
     def __init__(
@@ -48,10 +49,11 @@ class Split:
         tasks: tuple[str, ...],
         partly: bool = False,
         labelled: Sequence[str] | None = None,
+        also: tuple[str, ...] = (),
     ):
         self.name, self.split, self.path, self.tasks = name, split, path, tasks
-        self._positions, self._labelled = positions, labelled
-        self._keys = ("id", "image", *tasks, *((LABELLED,) if partly else ()))
+        self._positions, self._labelled, self._also = positions, labelled, also
+        self._keys = ("id", "image", *dict.fromkeys((*tasks, *also)), *((LABELLED,) if partly else ()))
         self._ids: list[str] | None = None
         self._source: Any = None
         self._lock = threading.Lock()
@@ -116,6 +118,7 @@ class Split:
             self.tasks,
             LABELLED in self._keys,
             None if self._labelled is None else [self._labelled[position] for position in positions],
+            self._also,
         )
 
     def with_labels(self, kept: Mapping[str, Collection[int]]) -> "Split":
@@ -126,7 +129,7 @@ class Split:
         """
         labelled = [" ".join(task for task in self.tasks if index in kept[task]) for index in range(len(self))]
         partly = LABELLED in self._keys
-        return Split(self.name, self.split, self.path, self._positions, self.tasks, partly, labelled)
+        return Split(self.name, self.split, self.path, self._positions, self.tasks, partly, labelled, self._also)
 
     def sample(self, index: int, tasks: Iterable[str], conventions: Conventions) -> dict[str, Any]:
         """Returns a decoded record, see `records.decode`.

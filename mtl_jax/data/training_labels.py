@@ -20,6 +20,7 @@ class TrainingLabels:
         fractions: {task: fraction of its labels}, see `label_fraction.fraction_of`.
         images: Key of `label_fraction.LABEL_IMAGES`.
         seed: Seed of the choice.
+        looked_at: Tasks whose labels the augmentation looks at. They are read, too, as long as all labels are kept.
     """
 
     def __init__(
@@ -29,9 +30,11 @@ class TrainingLabels:
         fractions: Mapping[str, float],
         images: str,
         seed: int,
+        looked_at: Sequence[str] = (),
     ):
         self._builder, self._tasks = builder, tuple(tasks)
         self._fractions, self._images, self._seed = fractions, images, seed
+        self._looked_at = tuple(looked_at)
 
     def open(self, names: Sequence[str] = (), *, every_image: bool = False) -> Split:
         """Returns the training split as training reads it.
@@ -49,7 +52,7 @@ class TrainingLabels:
         names = tuple(names) or self._tasks
         if label_fraction.keeps_all(self._fractions, self._images):
             only_labelled = len(self._tasks) == 1 and not every_image
-            return datasets.open_split(self._builder, TRAIN, names, only_labelled=only_labelled)
+            return datasets.open_split(self._builder, TRAIN, names, only_labelled=only_labelled, also=self._looked_at)
         there = datasets.labelled_positions(self._builder, TRAIN, names)
         kept = {task: self._kept.get(task, frozenset(positions)) for task, positions in there.items()}
         source = datasets.open_split(self._builder, TRAIN, names).with_labels(kept)

@@ -1,4 +1,4 @@
-"""Training and validation transforms of NumPy arrays with OpenCV. All maps of a sample share the same random numbers.
+"""Transforms of the maps of a sample: NumPy arrays with OpenCV. `mtl_jax.data.augmentation` composes recipes of them.
 
 A sample is a dict with `image` `[H, W, 3]` and a label `[H, W, C]` for each labelled task (`mtl_jax.data.records`).
 Maps keep their type through flip, rotation and resizing, except for interpolated integers, which become float32.
@@ -9,6 +9,7 @@ channels in the last axis.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from mtl_jax import tasks
 from mtl_jax.images import MEAN, STD
 from mtl_jax.labels import IGNORE, INTERPOLATIONS, Conventions, LabelKind
+from mtl_jax.labels.sizes import Interpolation
 
 Sample = dict[str, np.ndarray]
 
@@ -29,76 +31,37 @@ _NORMALISED = ((np.arange(256, dtype=np.float32)[:, None] / np.float32(255) - ME
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """An augmentation protocol.
+class Resampling:
+    """How maps are resampled.
 
     Attributes:
-        flip: Probability of a horizontal flip.
-        rotation: Largest angle in degrees. The angle is drawn from [-rotation, rotation].
-        scale_range: Interval from which the scale is drawn if there are no `scale_choices`.
-        scale_choices: Scales from which one is drawn.
-        depth_interpolation: Interpolation of depth, in place of the interpolation in the task table.
-        depth_over_scale: True to divide depth by the scale, as if the camera had moved closer.
+        image: Interpolation of the image.
+        labels: Interpolation of labels; "" = the one of their kind.
+        distances: Interpolation of distances such as depth; "" = as `labels` says.
+        distances_over_scale: True to divide distances by the scale, as if the camera had moved closer.
+        fills_holes: True if pixels without a label take part in the interpolation where the conventions of the data
+            set say so (`Conventions.interpolates_holes`), False if they never do.
+        lines: Lines one pixel wide, such as edges, at another size: "sampled" takes the value of the nearest pixel,
+            which makes dots of them at smaller sizes and bars at larger ones; "redrawn" keeps their width.
     """
 
-    flip: float = 0.0
-    rotation: float = 0.0
-    scale_range: tuple[float, float] = (1.0, 1.0)
-    scale_choices: tuple[float, ...] = ()
-    depth_interpolation: str = "linear"
-    depth_over_scale: bool = False
+    image: Interpolation = "cubic"
+    labels: Interpolation | Literal[""] = ""
+    distances: Interpolation | Literal[""] = ""
+    distances_over_scale: bool = False
+    fills_holes: bool = True
+    lines: Literal["sampled", "redrawn"] = "sampled"
 
-    @property
-    def warps(self) -> bool:
-        """True if the recipe can rotate or scale."""
-        return self.rotation != 0 or self.scale_range != (1.0, 1.0) or bool(self.scale_choices)
-
-
-RECIPES: dict[str, Recipe] = {
-    "astmt": Recipe(flip=0.5, rotation=20.0, scale_range=(0.75, 1.25)),
-    "survey": Recipe(flip=0.5, scale_choices=(1.0, 1.2, 1.5), depth_interpolation="nearest", depth_over_scale=True),
-    "none": Recipe(),
-}
+    def mode(self, name: str) -> int:
+        """Returns OpenCV's number of the interpolation of a map."""
+        if name not in tasks.TASKS:
+            return INTERPOLATIONS[self.image]
+        kind = _kind(name)
+        labels = self.labels or kind.label_interpolation
+        return INTERPOLATIONS[(self.distances or labels) if kind.distance else labels]
 
 
-@dataclass(frozen=True)
-class Draw:
-    """Random numbers of the augmentation of one sample.
-
-    Attributes:
-        flip: True if the sample is flipped.
-        angle: Angle of the rotation in degrees, counter-clockwise in the image.
-        scale: Scale; values above 1 enlarge.
-    """
-
-    flip: bool = False
-    angle: float = 0.0
-    scale: float = 1.0
-
-
-def get_recipe(recipe: str | Recipe) -> Recipe:
-    """Returns the recipe of a name. A `Recipe` is returned as it is.
-
-    Raises:
-        ValueError: The recipe is unknown; the message lists the known ones.
-    """
-    if isinstance(recipe, Recipe):
-        return recipe
-    if recipe not in RECIPES:
-        raise ValueError(f"unknown augmentation recipe {recipe!r}; the recipes are {', '.join(RECIPES)}")
-    return RECIPES[recipe]
-
-
-def draw(recipe: str | Recipe, rng: np.random.Generator) -> Draw:
-    """Draws flip, angle and scale. Every recipe draws all three, in this order."""
-    recipe = get_recipe(recipe)
-    flipped = bool(rng.random() < recipe.flip)
-    angle = float(rng.uniform(-recipe.rotation, recipe.rotation))
-    if recipe.scale_choices:
-        scale = recipe.scale_choices[int(rng.integers(len(recipe.scale_choices)))]
-    else:
-        scale = float(rng.uniform(*recipe.scale_range))
-    return Draw(flipped, angle, scale)
+PLAIN = Resampling()
 
 
 def flip(sample: Mapping[str, np.ndarray], conventions: Conventions = _OWN) -> Sample:
@@ -116,7 +79,7 @@ def scale_and_rotate(
     sample: Mapping[str, np.ndarray],
     angle: float,
     scale: float,
-    recipe: str | Recipe,
+    resampling: Resampling = PLAIN,
     border: str = "",
     conventions: Conventions = _OWN,
 ) -> Sample:
@@ -126,16 +89,16 @@ def scale_and_rotate(
         sample: Maps to move.
         angle: Angle in degrees, counter-clockwise in the image.
         scale: Scale; values above 1 enlarge.
-        recipe: Recipe, or its name. It defines the interpolation of depth and the division of depth by the scale.
+        resampling: Interpolations, and whether depth is divided by the scale.
         border: Labels outside of the image: "ignore" means none, and "zero" class 0 and background, as in the
             published protocols. Normals and depth have none there either way. "" means that of the conventions. The
             image is black there.
         conventions: Conventions of the data set.
 
     Raises:
-        ValueError: The border or the recipe is unknown.
+        ValueError: The border is unknown.
     """
-    recipe, border = get_recipe(recipe), border or conventions.border
+    border = border or conventions.border
     if border not in BORDERS:
         raise ValueError(f"unknown border {border!r}; the borders are {', '.join(BORDERS)}")
     out = {}
@@ -154,29 +117,31 @@ def scale_and_rotate(
                 array, matrix, size, flags=mode, borderMode=cv2.BORDER_CONSTANT, borderValue=(fill,) * 4
             )
 
-        out[name] = _resample(name, x, recipe, conventions, warp, outside)
-    if recipe.depth_over_scale:
-        out |= {name: (x / scale).astype(x.dtype) for name, x in out.items() if _is_distance(name)}
-    return out
+        out[name] = _resample(name, x, resampling, conventions, warp, outside)
+    return over_scale(out, scale) if resampling.distances_over_scale else out
+
+
+def over_scale(sample: Mapping[str, np.ndarray], scale: float) -> Sample:
+    """Divides distances such as depth by the scale of the image; other maps stay as they are."""
+    return {name: (x / scale).astype(x.dtype) if _is_distance(name) else x for name, x in sample.items()}
 
 
 def resize(
     sample: Mapping[str, np.ndarray],
     size: tuple[int, int],
-    recipe: str | Recipe,
+    resampling: Resampling = PLAIN,
     conventions: Conventions = _OWN,
 ) -> Sample:
     """Resizes every map.
 
-    Normals become float32 vectors of unit length, because this is their last resampling. Zero vectors stay zero.
+    Normals become float32 vectors of unit length. Zero vectors stay zero.
 
     Args:
         sample: Maps to resize.
         size: Height and width of the result.
-        recipe: Recipe, or its name. It defines the interpolation of depth.
+        resampling: Interpolations.
         conventions: Conventions of the data set.
     """
-    recipe = get_recipe(recipe)
     height, width = size
 
     def change_size(array: np.ndarray, mode: int, fill: float) -> np.ndarray:
@@ -185,7 +150,8 @@ def resize(
     out = {}
     for name, x in sample.items():
         if x.shape[:2] != (height, width):
-            x = _resample(name, x, recipe, conventions, change_size, 0)
+            resized = _resample(name, x, resampling, conventions, change_size, 0)
+            x = _kind(name).redrawn(x, resized) if resampling.lines == "redrawn" and name in tasks.TASKS else resized
         out[name] = _kind(name).resampled(x) if name in tasks.TASKS else x
     return out
 
@@ -213,73 +179,19 @@ def normalise_image(image: np.ndarray) -> np.ndarray:
     return cv2.LUT(as_bytes(image), _NORMALISED)
 
 
-def train_transform(
-    sample: Mapping[str, np.ndarray],
-    drawn: Draw,
-    recipe: str | Recipe,
-    size: tuple[int, int],
-    border: str = "",
-    normalised: bool = True,
-    conventions: Conventions = _OWN,
-) -> Sample:
-    """Applies flip, rotation and scale, resizes, marks ignored regions and normalises, in this order.
+def finish(sample: Mapping[str, np.ndarray], normalised: bool, conventions: Conventions = _OWN) -> Sample:
+    """Marks ignored regions, and converts the image and the labels to their delivered types.
 
     Args:
-        sample: Image and labels. Other entries are left out.
-        drawn: Random numbers from `draw`.
-        recipe: Recipe, or its name.
-        size: Height and width of the result.
-        border: "zero", "ignore" or "", see `scale_and_rotate`.
-        normalised: False to skip the normalisation, for example if a device does it (`mtl_jax.images.normalise`).
-        conventions: Conventions of the data set.
-
-    Returns:
-        `image` `[H, W, 3]`, float32 or, without normalisation, uint8; and each label `[H, W, C]` in the `dtype` of its
-        kind.
-    """
-    recipe = get_recipe(recipe)
-
-    def move(one: Sample) -> Sample:
-        one = flip(one, conventions) if drawn.flip else one
-        warps = recipe.warps or drawn.angle != 0 or drawn.scale != 1
-        return scale_and_rotate(one, drawn.angle, drawn.scale, recipe, border, conventions) if warps else one
-
-    return _each(sample, lambda one: _finish(move(one), recipe, size, normalised, conventions))
-
-
-def val_transform(
-    sample: Mapping[str, np.ndarray],
-    size: tuple[int, int],
-    recipe: str | Recipe = "none",
-    normalised: bool = True,
-    conventions: Conventions = _OWN,
-) -> Sample:
-    """Resizes, marks ignored regions and normalises, see `train_transform`.
-
-    Args:
-        sample: Image and labels. Other entries are left out.
-        size: Height and width of the result.
-        recipe: Recipe, or its name. Only its interpolation of depth is used.
-        normalised: False to skip the normalisation.
+        sample: Maps at the size of the network's input.
+        normalised: False to leave the image in uint8, for example if a device does it
+            (`mtl_jax.images.normalise`).
         conventions: Conventions of the data set.
     """
-    recipe = get_recipe(recipe)
-    return _each(sample, lambda one: _finish(one, recipe, size, normalised, conventions))
-
-
-def _each(sample: Mapping[str, np.ndarray], transform: Callable[[Sample], Sample]) -> Sample:
-    """Transforms the image and the labels one after another, so that a map stays in the cache; drops other entries."""
-    out: Sample = {}
-    for name in ("image", *(name for name in sample if name in tasks.TASKS)):
-        out |= transform({name: sample[name]})
-    return out
-
-
-def _finish(maps: Sample, recipe: Recipe, size: tuple[int, int], normalised: bool, conventions: Conventions) -> Sample:
     image = normalise_image if normalised else as_bytes
     return {
         name: image(x) if name == "image" else x.astype(_kind(name).dtype, copy=False)
-        for name, x in ignore_regions(resize(maps, size, recipe, conventions), conventions).items()
+        for name, x in ignore_regions(sample, conventions).items()
     }
 
 
@@ -291,16 +203,10 @@ def _is_distance(name: str) -> bool:
     return name in tasks.TASKS and _kind(name).distance
 
 
-def _mode(name: str, recipe: Recipe) -> int:
-    if name == "image":
-        return INTERPOLATIONS["cubic"]
-    return INTERPOLATIONS[recipe.depth_interpolation if _is_distance(name) else _kind(name).label_interpolation]
-
-
 def _resample(
     name: str,
     x: np.ndarray,
-    recipe: Recipe,
+    resampling: Resampling,
     conventions: Conventions,
     move: Callable[[np.ndarray, int, float], np.ndarray],
     outside: float,
@@ -310,8 +216,10 @@ def _resample(
     Labels that are interpolated are weighted by where there is one, unless the conventions say otherwise: the value is
     that of the labelled pixels alone.
     """
-    mode, values = _mode(name, recipe), _resampled_type(name, x, recipe)
-    if name not in tasks.TASKS or mode == cv2.INTER_NEAREST or conventions.interpolates_holes:
+    mode = resampling.mode(name)
+    values = x if mode == cv2.INTER_NEAREST else _as_floating(x)
+    fills_holes = resampling.fills_holes and conventions.interpolates_holes
+    if name not in tasks.TASKS or mode == cv2.INTER_NEAREST or fills_holes:
         moved = move(values, mode, outside)
         return moved.reshape(*moved.shape[:2], x.shape[2])
     void, known = _kind(name).void, _kind(name).labelled(x)
@@ -322,8 +230,6 @@ def _resample(
     return np.where(labelled, moved / np.where(labelled, weight, 1), void).astype(moved.dtype)
 
 
-def _resampled_type(name: str, x: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """Converts integers that are interpolated to float32, so that the results are not rounded."""
-    if np.issubdtype(x.dtype, np.floating) or _mode(name, recipe) == cv2.INTER_NEAREST:
-        return x
-    return x.astype(np.float32)
+def _as_floating(x: np.ndarray) -> np.ndarray:
+    """Converts integers to float32, so that results of an interpolation are not rounded."""
+    return x if np.issubdtype(x.dtype, np.floating) else x.astype(np.float32)

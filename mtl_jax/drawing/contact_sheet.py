@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mtl_jax import tasks as task_table
-from mtl_jax.data import records, transforms
+from mtl_jax.data import augmentation, records, transforms
 from mtl_jax.drawing import keys, maps, text
 from mtl_jax.drawing.canvas import MARGIN, Cell, grid
 from mtl_jax.drawing.maps import Layer
@@ -75,26 +75,25 @@ def find(source: Any, ids: Sequence[str]) -> list[int]:
 def augmented(
     sample: Mapping[str, Any],
     rng: np.random.Generator,
-    recipe: transforms.Recipe,
+    recipe: augmentation.Recipe,
     size: tuple[int, int],
     border: str,
     conventions: Conventions,
 ) -> dict[str, Any]:
-    """Returns a sample after the training transform, with the image in 0..255 and a note of flip, angle and scale.
+    """Returns a sample after the training transform, with the image in 0..255 and a note of what was drawn.
 
     Args:
         sample: Canonical sample from `records.decode`.
-        rng: Random generator of flip, angle and scale.
-        recipe: Augmentation protocol.
+        rng: Random generator of the augmentation.
+        recipe: Augmentation.
         size: Height and width of network inputs.
         border: "zero" or "ignore", see `transforms.scale_and_rotate`.
         conventions: Conventions of the data set.
     """
-    drawn = transforms.draw(recipe, rng)
-    seen = transforms.train_transform(sample, drawn, recipe, size, border, conventions=conventions)
+    drawn = augmentation.draw(recipe, rng)
+    seen = augmentation.train_transform(sample, drawn, recipe, size, border, conventions=conventions)
     image = np.round(255 * (seen.pop("image") * transforms.STD + transforms.MEAN))
-    note = f"{'flipped, ' if drawn.flip else ''}{drawn.angle:+.1f} deg, scale {drawn.scale:.2f}"
-    return {"id": sample["id"], "image": np.clip(image, 0, 255).astype(np.uint8), "note": note, **seen}
+    return {"id": sample["id"], "image": np.clip(image, 0, 255).astype(np.uint8), "note": recipe.note(drawn), **seen}
 
 
 def describe(task: str, label: Any, names: Sequence[str] = ()) -> tuple[str, str]:

@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax import tasks as task_table
+from mtl_jax.data import placing
+from mtl_jax.data.placing import Placement
 from mtl_jax.labels import INTERPOLATIONS
 from mtl_jax.labels.sizes import resize
 from mtl_jax.outputs import Outputs
@@ -119,14 +121,29 @@ def save(task: str, array: Any, path: str | Path) -> Path:
     return atomic_files.write(target, content, sync=False)  # there are thousands of them
 
 
-def as_stored(maps: Mapping[str, Any], size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Returns one image's predictions as files hold them, resized to the size of the image and quantised.
+def at_size(task: str, prediction: Any, size: tuple[int, int], placement: Placement = "stretch") -> np.ndarray:
+    """Returns one image's prediction at the size of the image, without the padding of the network's input.
+
+    Args:
+        task: Name of the task.
+        prediction: Prediction for the network's input, `[h, w]` or `[h, w, C]`.
+        size: Height and width of the image.
+        placement: How the image was placed in the input.
+    """
+    return resize_prediction(task, placing.content(np.asarray(prediction), size, placement), size)
+
+
+def as_stored(
+    maps: Mapping[str, Any], size: tuple[int, int], placement: Placement = "stretch"
+) -> dict[str, np.ndarray]:
+    """Returns one image's predictions as files hold them, at the size of the image and quantised.
 
     Args:
         maps: {task: prediction at any resolution}.
         size: Height and width of the image.
+        placement: How the image was placed in the network's input.
     """
-    return {task: quantise(task, resize_prediction(task, value, size)) for task, value in maps.items()}
+    return {task: quantise(task, at_size(task, value, size, placement)) for task, value in maps.items()}
 
 
 def load(task: str, path: str | Path, size: tuple[int, int] | None = None, classes: int | None = None) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtl_jax.config import EMA, TRAINED, WEIGHTS, Config, eval_weights
 from mtl_jax.evaluation.scoring import Results, can_serve_as_reference, table
 from mtl_jax.metrics import delta_m
 from mtl_jax.protocol import PROTOCOLS
@@ -27,6 +28,7 @@ def make(
     *,
     checkpoint: str | None,
     step: int | None,
+    weights: str | None = None,
     protocol: Mapping[str, str],
 ) -> Report:
     """Returns a report: scores, multi-task performance where it is defined, and how they were obtained.
@@ -35,28 +37,51 @@ def make(
         results: {task: {metric: value}}.
         reference: Results of single-task models, which the multi-task performance is relative to; None = none.
         criteria: {task: metric that decides}.
-        checkpoint: Checkpoint that was asked for: "best", "latest" or a number; None for predictions from files.
+        checkpoint: Checkpoint that was asked for, from `checkpoint_name`; None for predictions from files.
         step: Number of the checkpoint's step; None for predictions from files.
+        weights: Weights of the checkpoint, "trained" or "ema"; None for predictions from files.
         protocol: Description of the protocol, from `Protocol.describe`.
     """
     gain = None if reference is None else delta_m(results, reference, criteria)
     if gain is not None and not math.isfinite(gain):  # a task without a labelled image
         gain = None
-    how = {"checkpoint": checkpoint, "step": step, "protocol": dict(protocol)}
+    how = {"checkpoint": checkpoint, "step": step, "weights": weights, "protocol": dict(protocol)}
     return {**how, "results": results, "delta_m": gain, "single_task": reference}
 
 
-def file_name(checkpoint: str = BEST, protocol: str = "", split: str = SPLIT) -> str:
-    """Returns the name of the file with the report on a checkpoint: results[_CHECKPOINT][_PROTOCOL][.SPLIT].json.
+def other_weights(config: Config, weights: str) -> str:
+    """Returns the name of weights unless training evaluates them, and an empty text otherwise."""
+    return "" if weights == eval_weights(config) else weights
+
+
+def checkpoint_name(step: str, weights: str = "") -> str:
+    """Returns what a report calls a checkpoint: "best" for example, or "best (trained)".
+
+    Args:
+        step: Checkpoint that was asked for: "best", "latest" or a number.
+        weights: Its weights; empty for those that training evaluates, which the name leaves out.
+    """
+    return f"{step} ({weights})" if weights else step
+
+
+def is_of(content: Report, step: int, weights: str) -> bool:
+    """Returns True for a report on these weights of a step's checkpoint. An older report is on trained weights."""
+    return bool(content["step"] == step and (content.get("weights") or TRAINED) == weights)
+
+
+def file_name(checkpoint: str = BEST, weights: str = "", protocol: str = "", split: str = SPLIT) -> str:
+    """Returns the name of the file with the report on a checkpoint.
+
+    The name is results[_CHECKPOINT][_WEIGHTS][_PROTOCOL][.SPLIT].json.
 
     Args:
         checkpoint: "best", which the name leaves out, "latest" or a number.
+        weights: Weights of the checkpoint; empty for those that training evaluates, which the name leaves out.
         protocol: Key of `PROTOCOLS`; empty for the run's own protocol, which the name leaves out.
         split: Split of the images, "val", which the name leaves out, or another one.
     """
-    return (
-        f"{'_'.join(('results', *(part for part in (checkpoint, protocol) if part not in ('', BEST))))}{ending(split)}"
-    )
+    parts = [part for part in (checkpoint, weights, protocol) if part not in ("", BEST)]
+    return f"{'_'.join(('results', *parts))}{ending(split)}"
 
 
 def ending(split: str, suffix: str = ".json") -> str:
@@ -67,7 +92,7 @@ def ending(split: str, suffix: str = ".json") -> str:
 def find(directories: Iterable[str | Path], split: str = SPLIT) -> list[Path]:
     """Returns the paths of the reports on a split below the directories, each once."""
     protocols = "|".join(map(re.escape, PROTOCOLS))
-    names = re.compile(rf"results(_latest|_\d+)?(_({protocols}))?{re.escape(ending(split))}")
+    names = re.compile(rf"results(_latest|_\d+)?(_({'|'.join(WEIGHTS)}))?(_({protocols}))?{re.escape(ending(split))}")
     paths = {path.resolve() for directory in directories for path in Path(directory).rglob("results*.json")}
     return sorted(path for path in paths if names.fullmatch(path.name))
 
@@ -173,8 +198,9 @@ def readable(content: Report) -> str:
     else:
         comparison = "multi-task performance: not computed, as no single-task results were given (--single_task DIR)"
     protocol = ", ".join(f"{name} {value}" for name, value in content["protocol"].items())
+    weights = f", {WEIGHTS[EMA]}" if content.get("weights") == EMA else ""
     step = "predictions from files" if content["step"] is None else f"step {content['step']}"
-    text = f"{step}; protocol: {protocol}\n{table(content['results'])}\n{comparison}"
+    text = f"{step}{weights}; protocol: {protocol}\n{table(content['results'])}\n{comparison}"
     for task, intervals in content.get("intervals", {}).items():
         text += f"\n95 % intervals of {task}: "
         text += ", ".join(f"{name} {low:.4f} to {high:.4f}" for name, (low, high) in intervals.items())

@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mtl_jax.data import prefetch
+from mtl_jax.data.placing import Placement
 from mtl_jax.data.records import IMAGE_SIZE
 from mtl_jax.data.split import Split
 from mtl_jax.evaluation import predictions
@@ -100,14 +101,21 @@ def _placed(
         yield from prefetch.ahead(place)
 
 
-def at_size(images: Iterable[tuple[int, Mapping[str, np.ndarray]]]) -> Iterator[tuple[int, Predicted]]:
-    """Yields (index, function that resizes the predictions to a record's own size) for every image."""
+def at_size(
+    images: Iterable[tuple[int, Mapping[str, np.ndarray]]], placement: Placement = "stretch"
+) -> Iterator[tuple[int, Predicted]]:
+    """Yields (index, function that brings the predictions to a record's own size) for every image.
+
+    Args:
+        images: (index in the source, {task: prediction at network resolution}), from `predict_images`.
+        placement: How the images were placed in the network's input.
+    """
     for index, maps in images:
-        yield index, partial(_resized, maps)
+        yield index, partial(_at_size, maps, placement)
 
 
-def _resized(maps: Mapping[str, np.ndarray], task: str, record: Mapping[str, Any]) -> np.ndarray:
-    return predictions.resize_prediction(task, maps[task], record[IMAGE_SIZE])
+def _at_size(maps: Mapping[str, np.ndarray], placement: Placement, task: str, record: Mapping[str, Any]) -> np.ndarray:
+    return predictions.at_size(task, maps[task], record[IMAGE_SIZE], placement)
 
 
 def keys(
@@ -203,7 +211,11 @@ class DatasetScores:
 
 
 def save_predictions(
-    images: Iterable[tuple[int, Mapping[str, np.ndarray]]], source: Split, conventions: Conventions, save_to: Path
+    images: Iterable[tuple[int, Mapping[str, np.ndarray]]],
+    source: Split,
+    conventions: Conventions,
+    save_to: Path,
+    placement: Placement = "stretch",
 ) -> None:
     """Writes predictions at each image's original size, with a sub-folder for each task, see `predictions.file_path`.
 
@@ -212,10 +224,11 @@ def save_predictions(
         source: The records.
         conventions: Label conventions of the records.
         save_to: Folder that receives the predictions.
+        placement: How the images were placed in the network's input.
     """
     for index, maps in images:
         record = source.labels(index, (), conventions)
-        for task, value in predictions.as_stored(maps, record[IMAGE_SIZE]).items():
+        for task, value in predictions.as_stored(maps, record[IMAGE_SIZE], placement).items():
             predictions.save(task, value, predictions.file_path(save_to, task, record["id"]))
 
 

@@ -54,18 +54,21 @@ def evaluate_run(
     step: str = result_files.BEST,
     options: Options | None = None,
     *,
+    weights: str = "",
     batch_size: int = 0,
     save_predictions: str | Path | None = None,
 ) -> result_files.Report:
     """Evaluates a run at one of its checkpoints, and returns the report.
 
-    Writes the report into the work directory: results.json for the best checkpoint by the run's own protocol on the
-    validation split, otherwise results[_STEP][_PROTOCOL][.SPLIT].json.
+    Writes the report into the work directory: results.json for the best checkpoint, with the weights that training
+    evaluated, by the run's own protocol on the validation split; otherwise
+    results[_STEP][_WEIGHTS][_PROTOCOL][.SPLIT].json.
 
     Args:
         workdir: The work directory of the run.
         step: Checkpoint: "best", "latest" or the number of a step.
         options: Options that evaluations of runs and files share.
+        weights: Weights of the checkpoint: "ema" or "trained"; empty = those that training evaluated.
         batch_size: Number of images in a batch over all devices; 0 = the run's batch size of evaluation.
         save_predictions: Folder that receives every prediction as a file; None = predictions are not saved.
 
@@ -76,26 +79,29 @@ def evaluate_run(
         FileNotFoundError: The directory is no work directory, or has no such checkpoint; or data or single-task results
             are missing.
         DamagedError: The checkpoint's files are not whole.
-        ValueError: The checkpoint does not fit the configuration, the folder holds other predictions, another
-            evaluation is at work, or single-task results cannot be used.
+        ValueError: The checkpoint does not fit the configuration or has no such weights, the folder holds other
+            predictions, another evaluation is at work, or single-task results cannot be used.
     """
     options = options or Options()
     workdir = Path(workdir)
     asked, other = _experiment(experiment.load_config(workdir), options)
+    other_weights = result_files.other_weights(asked.config, weights)
 
     def restore(source: Split) -> _Predictions:
-        run = Restored(asked, workdir, step)
+        run = Restored(asked, workdir, step, weights)
         fingerprints = [run.fingerprint] * len(source)
 
         def read(progress: ResumeLog) -> _Images:
             if save_predictions is None:
-                return scoring.at_size(run.predict_split(source, batch_size, skip=progress))
+                return scoring.at_size(run.predict_split(source, batch_size, skip=progress), asked.recipe.placement)
             _save(run, source, Path(save_predictions), batch_size)
             return scoring.read_predictions(Path(save_predictions), source, asked.channels, skip=progress)
 
-        return _Predictions(fingerprints, read, step, run.step)
+        name = result_files.checkpoint_name(step, other_weights)
+        return _Predictions(fingerprints, read, name, run.step, run.weights)
 
-    return _evaluate(asked, workdir / result_files.file_name(step, other, options.split), restore, options)
+    file = workdir / result_files.file_name(step, other_weights, other, options.split)
+    return _evaluate(asked, file, restore, options)
 
 
 def evaluate_files(
@@ -149,7 +155,7 @@ def evaluate_files(
     def find(source: Split) -> _Predictions:
         stamps = [predictions.stamp(folder, asked.main_tasks, name) for name in source.ids()]
         return _Predictions(
-            stamps, lambda progress: scoring.read_predictions(folder, source, asked.channels, skip=progress), None, None
+            stamps, lambda progress: scoring.read_predictions(folder, source, asked.channels, skip=progress)
         )
 
     return _evaluate(asked, folder / result_files.file_name(protocol=other, split=options.split), find, options)
@@ -164,12 +170,14 @@ class _Predictions:
         read: Function from the finished images to (index, predictions) of the others.
         checkpoint: Name of the checkpoint; None for files.
         step: Number of the checkpoint's step; None for files.
+        weights: Weights of the checkpoint; None for files.
     """
 
     origins: list[str]
     read: Callable[[ResumeLog], _Images]
-    checkpoint: str | None
-    step: int | None
+    checkpoint: str | None = None
+    step: int | None = None
+    weights: str | None = None
 
 
 def _experiment(config: Config, options: Options) -> tuple[Experiment, str]:
@@ -214,7 +222,13 @@ def _evaluate(
         bar = tqdm(predicted.read(progress), "scoring", len(source), unit="image", initial=len(progress))
         scored = scoring.final(bar, source, metrics, run.conventions, edges, progress)
         report = result_files.make(
-            scored.results, reference, criteria, checkpoint=predicted.checkpoint, step=predicted.step, protocol=rules
+            scored.results,
+            reference,
+            criteria,
+            checkpoint=predicted.checkpoint,
+            step=predicted.step,
+            weights=predicted.weights,
+            protocol=rules,
         )
         result_files.write(report, path)
         if options.bootstrap:
@@ -239,4 +253,4 @@ def _save(run: Restored, source: Split, folder: Path, batch_size: int) -> None:
     saved = {i for i, name in enumerate(source.ids()) if predictions.saved(folder, run.tasks, name)}
     images = run.predict_split(source, batch_size, skip=saved)
     bar = tqdm(images, "predicting", len(source), unit="image", initial=len(saved))
-    scoring.save_predictions(bar, source, run.experiment.conventions, folder)
+    scoring.save_predictions(bar, source, run.experiment.conventions, folder, run.experiment.recipe.placement)

@@ -41,6 +41,7 @@ def export_run(
     step: str,
     out: str | Path,
     *,
+    weights: str = "",
     format: str = "jax",
     batch_size: int = 0,
     platforms: Sequence[str] | None = None,
@@ -53,6 +54,7 @@ def export_run(
         workdir: The work directory of the run.
         step: Checkpoint: "best", "latest" or the number of a step.
         out: File to write, with the suffix of the format; missing folders are made.
+        weights: Weights of the checkpoint: "ema" or "trained"; empty = those that training evaluated.
         format: Format of the file, a key of `FORMATS`: "jax" (.zip) or "onnx" (.onnx).
         batch_size: The only batch size that the program takes; 0 = it takes any.
         platforms: Platforms that the program can be compiled for, of those of the format; None = the format's own
@@ -65,7 +67,7 @@ def export_run(
         FileNotFoundError: The run has no checkpoints, or no such step.
         ValueError: The format or a platform is unknown, `out` has the suffix of another format, the batch size is
             negative, a package that writes the format is not installed, the checkpoint does not fit the
-            configuration, or the model has an operation that the format does not know.
+            configuration or has no such weights, or the model has an operation that the format does not know.
     """
     out, writer = Path(out), FORMATS[format]
     _check_suffix(out, format)
@@ -78,9 +80,9 @@ def export_run(
     writer.check_installed()
     out.parent.mkdir(parents=True, exist_ok=True)
     run = _computing_in(experiment.make(config), writer.dtypes, format)
-    number, state = restore.load(run, workdir, step)
+    number, weights, state = restore.load(run, workdir, step, weights)
     model = state.model()
-    made = history.of_run(run, model, Path(workdir), number)
+    made = history.of_run(run, model, Path(workdir), number, weights)
     program = programs.make(model, run.main_tasks, run.image_size, batch_size=batch_size)
     content, description = writer.encode(program, describe(run, made, program, license=license), chosen)
     atomic_files.write(out, content)
@@ -156,6 +158,7 @@ def describe(run: Experiment, made: History, program: Program, *, license: str =
         "dtype": config.model.dtype,
         "step": made.step,
         "steps_of_training": made.steps,
+        "weights": made.weights,
         "origin": {
             "data": run.builder_name,
             "split": "train",

@@ -14,7 +14,7 @@ from flax import nnx
 from mtl_jax import experiment as experiments
 from mtl_jax import folders
 from mtl_jax import tasks as task_table
-from mtl_jax.config import Config
+from mtl_jax.config import EMA, WEIGHTS, Config
 from mtl_jax.data import prefetch
 from mtl_jax.evaluation import result_files
 from mtl_jax.experiment import Experiment
@@ -217,7 +217,7 @@ class Model:
         )
 
 
-def load(place: str | Path, step: str = result_files.BEST) -> Model:
+def load(place: str | Path, step: str = result_files.BEST, weights: str = "") -> Model:
     """Loads a trained model. Neither its data set nor a folder of data sets is needed.
 
     Args:
@@ -225,15 +225,17 @@ def load(place: str | Path, step: str = result_files.BEST) -> Model:
             such a folder on the Hugging Face Hub, which needs the extra `hub`. A folder with checkpoints is a work
             directory. Its configuration may name modules, which are imported; a saved model imports nothing.
         step: Checkpoint of a work directory: "best", "latest" or the number of a step.
+        weights: Weights of that checkpoint: "trained", or "ema" for their moving average. Empty = those that training
+            evaluated.
 
     Raises:
         FileNotFoundError: The folder is missing, or is neither a work directory nor a saved model; or the run has no
             such checkpoint.
-        ValueError: The weights do not fit the configuration, the folder has no steps to choose from, or the extra `hub`
-            is not installed.
+        ValueError: The weights do not fit the configuration, the checkpoint has no averaged weights, the folder has no
+            steps or weights to choose from, or the extra `hub` is not installed.
     """
     if hub.is_address(str(place)):
-        return _saved(hub.download(str(place)), str(place), step)
+        return _saved(hub.download(str(place)), str(place), step, weights)
     folder = Path(place).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -241,44 +243,49 @@ def load(place: str | Path, step: str = result_files.BEST) -> Model:
             f"{hub.SCHEME}OWNER/NAME"
         )
     if folders.is_saved_model(folder):
-        return _saved(folder, str(folder), step)
-    return from_run(experiments.load_config(folder), folder, step)
+        return _saved(folder, str(folder), step, weights)
+    return from_run(experiments.load_config(folder), folder, step, weights)
 
 
-def from_run(config: Config | Experiment, workdir: str | Path, step: str) -> Model:
+def from_run(config: Config | Experiment, workdir: str | Path, step: str, weights: str = "") -> Model:
     """Returns the model of a run at one of its checkpoints.
 
     Args:
         config: The run's own experiment or configuration, `experiment.load_config(workdir)`.
         workdir: The work directory of the run.
         step: Checkpoint: "best", "latest" or the number of a step.
+        weights: Weights of the checkpoint: "ema" or "trained"; empty = those that training evaluated.
 
     Raises:
         FileNotFoundError: The run has no checkpoints, or no such step.
         DamagedError: The checkpoint's files are not whole.
-        ValueError: The checkpoint does not fit the configuration.
+        ValueError: The checkpoint does not fit the configuration, or has no such weights.
     """
     run = experiments.make(config)
-    number, state = restore.load(run, workdir, step)
-    report = Path(workdir) / result_files.file_name(step)
+    report = Path(workdir) / result_files.file_name(step, result_files.other_weights(run.config, weights))
+    number, weights, state = restore.load(run, workdir, step, weights)
 
     def results() -> result_files.Report | None:
         content = _results(report)
-        return content if content is not None and content["step"] == number else None  # others are of an earlier one
+        current = content is not None and result_files.is_of(content, number, weights)
+        return content if current else None  # others are of an earlier one
 
     def made() -> History:
-        return history.of_run(run, state.model(), Path(workdir), number)
+        return history.of_run(run, state.model(), Path(workdir), number, weights)
 
-    return Model(run, state, origin=f"{workdir}, step {number}", read_results=results, read_history=made)
+    averaged = f", {WEIGHTS[EMA]}" if weights == EMA else ""
+    return Model(run, state, origin=f"{workdir}, step {number}{averaged}", read_results=results, read_history=made)
 
 
 def _results(path: Path) -> result_files.Report | None:
     return result_files.read(path) if path.is_file() else None
 
 
-def _saved(folder: Path, origin: str, step: str) -> Model:
+def _saved(folder: Path, origin: str, step: str, weights: str) -> Model:
     if step != result_files.BEST:
         raise ValueError(f"step is {step!r}, and {origin} holds a single model; leave step out")
+    if weights:
+        raise ValueError(f"weights is {weights!r}, and {origin} holds a single model; leave weights out")
     experiment, state = model_folder.read(folder)
     return Model(
         experiment,

@@ -2,11 +2,12 @@
 
 from mtl_jax import __version__
 from mtl_jax import tasks as task_table
+from mtl_jax.config import EMA, Train
 from mtl_jax.evaluation import result_files
 from mtl_jax.evaluation.scoring import table
 from mtl_jax.experiment import Experiment
 from mtl_jax.inference import maps
-from mtl_jax.runtime.messages import markdown_cell, size_text
+from mtl_jax.runtime.messages import counted, markdown_cell, size_text
 from mtl_jax.train.history import History
 
 _UNSTATED = "unknown"
@@ -103,13 +104,18 @@ def _training(experiment: Experiment, made: History) -> str:
         f"* data set: {markdown_cell(data.dataset)} (builder `{experiment.builder_name}`)",
         f"* images of {size_text(experiment.image_size)} (height x width)",
         f"* {made.progress}",
+        *([f"* averaged weights (EMA), decay {config.train.ema:g}"] if made.weights == EMA else []),
         f"* initial weights: {markdown_cell(made.initial_weights)}",
-        f"* configuration of the training: {config.train.epochs} epochs with a batch size of "
+        f"* configuration of the training: {_length(config.train)} with a batch size of "
         f"{config.train.batch_size}, {config.optim.name}, learning rate {config.optim.lr:g}, seed {config.train.seed}",
     ]
     if set(experiment.aux_tasks) != set(experiment.main_tasks):
         lines.append(f"* intermediate predictions: {', '.join(experiment.aux_tasks)}")
     return "\n".join(lines)
+
+
+def _length(train: Train) -> str:
+    return counted(train.steps, "step") if train.steps else counted(train.epochs, "epoch")
 
 
 def _scores(results: result_files.Report | None) -> str:

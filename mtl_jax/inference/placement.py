@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mtl_jax.data import transforms
+from mtl_jax.data import augmentation
 
 Size = tuple[int, int]  # height and width in pixels
 _CUBIC_UP_TO = 3.0  # times the size; beyond, cubic interpolation passes over whole pixels
@@ -39,7 +39,7 @@ def scaled(image: np.ndarray, size: Size) -> np.ndarray:
 
 
 def _as_in_training(image: np.ndarray, size: Size) -> np.ndarray:
-    return transforms.val_transform({"image": image}, size, normalised=False)["image"]
+    return augmentation.val_transform({"image": image}, size, normalised=False)["image"]
 
 
 def padded(image: np.ndarray, size: Size) -> np.ndarray:

@@ -28,27 +28,29 @@ class Restored:
         config: The run's own experiment or configuration, `experiment.load_config(workdir)`.
         workdir: The work directory of the run.
         step: Checkpoint: "best", "latest" or the number of a step.
+        weights: Weights of the checkpoint: "ema" or "trained"; empty = those that training evaluated.
 
     Raises:
         FileNotFoundError: The run has no checkpoints, or no such step.
         DamagedError: The checkpoint's files are not whole.
-        ValueError: The checkpoint does not fit the configuration.
+        ValueError: The checkpoint does not fit the configuration, or has no such weights.
 
     Attributes:
         experiment: The run's experiment.
         config: The run's configuration.
         workdir: The work directory of the run.
         step: Number of the checkpoint's step.
+        weights: Weights of the model: "ema" or "trained".
         tasks: The main tasks.
         mesh: The devices, which share the images of a batch.
         state: State with the model alone.
     """
 
-    def __init__(self, config: Config | Experiment, workdir: str | Path, step: str):
+    def __init__(self, config: Config | Experiment, workdir: str | Path, step: str, weights: str = ""):
         self.experiment, self.workdir = experiment.make(config), Path(workdir)
         self.config, self.tasks = self.experiment.config, self.experiment.main_tasks
         self.mesh = sharding.make_mesh()
-        self.step, self.state = restore.load(self.experiment, workdir, step)
+        self.step, self.weights, self.state = restore.load(self.experiment, workdir, step, weights)
         predict = make_predict_step(self.state.graphdef, self.tasks, self.mesh)
         self._predict = compilation.announced(predict, "the prediction")
 
@@ -82,6 +84,7 @@ class Restored:
             conventions=self.experiment.conventions,
             tasks=(),
             size=self.experiment.image_size,
+            recipe=self.experiment.recipe,
             batch_size=size,
             num_workers=self.config.data.num_workers,
             process_index=jax.process_index(),

@@ -113,6 +113,18 @@ class ClassIds(LabelKind):
             counts += np.bincount(label.reshape(-1), minlength=len(counts))
         return np.full((1, 1), np.argmax(counts[:IGNORE]), np.int32)
 
+    def count_classes(self, label: np.ndarray, num_classes: int) -> np.ndarray:
+        """Returns how many pixels each class has in a delivered label `[H, W, 1]`, int64 `[C]`.
+
+        Raises:
+            ValueError: The label has the id of a class that there is not.
+        """
+        counts = np.bincount(label.astype(np.uint8).reshape(-1), minlength=IGNORE + 1)[:IGNORE].astype(np.int64)
+        if counts[num_classes:].any():
+            wrong = num_classes + int(np.flatnonzero(counts[num_classes:])[-1])
+            raise ValueError(f"a label has the class id {wrong}, expected 0 to {num_classes - 1}")
+        return counts[:num_classes]
+
     def decode_prediction(self, data: bytes, task: str) -> np.ndarray:
         prediction = pictures.decode_values(data)  # a palette's indices are the class ids
         check_png(data, self.channels)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl_jax.codecs import label_pictures, pictures
-from mtl_jax.labels import colors, readers
+from mtl_jax.labels import colors, lines, readers
 from mtl_jax.labels.error_maps import ErrorMap, ErrorSizes, mean_of
 from mtl_jax.labels.keys import Bar, Color, Key, Style, Swatches
 from mtl_jax.labels.kind import IGNORE, Conventions, LabelKind, StoredForm, mean_value, percent, plane
@@ -63,6 +63,14 @@ class Foreground(LabelKind):
             return values
         return np.where(values == IGNORE, IGNORE, values > 0.5).astype(np.float32)
 
+    def redrawn(self, label: np.ndarray, resized: np.ndarray) -> np.ndarray:
+        """Returns regions by interpolation; lines are drawn anew where the resized label has a value."""
+        if not self.lines:
+            return resized
+        present = np.where(label == IGNORE, 0, label)[..., 0]
+        drawn = lines.redraw(present, resized.shape[0], resized.shape[1])[..., None]
+        return np.where(resized == IGNORE, resized, drawn)
+
     def draw_random(self, rng: np.random.Generator, shape: tuple[int, ...], num_classes: int) -> np.ndarray:
         return (rng.random((*shape, 1), np.float32) < 0.1).astype(np.float32)
 
@@ -99,6 +107,12 @@ class Foreground(LabelKind):
         p = np.asarray(mean_value(self, labels), np.float32).reshape(1, 1, 1, -1)
         p = np.clip(p, _EPS, 1 - _EPS)  # 0 and 1 have no logit: nothing, or everything, is foreground
         return np.asarray(self.activate(jnp.asarray(np.log(p / (1 - p)))))[0]
+
+    def count_classes(self, label: np.ndarray, num_classes: int) -> np.ndarray:
+        """Returns how many pixels of a delivered label `[H, W, 1]` are below 0.5, and at least 0.5, int64 `[2]`."""
+        values = label[label != IGNORE]
+        foreground = int((values >= 0.5).sum())
+        return np.array([values.size - foreground, foreground], np.int64)
 
     def fit(self, array: np.ndarray, height: int, width: int, *, is_label: bool) -> np.ndarray:
         small = super().fit(array, height, width, is_label=is_label)

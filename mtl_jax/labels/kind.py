@@ -90,6 +90,15 @@ class LabelKind(Drawn):
         """Repairs what interpolation has changed, such as the length of vectors; `[H, W, channels]`."""
         return label
 
+    def redrawn(self, label: np.ndarray, resized: np.ndarray) -> np.ndarray:
+        """Returns a label at another size, without harm to what is finer than interpolation can keep.
+
+        Args:
+            label: The label before, `[H, W, channels]`.
+            resized: The label at the new size by interpolation, `[h, w, channels]`, which most kinds return.
+        """
+        return resized
+
     def mark_ignored(self, label: np.ndarray) -> np.ndarray:
         """Writes 255 where a canonical label `[H, W, channels]` has none."""
         return label
@@ -175,6 +184,18 @@ class LabelKind(Drawn):
         Args:
             labels: Canonical labels `[H, W, channels]` of a split.
         """
+
+    def count_classes(self, label: np.ndarray, num_classes: int) -> np.ndarray:
+        """Returns how many pixels each class has in a delivered label `[H, W, channels]`, int64 `[C]`.
+
+        Args:
+            label: The label, 255 where there is none.
+            num_classes: Number of logit channels of the task.
+
+        Raises:
+            NotImplementedError: Such labels have no classes.
+        """
+        raise NotImplementedError(f"labels of {type(self).__name__} have no classes, whose pixels could be counted")
 
     def quantise(self, prediction: np.ndarray) -> np.ndarray:
         """Returns a prediction as files hold it: truncated to uint8, not rounded."""

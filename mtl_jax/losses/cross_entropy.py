@@ -1,27 +1,58 @@
-"""Classification losses."""
+"""Cross-entropies of class ids, and of foreground and background."""
+
+import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-from mtl_jax.losses.masked import LabelCounts, count, masked_mean
+from mtl_jax.labels import ClassIds, Foreground
+from mtl_jax.losses.masked import LabelCounts, as_class_weights, count, mean_by_class_weights, pixel_weights
+from mtl_jax.losses.registry import register
 from mtl_jax.tasks import IGNORE
 
 
-def softmax_cross_entropy(logits: jax.Array, label: jax.Array, *, counts: LabelCounts | None = None) -> jax.Array:
+@register(
+    "softmax_cross_entropy",
+    kinds=(ClassIds,),
+    short="ce",
+    bounds={"smoothing": (0, 1), "class_weights": (0, math.inf)},
+)
+def softmax_cross_entropy(
+    logits: jax.Array,
+    label: jax.Array,
+    smoothing: float = 0.0,
+    class_weights: Sequence[float] | None = None,
+    *,
+    counts: LabelCounts | None = None,
+) -> jax.Array:
     """Computes the mean of -log softmax(logits)[label] over the pixels of the batch that are not ignored.
+
+    With smoothing s and class weights w a pixel of class y has (1 - s) w_y (-log p_y) + s/C sum_c w_c (-log p_c), and
+    the sum over the pixels is divided by the sum of their w_y, as in `torch.nn.CrossEntropyLoss`.
 
     Args:
         logits: Logits `[B, H, W, C]`.
         label: Class ids `[B, H, W, 1]`. Pixels of 255 are ignored, and fractions are cut off.
+        smoothing: Label smoothing (arXiv 1512.00567, sec. 7).
+        class_weights: Weight of each class. None means 1.
         counts: Counts of the whole batch, if these images are a part of it.
+
+    Raises:
+        ValueError: There is another number of weights than classes.
     """
-    ids = label[..., 0].astype(jnp.int32)
-    valid = ids != IGNORE
+    ids, weights = class_ids(label), as_class_weights(class_weights, logits)
     log_probabilities = jax.nn.log_softmax(logits, axis=-1)
-    picked = jnp.take_along_axis(log_probabilities, jnp.where(valid, ids, 0)[..., None], axis=-1)[..., 0]
-    return masked_mean(-picked, valid, counts)
+    values = -of_label(log_probabilities, ids)
+    if weights is not None:
+        values = pixel_weights(ids, weights) * values
+    if smoothing:
+        every_class = -log_probabilities if weights is None else -log_probabilities * weights.reshape(1, 1, 1, -1)
+        values = (1 - smoothing) * values + smoothing * every_class.mean(-1)
+    return mean_by_class_weights(values, ids, weights, counts)
 
 
+@register("balanced_cross_entropy", kinds=(Foreground,), short="bce", bounds={"positive_weight": (0, 1)})
 def balanced_cross_entropy(
     logits: jax.Array, label: jax.Array, positive_weight: float | None = None, *, counts: LabelCounts | None = None
 ) -> jax.Array:
@@ -46,3 +77,30 @@ def balanced_cross_entropy(
     positive, negative = weight * jax.nn.softplus(-logits), (1 - weight) * jax.nn.softplus(logits)
     values = jnp.where(label >= 0.5, positive, negative)
     return jnp.where(label != IGNORE, values, 0).sum() * reciprocal
+
+
+@register("edge_cross_entropy", kinds=(Foreground,))
+def edge_cross_entropy(logits: jax.Array, label: jax.Array, *, counts: LabelCounts | None = None) -> jax.Array:
+    """Computes the `balanced_cross_entropy` with the positive weight 0.95, the published loss of edges.
+
+    Args:
+        logits: Logits `[B, H, W, C]`.
+        label: Label `[B, H, W, C]`. Elements >= 0.5 are positive, and elements of 255 are ignored.
+        counts: Counts of the whole batch, if these images are a part of it.
+    """
+    return balanced_cross_entropy(logits, label, 0.95, counts=counts)
+
+
+def class_ids(label: jax.Array) -> jax.Array:
+    """Returns the class ids of a label `[B, H, W, 1]`, int32 `[B, H, W]`, fractions cut off."""
+    return label[..., 0].astype(jnp.int32)
+
+
+def of_label(values: jax.Array, ids: jax.Array) -> jax.Array:
+    """Returns the value of each pixel's own class, `[B, H, W]`; where the pixel is ignored, that of class 0.
+
+    Args:
+        values: Value of every class, `[B, H, W, C]`.
+        ids: Class ids `[B, H, W]`.
+    """
+    return jnp.take_along_axis(values, jnp.where(ids == IGNORE, 0, ids)[..., None], axis=-1)[..., 0]

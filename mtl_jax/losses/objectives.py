@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from mtl_jax import tasks as task_table
 from mtl_jax.losses.masked import LabelCounts
-from mtl_jax.losses.registry import LOSSES
+from mtl_jax.losses.terms import TaskLoss
 from mtl_jax.nn.resize import resize_like
 from mtl_jax.outputs import Outputs
 
@@ -21,7 +21,8 @@ class Objective:
     Args:
         tasks: Main tasks.
         weights: {task: w_t}; by default the weights of the task table.
-        losses: {task: name of its loss in `LOSSES`}; by default the losses of the task table.
+        losses: {task: its loss in the notation of `mtl_jax.losses.terms`, with numbers in place of measured values}; by
+            default the losses of the task table.
 
     Raises:
         ValueError: One of the weights is for an unknown task.
@@ -46,7 +47,8 @@ class Objective:
         """Computes the total and its components without weights.
 
         The components are `<task>` for the final predictions, `<name>_<task>` for intermediate ones (`deepsup_<task>`
-        of PAD-Net, `scale_<k>_<task>` of MTI-Net), and `total`.
+        of PAD-Net, `scale_<k>_<task>` of MTI-Net), and `total`. A loss of several terms has the components
+        `<task>/<term>`, too, which add up to `<task>`.
 
         Args:
             outputs: Predictions of the model for `batch["image"]`.
@@ -55,42 +57,45 @@ class Objective:
                 the parts then add up to the loss of the larger batch.
         """
         total = jnp.zeros(())
-        components = {}
-        for name, task, loss in self._losses(outputs, batch, counts):
-            components[name] = loss
+        components: dict[str, jax.Array] = {}
+        for name, task, loss, terms in self._losses(outputs, batch, counts):
+            components |= {name: loss} | terms
             total = total + self.weights[task] * loss
         return total, components | {"total": total}
 
     def by_task(
-        self, outputs: Outputs, batch: Mapping[str, jax.Array]
+        self, outputs: Outputs, batch: Mapping[str, jax.Array], counts: Mapping[str, LabelCounts] | None = None
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         """Computes each task's loss without weights, and the components as a call does.
 
         Args:
             outputs: Predictions of the model for `batch["image"]`.
             batch: {task: label `[B, H, W, C]`}; other entries are ignored.
+            counts: As for a call.
 
         Returns:
             ({task: sum of the losses of its final and intermediate predictions}, {component: loss}).
         """
         sums: dict[str, jax.Array] = {}
-        components = {}
-        for name, task, loss in self._losses(outputs, batch, None):
-            components[name] = loss
+        components: dict[str, jax.Array] = {}
+        for name, task, loss, terms in self._losses(outputs, batch, counts):
+            components |= {name: loss} | terms
             sums[task] = sums[task] + loss if task in sums else loss
         total = sum((self.weights[task] * loss for task, loss in sums.items()), jnp.zeros(()))
         return sums, components | {"total": total}
 
     def _losses(
         self, outputs: Outputs, batch: Mapping[str, jax.Array], counts: Mapping[str, LabelCounts] | None
-    ) -> Iterator[tuple[str, str, jax.Array]]:
-        """Yields (component, task, loss) for every prediction."""
+    ) -> Iterator[tuple[str, str, jax.Array, dict[str, jax.Array]]]:
+        """Yields (component, task, loss, {component of a term: its part of the loss}) for every prediction."""
         for name, task, prediction in self._predictions(outputs):
             label = batch[task]
             prediction = prediction.astype(jnp.promote_types(prediction.dtype, jnp.float32))
             prediction = resize_like(prediction, label)
-            loss = LOSSES[self.losses[task]]
-            yield name, task, loss(prediction, label, counts=counts[task] if counts else None)
+            values = TaskLoss(self.losses[task], task).terms(prediction, label, counts[task] if counts else None)
+            first, *others = values.values()
+            terms = {f"{name}/{term}": value for term, value in values.items()} if others else {}
+            yield name, task, sum(others, first), terms
 
     def _predictions(self, outputs: Outputs) -> Iterator[tuple[str, str, jax.Array]]:
         """Yields (component, task, logits) for every prediction."""

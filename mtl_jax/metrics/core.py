@@ -24,11 +24,14 @@ class Metric(ABC):
         summed: Names of the statistics that are too large to keep for each image; the accumulator sums them.
         from_summed: Names of the scores that depend on these statistics.
         of_one_image: {score: score that takes its place where there is one image alone}.
+        higher_is_better: {score: True if higher scores are better, False if lower ones are} of the scores by which
+            checkpoints may be ranked (`train.best`). The deciding score of the task need not stand there.
     """
 
     summed: ClassVar[tuple[str, ...]] = ()
     from_summed: ClassVar[tuple[str, ...]] = ()
     of_one_image: ClassVar[Mapping[str, str]] = {}
+    higher_is_better: ClassVar[Mapping[str, bool]] = {}
 
     @abstractmethod
     def empty(self) -> Stats:

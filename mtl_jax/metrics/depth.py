@@ -1,8 +1,9 @@
 """The metric of depth maps."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,6 +31,11 @@ class Depth(Metric):
     """
 
     protocol: str = "image"
+
+    higher_is_better: ClassVar[Mapping[str, bool]] = {
+        **dict.fromkeys(("rmse", "log_rmse", "abs_rel", "sq_rel"), False),
+        **dict.fromkeys(("delta1", "delta2", "delta3"), True),
+    }
 
     def __post_init__(self):
         if self.protocol not in PROTOCOLS:

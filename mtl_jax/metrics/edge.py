@@ -1,7 +1,8 @@
 """The metric of edge maps."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,6 +25,8 @@ class Edge(Metric):
     """
 
     pos_weight: float = 0.95
+
+    higher_is_better: ClassVar[Mapping[str, bool]] = {"loss": False}
 
     def empty(self) -> Stats:
         return {"pixels": np.zeros(0, np.int32), "loss": np.zeros(0)}

@@ -1,6 +1,7 @@
 """The metric of surface normals."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,6 +25,10 @@ class Normals(Metric):
 
     summed: ClassVar[tuple[str, ...]] = ("histogram",)
     from_summed: ClassVar[tuple[str, ...]] = ("median",)
+    higher_is_better: ClassVar[Mapping[str, bool]] = {
+        **dict.fromkeys(("mean", "median", "rmse"), False),
+        **{f"{limit:g}": True for limit in LIMITS},
+    }
 
     def empty(self) -> Stats:
         return {

@@ -1,7 +1,8 @@
 """The metric of saliency maps."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,6 +27,8 @@ class Saliency(Metric):
     """
 
     thresholds: tuple[float, ...] = THRESHOLDS
+
+    higher_is_better: ClassVar[Mapping[str, bool]] = {"mIoU": True, "maxF": True}
 
     def empty(self) -> Stats:
         per_threshold = np.zeros((0, len(self.thresholds)), np.int32)

@@ -28,6 +28,9 @@ class Segmentation(Metric):
     skip_empty: bool = False
 
     of_one_image: ClassVar[Mapping[str, str]] = {"mIoU": "mIoU_present"}  # an image has few of the classes
+    higher_is_better: ClassVar[Mapping[str, bool]] = dict.fromkeys(
+        ("mIoU", "mIoU_present", "pixel_accuracy", "mean_accuracy"), True
+    )
 
     def empty(self) -> Stats:
         return {name: np.zeros((0, self.num_classes), np.int32) for name in ("tp", "fp", "fn")}

@@ -6,6 +6,7 @@ from mtl_jax.models.cross_stitch import CrossStitch
 from mtl_jax.models.mtan import MTAN
 from mtl_jax.models.mtinet import MTINet
 from mtl_jax.models.multi_task import Baseline, SingleTask
+from mtl_jax.models.named_parts import freeze, learning_rate_factors, not_decayed
 from mtl_jax.models.nddr_cnn import NDDRCNN
 from mtl_jax.models.padnet import PADNet
 from mtl_jax.models.registry import MODELS, ModelParts, NoOptions, fusions, option_fields, options, register
@@ -29,7 +30,10 @@ __all__ = [
     "build",
     "count_parameters",
     "evaluation_view",
+    "freeze",
     "fusions",
+    "learning_rate_factors",
+    "not_decayed",
     "option_fields",
     "options",
     "register",

@@ -8,7 +8,8 @@ import jax
 from flax import nnx
 
 from mtl_jax.backbones import Backbone
-from mtl_jax.nn import Staged, remat
+from mtl_jax.nn import Frozen, Staged, remat
+from mtl_jax.optim import leads_to
 from mtl_jax.outputs import Outputs
 
 
@@ -22,12 +23,17 @@ class MultiTaskModel(Staged):
             and a fusion. The options of such a model are `SoftSharingOptions`.
         stages: Names of the model's own stages; the backbone has its own.
         specific: Names of the submodules whose parts each serve a single task. All others are shared by the tasks.
+        no_weight_decay: Paths of submodules and parameters with two or more axes that are no kernels, such as
+            embeddings of tasks, so that they do not decay with kernels.
+        frozen: Paths of the parts that training leaves as they are; `models.freeze` sets it.
     """
 
     fusion: ClassVar[str] = ""
     starts_from_single_task: ClassVar[bool] = False
     stages: tuple[str, ...] = ("heads",)
     specific: tuple[str, ...] = ("heads",)
+    no_weight_decay: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
     backbone: Any
     heads: Any
 
@@ -44,20 +50,30 @@ class MultiTaskModel(Staged):
 
 
 def count_parameters(module: nnx.Module) -> int:
-    """Returns the number of trained parameters of a module, which may be abstract."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
+    """Returns the number of parameters of a module, which may be abstract, frozen ones included."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(module, nnx.Any(nnx.Param, Frozen))))
 
 
 def training_view(model: nnx.Module, rngs: nnx.Rngs, batch_norm_groups: int = 1) -> nnx.Module:
     """Returns a view of a model that shares its variables, normalises with batch statistics and applies dropout.
+
+    Frozen parts of a model are in evaluation mode, see `models.freeze`.
 
     Args:
         model: The model.
         rngs: Random numbers, with a stream "dropout".
         batch_norm_groups: Number of parts of the batch that are normalised separately, see `mtl_jax.nn.BatchNorm`.
     """
+    frozen = getattr(model, "frozen", ())
+
+    def is_frozen(path: tuple[Any, ...], module: Any) -> bool:
+        return any(leads_to(part, ".".join(map(str, path))) for part in frozen)
+
+    if frozen:  # first, because Flax's tree mode cannot copy a view whose modules share random numbers
+        model = nnx.view(model, only=is_frozen, use_running_average=True, deterministic=True, raise_if_not_found=False)
     return nnx.view(
         model,
+        only=lambda path, module: not is_frozen(path, module),
         use_running_average=False,
         batch_norm_groups=batch_norm_groups,
         deterministic=False,

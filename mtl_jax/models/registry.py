@@ -1,7 +1,6 @@
 """The models by name: how each is built, and which options it has."""
 
 import dataclasses
-import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from mtl_jax import backbones, heads
 from mtl_jax.backbones import Backbone
 from mtl_jax.config import Config, Rules, rules_of
 from mtl_jax.models.base import MultiTaskModel
+from mtl_jax.options import read as read_options
 from mtl_jax.registry import Registry
 
 
@@ -129,17 +129,8 @@ def options(config: Config) -> Any:
     Raises:
         ValueError: There is no such model, it has no such option, or the value of an option is impossible.
     """
-    name, given = config.model.name, config.model.options
-    kind = MODELS[name].options
-    hints = typing.get_type_hints(kind)
-    types = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
-    if unknown := [option for option in given if option not in types]:
-        offered = f"the options of model {name} are {', '.join(types)}" if types else f"model {name} has no options"
-        raise ValueError(f"model.options.{unknown[0]} is {given[unknown[0]]!r}, but {offered}")
-    try:
-        return kind(**{option: _convert(option, value, types[option]) for option, value in given.items()})
-    except ValueError as error:
-        raise ValueError(f"model {name}: {error}") from error
+    name = config.model.name
+    return read_options(MODELS[name].options, config.model.options, field="model.options", owner=f"model {name}")
 
 
 def option_fields(config: Config) -> Iterator[tuple[str, Any, Rules]]:
@@ -153,13 +144,3 @@ def fusions(config: Config) -> tuple[str, ...]:
     """Returns the names of the submodules that learn at `optim.fusion_lr_multiplier` times the rate of the others."""
     fusion = MODELS[config.model.name].fusion
     return (fusion,) if fusion else ()
-
-
-def _convert(option: str, value: Any, kind: Any) -> Any:
-    """Returns the value of an option as its type; whole numbers are floats too, truth values are no numbers."""
-    kind = typing.get_origin(kind) or kind
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"model.options.{option} is {value!r}; give a value of type {kind.__name__}")
-    return value

@@ -5,6 +5,7 @@ from mtl_jax.nn.conv import Conv, Linear
 from mtl_jax.nn.dropout import Dropout
 from mtl_jax.nn.dtype import compute_dtype
 from mtl_jax.nn.fold import fold_batch_norm
+from mtl_jax.nn.frozen import Frozen
 from mtl_jax.nn.initial_keys import InitialKeys
 from mtl_jax.nn.layer_norm import LayerNorm
 from mtl_jax.nn.layer_scale import LayerScale
@@ -26,6 +27,7 @@ __all__ = [
     "Bottleneck",
     "Conv",
     "Dropout",
+    "Frozen",
     "InitialKeys",
     "LayerNorm",
     "LayerScale",

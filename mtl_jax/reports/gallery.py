@@ -175,7 +175,7 @@ def _predicted(
     for position, maps in restored.predict_split(source.subset(indices)):
         sample = source.sample(indices[position], restored.tasks, run.conventions)
         size = sample["image"].shape[:2]
-        yield indices[position], sample, predictions.as_stored(maps, size)
+        yield indices[position], sample, predictions.as_stored(maps, size, run.recipe.placement)
 
 
 def _values(

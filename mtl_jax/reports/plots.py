@@ -1,24 +1,17 @@
-"""Plots of runs: training curves and the IoU of each class. Only this module needs matplotlib."""
+"""Plots of runs: training curves and the IoU of each class."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")  # writes files, also where there is no screen
 
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from mtl_jax.reports import class_scores, curves, run_table
+from mtl_jax.reports import class_scores, curves, figures, run_table
 from mtl_jax.reports.class_scores import ClassScores
 from mtl_jax.reports.curves import Curve
 from mtl_jax.reports.run_table import EvaluatedRun
-from mtl_jax.runtime import atomic_files
 
 _LOSS = "loss/total"  # name of the training loss in the logs
-_SIZE = (8.0, 4.5)  # inches
 _LINE, _BAR = 0.1, 0.1  # inches that a class takes, and each of its bars
 
 
@@ -45,7 +38,7 @@ def draw(runs: Sequence[EvaluatedRun], folder: Path) -> list[Path]:
 
 
 def _curves(drawn: Sequence[Curve], labels: Sequence[str], name: str, path: Path) -> Path:
-    figure, axes = pyplot.subplots(figsize=_SIZE)
+    figure, axes = pyplot.subplots(figsize=figures.SIZE)
     for curve in sorted(drawn, key=lambda curve: curve.run):
         axes.plot(curve.steps, curve.values, label=labels[curve.run], marker="." if len(curve.steps) < 30 else None)
     axes.set(xlabel="step", ylabel=name)
@@ -55,7 +48,8 @@ def _curves(drawn: Sequence[Curve], labels: Sequence[str], name: str, path: Path
 def _bars(scores: Sequence[ClassScores], labels: Mapping[Path, str], path: Path) -> Path:
     names = max((each.names for each in scores), key=len)
     height = 0.8 / len(scores)
-    figure, axes = pyplot.subplots(figsize=(_SIZE[0], max(_SIZE[1], len(names) * (_LINE + _BAR * len(scores)))))
+    width, least = figures.SIZE
+    figure, axes = pyplot.subplots(figsize=(width, max(least, len(names) * (_LINE + _BAR * len(scores)))))
     for i, each in enumerate(scores):
         positions = [j + (i - (len(scores) - 1) / 2) * height for j in range(len(each.values))]
         axes.barh(positions, each.values, height, label=labels[each.run.workdir])
@@ -68,8 +62,4 @@ def _save(figure: Figure, path: Path) -> Path:
     axes = figure.axes[0]
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize="small")
-    figure.tight_layout()
-    content = io.BytesIO()
-    figure.savefig(content, dpi=120)
-    pyplot.close(figure)
-    return atomic_files.write(path, content.getvalue())
+    return figures.save(figure, path)

@@ -33,6 +33,11 @@ def size_text(size: tuple[int, int]) -> str:
     return "x".join(map(str, size))
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns a number with its noun: "1 epoch", "3 epochs"."""
+    return f"{number} {noun}{'s' if number != 1 else ''}"
+
+
 def install(extra: str) -> str:
     """Returns the commands that install an extra of the package."""
     return f'pip install "mtl-jax[{extra}]", or in a checkout pip install -c requirements.lock -e ".[{extra}]"'

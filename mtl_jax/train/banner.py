@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from mtl_jax import folders, models
-from mtl_jax.config import PLAIN_BALANCING
+from mtl_jax import config as configs
+from mtl_jax import configured_optim, folders, models
+from mtl_jax.config import PLAIN_BALANCING, Config
 from mtl_jax.data import label_fraction
 from mtl_jax.experiment import Experiment
 from mtl_jax.models import MultiTaskModel
 from mtl_jax.runtime import devices, messages
+from mtl_jax.runtime.messages import counted
+from mtl_jax.train.cadence import Cadence
 from mtl_jax.train.writer import EVENTS, LOG
 
 _PACKAGES = ("mtl_jax", "jax", "jaxlib", "flax", "optax")  # they decide how training computes
@@ -29,7 +32,7 @@ class Start:
         labelled: {split: {task: number of images with a label of it}}.
         devices: Number of devices that share a batch.
         step: Step that the run continues from, 0 at first.
-        steps_per_epoch: Number of steps of an epoch.
+        cadence: Length of the run and its evaluations.
         restored: The weights are those of a checkpoint. It may be of step 0, which holds converted weights.
     """
 
@@ -40,33 +43,38 @@ class Start:
     labelled: Mapping[str, Mapping[str, int]]
     devices: int
     step: int
-    steps_per_epoch: int
+    cadence: Cadence
     restored: bool
 
 
 def text(start: Start) -> str:
     """Returns the lines about the start of a run, in two columns below a title."""
     run = start.experiment
-    train = run.config.train
     rows = {
         "software": ", ".join(f"{name} {version}" for name, version in versions().items()),
         "devices": devices.describe(),
         "model": _model(start),
         "weights": _weights(start),
         "data": f"{run.builder_name} in {run.data_dir}",
-        "images": f"{_splits(start.images)}; resized to {messages.size_text(run.image_size)} (height x width)",
+        "images": f"{_splits(start.images)}; {_placed(run)} {messages.size_text(run.image_size)} (height x width)",
         **_labels(run),
         **{f"task {task}": _task(start, task) for task in run.all_tasks},
         "tasks": _balancing(start),
-        "optimiser": f"{run.config.optim.name}, learning rate {run.config.optim.lr:g} ({run.config.optim.schedule})",
+        "optimiser": f"{run.config.optim.name}, learning rate {run.config.optim.lr:g} ({_schedule(start)})",
         "batch": _batch(start),
+        **({"average": _average(run.config)} if run.config.train.ema else {}),
         "steps": _steps(start),
-        "evaluation": f"after {_evaluated(train.eval_final_epochs, train.epochs)}, by the protocol {run.protocol.name}",
+        "evaluation": f"after {start.cadence.evaluated}, by the protocol {run.protocol.name}",
+        **_ranking(run),
         "files": f"{start.workdir}: {folders.CHECKPOINTS}/, {LOG}, {EVENTS}/",
         "curves": f"tensorboard --logdir {shlex.quote(str(start.workdir / EVENTS))}   (pip install tensorboard)",
     }
     width = max(map(len, rows))
     return "\n".join(["training", *(f"{name:<{width}}  {value}" for name, value in rows.items())])
+
+
+def _placed(run: Experiment) -> str:
+    return {"stretch": "resized to", "pad": "cropped or padded to"}[run.recipe.placement]
 
 
 def versions() -> dict[str, str]:
@@ -75,12 +83,13 @@ def versions() -> dict[str, str]:
 
 
 def _model(start: Start) -> str:
-    model = start.experiment.config.model
+    model, freeze = start.experiment.config.model, start.experiment.config.optim.freeze
+    frozen = f"; {', '.join(freeze)} {'do' if len(freeze) > 1 else 'does'} not learn" if freeze else ""
     total = models.count_parameters(start.model)
     shared = sum(map(models.count_parameters, start.model.backbones()))
     return (
         f"{model.name} on {model.backbone}, {total / 1e6:.2f} million parameters, {shared / 1e6:.2f} of them in the "
-        f"backbone; computes in {model.dtype}"
+        f"backbone; computes in {model.dtype}{frozen}"
     )
 
 
@@ -131,18 +140,31 @@ def _batch(start: Start) -> str:
     return ", ".join(parts)
 
 
+def _average(config: Config) -> str:
+    decay = f"decay {config.train.ema:g}" + (" after a warm-up" if config.train.ema_warmup else "")
+    scored = "averaged weights" if configs.eval_weights(config) == configs.EMA else "weights of the newest step"
+    return f"EMA of parameters and batch-norm statistics, {decay}; evaluation scores the {scored}"
+
+
+def _schedule(start: Start) -> str:
+    run = start.experiment
+    by = " by steps" if run.config.optim.schedule_by == "step" else ""
+    warmup = configured_optim.warmup_steps(run.config, start.cadence.steps_per_epoch)
+    return run.config.optim.schedule + by + (f" after {counted(warmup, 'step')} of warm-up" if warmup else "")
+
+
 def _steps(start: Start) -> str:
-    epochs = start.experiment.config.train.epochs
-    total = epochs * start.steps_per_epoch
-    left = f"; {total - start.step} are left" if start.step else ""
-    return f"{total}: {_number(epochs, 'epoch')} of {_number(start.steps_per_epoch, 'step')}{left}"
+    least = "at most " if start.experiment.config.train.patience else ""
+    left = f"; {least}{start.cadence.total_steps - start.step} are left" if start.step else ""
+    return start.cadence.length + left
 
 
-def _evaluated(last: int, epochs: int) -> str:
-    if last == 0 or last >= epochs:
-        return "every epoch"
-    return "the last epoch" if last == 1 else f"each of the last {last} epochs"
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' if count != 1 else ''}"
+def _ranking(run: Experiment) -> dict[str, str]:
+    """Returns the row about the best checkpoints; none where all is as the published experiments have it."""
+    train = run.config.train
+    parts = [f"ranked by {train.best}"] if train.best else []
+    if train.keep > 1:
+        parts.append(f"the {train.keep} best ones are kept")
+    if train.patience:
+        parts.append(f"training ends after {counted(train.patience, 'evaluation')} without a better one")
+    return {"checkpoints": "; ".join(parts)} if parts else {}

@@ -1,4 +1,4 @@
-"""Checkpoints of a run, stored by Orbax: the newest ones and the best one, written while training goes on."""
+"""Checkpoints of a run, stored by Orbax: the newest ones and the best ones, written while training goes on."""
 
 import contextlib
 import itertools
@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -53,9 +53,10 @@ class Evaluation:
 class Checkpoints:
     """The checkpoints of a work directory.
 
-    A checkpoint holds `state`, the arrays of {0: model, 1: optimiser, 2: memory of a balancing method}, and `progress`,
-    JSON with the position in the training data and the results that evaluations are ranked by. The score of its
-    evaluation is added later. A checkpoint without a score is never the best one.
+    A checkpoint holds `state`, the arrays of {0: model, 1: optimiser, 2: memory of a balancing method, 3: average of
+    the weights}, and `progress`, JSON with the position in the training data, the results that evaluations are ranked
+    by and the scores of the evaluations before it. The score of its own evaluation is added later. A checkpoint without
+    a score is never the best one.
 
     The first process writes a manifest into the checkpoint (see `integrity`) before Orbax gives the checkpoint its
     name, so every finished checkpoint has its manifest. The files are compared with the manifest before they are
@@ -64,13 +65,14 @@ class Checkpoints:
     Args:
         workdir: The work directory of the run.
         read_only: True for evaluation: nothing is created or deleted.
+        keep: Number of best checkpoints that stay, besides the newest ones.
 
     Raises:
         FileNotFoundError: `read_only` is True, and the directory has no checkpoints, or is a saved model.
         DamagedError: `read_only` is True, and a checkpoint's score cannot be read.
     """
 
-    def __init__(self, workdir: str | Path, *, read_only: bool = False):
+    def __init__(self, workdir: str | Path, *, read_only: bool = False, keep: int = 1):
         self.directory = Path(workdir).resolve() / folders.CHECKPOINTS
         if read_only:
             folders.check_is_run(workdir)
@@ -88,7 +90,7 @@ class Checkpoints:
         def score(metrics: Any) -> float:
             return -math.inf if metrics[_SCORE] is None else metrics[_SCORE]
 
-        best = BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
+        best = BestN(get_metric_fn=score, n=keep, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             best_fn=score,  # of the metrics that `add_evaluation` adds
             preservation_policy=AnyPreservationPolicy([LatestN(n=KEPT), best]),
@@ -98,7 +100,7 @@ class Checkpoints:
             async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
             cleanup_tmp_directories=not read_only,  # what a killed run was writing
         )
-        self._read_only = read_only
+        self._read_only, self._keep = read_only, keep
         self._saved: int | None = None  # step that was saved last, whose name may not be on the disk yet
         with messages.dropped(absl_logging.get_absl_logger(), "Given directory is read only"):
             self._manager = ocp.CheckpointManager(
@@ -107,9 +109,14 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """Returns the step with the highest score, or None where no step has a score."""
+        return next(iter(self.ranking()), None)
+
+    def ranking(self) -> list[int]:
+        """Returns the steps that have a score, the highest score first, and of equal scores the earlier step."""
         evaluations = {step: self._manager.metrics(step) for step in self.steps()}
-        scores = {step: found[_SCORE] for step, found in evaluations.items() if found and found[_SCORE] is not None}
-        return max(scores, key=scores.__getitem__, default=None)
+        scores = {step: stored[_SCORE] for step, stored in evaluations.items() if stored}
+        defined = [step for step, score in scores.items() if score is not None]
+        return sorted(defined, key=lambda step: -scores[step])
 
     def steps(self) -> list[int]:
         """Returns all steps, in order."""
@@ -193,8 +200,8 @@ class Checkpoints:
             self._manager.reload()
 
     def _delete_superseded(self) -> None:
-        """Deletes the steps that are neither the best nor among the newest ones, in the first process."""
-        for step in set(self.steps()[:-KEPT]) - {self.best()}:
+        """Deletes the steps that are neither among the best ones nor among the newest ones, in the first process."""
+        for step in set(self.steps()[:-KEPT]) - set(self.ranking()[: self._keep]):
             # Under this name Orbax deletes at the next start what a kill leaves of the folder.
             deleted = self.directory / f"{step}{ocp.path.atomicity.TMP_DIR_SUFFIX}"
             (self.directory / str(step)).rename(deleted)
@@ -234,13 +241,15 @@ class Checkpoints:
                 "and run the same command again: it continues from the newest checkpoint"
             ) from error
 
-    def restore_newest(self, abstract: Any) -> tuple[int, Any, dict]:
+    def restore_newest(self, abstract: Any, optional: Collection[int] = ()) -> tuple[int, Any, dict]:
         """Returns (step, arrays, progress) of the newest checkpoint whose files are whole, for a run that continues.
 
         Damaged checkpoints are moved aside.
 
         Args:
             abstract: Shapes, dtypes and shardings of all arrays of a checkpoint.
+            optional: Parts that the result lacks where the checkpoint lacks them, and that are passed over where they
+                are in the checkpoint and not in `abstract`.
 
         Raises:
             DamagedError: All checkpoints are damaged.
@@ -261,7 +270,7 @@ class Checkpoints:
         processes.on_first(self._delete_superseded)  # a kill may have come before it
         self._manager.reload()
         self._note_without_manifest(step)
-        return step, *self._restore(step, abstract)
+        return step, *self._restore(step, abstract, optional)
 
     def restore(self, step: int, abstract: Any) -> tuple[Any, dict]:
         """Returns (arrays, progress) of a step, for `read_only` checkpoints.
@@ -343,8 +352,17 @@ class Checkpoints:
     def _aside(self, step: int) -> Path:
         return self.directory.parent / DAMAGED / str(step)
 
-    def _restore(self, step: int, abstract: Any) -> tuple[Any, dict]:
-        self._check(step, abstract)
+    def parts(self, step: int) -> set[int]:
+        """Returns the parts of the state that a checkpoint holds."""
+        return set(map(int, checkpoint_arrays.parts(self._manager.item_metadata(step)["state"])))
+
+    def _restore(self, step: int, abstract: Any, optional: Collection[int] = ()) -> tuple[Any, dict]:
+        unlike = (self.parts(step) ^ set(abstract)) & set(optional)
+        self._check(step, abstract, unlike)
+        if unlike:  # the standard handler restores all parts or none
+            wanted = {part: tree for part, tree in abstract.items() if part not in unlike}
+            with contextlib.closing(Checkpoints(self.directory.parent, read_only=True)) as reader:
+                return reader._restore(step, wanted)
         state: ocp.args.CheckpointArgs = ocp.args.StandardRestore(abstract)
         if self._read_only:
             shardings = construct_restore_args(abstract)
@@ -352,10 +370,10 @@ class Checkpoints:
         restored = self._manager.restore(step, args=ocp.args.Composite(state=state, progress=ocp.args.JsonRestore()))
         return restored["state"], restored["progress"]
 
-    def _check(self, step: int, abstract: Any) -> None:
+    def _check(self, step: int, abstract: Any, passed_over: Collection[int]) -> None:
         """Compares names and shapes before anything is read, because Orbax's own message lists whole trees."""
         stored = self._manager.item_metadata(step)["state"]
-        problems = checkpoint_arrays.differences(stored, abstract, in_part=self._read_only)
+        problems = checkpoint_arrays.differences(stored, abstract, in_part=self._read_only, passed_over=passed_over)
         if problems:
             shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
             raise ValueError(

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mtl_jax import models
+from mtl_jax.config import EMA, TRAINED
 from mtl_jax.experiment import Experiment
 from mtl_jax.models import MultiTaskModel
 from mtl_jax.runtime import atomic_files
@@ -24,14 +25,18 @@ class History:
         initial_weights: What the training began with, without places of this machine.
         step: Number of steps that have been trained; None = not known.
         steps: Number of steps of the whole training; None = not known.
+        weights: "trained", or "ema" for the moving average of the weights.
     """
 
     initial_weights: str
     step: int | None
     steps: int | None
+    weights: str = TRAINED
 
     def __post_init__(self) -> None:
         numbers = (self.step, self.steps)
+        if self.weights not in (TRAINED, EMA):
+            raise TypeError(f"weights is {self.weights!r}; expected {TRAINED!r} or {EMA!r}")
         if not isinstance(self.initial_weights, str) or not all(n is None or isinstance(n, int) for n in numbers):
             raise TypeError(f"expected a text and two whole numbers or null, not {self.initial_weights!r}, {numbers}")
 
@@ -53,7 +58,7 @@ def note_conversion(workdir: Path) -> None:
     atomic_files.write_json(workdir / _CONVERTED, {"initial_weights": "converted"})
 
 
-def of_run(run: Experiment, model: MultiTaskModel, workdir: Path, step: int) -> History:
+def of_run(run: Experiment, model: MultiTaskModel, workdir: Path, step: int, weights: str = TRAINED) -> History:
     """Returns the history of a model at a checkpoint of its run.
 
     Args:
@@ -61,10 +66,12 @@ def of_run(run: Experiment, model: MultiTaskModel, workdir: Path, step: int) -> 
         model: The model.
         workdir: The work directory of the run, whose log says how many steps an epoch has.
         step: Number of the checkpoint's step.
+        weights: Weights of the model: "trained" or "ema".
     """
     # A run saves no step 0: the checkpoint is that of a conversion.
     converted = step == 0 or (workdir / _CONVERTED).is_file()
-    return History("converted weights" if converted else _configured(run, model), step, _steps(run, workdir))
+    initial = "converted weights" if converted else _configured(run, model)
+    return History(initial, step, _steps(run, workdir), weights)
 
 
 def _configured(run: Experiment, model: MultiTaskModel) -> str:
@@ -77,6 +84,8 @@ def _configured(run: Experiment, model: MultiTaskModel) -> str:
 
 def _steps(run: Experiment, workdir: Path) -> int | None:
     """Returns the number of steps of the whole training; None where the log does not say how many an epoch has."""
+    if run.config.train.steps:
+        return run.config.train.steps
     lines = [line for line in writer.read(workdir / writer.LOG) if line["kind"] == writer.TRAINING]
     if not lines or not lines[-1].get("epoch"):
         return None

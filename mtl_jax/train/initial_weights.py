@@ -10,10 +10,11 @@ from flax import nnx
 
 from mtl_jax import experiment, folders, models, weights
 from mtl_jax.config import Config, Data, main_tasks
+from mtl_jax.experiment import Experiment
 from mtl_jax.heads.deeplab import ASPP
 from mtl_jax.models.base import MultiTaskModel
 from mtl_jax.runtime import sharding
-from mtl_jax.train import checkpoint, history, restore, task_balancing
+from mtl_jax.train import checkpoint, ema, history, restore, task_balancing
 from mtl_jax.train import state as train_state
 
 Arrays = dict[str, np.ndarray]
@@ -21,28 +22,40 @@ PROGRESS = {"step": 0, "input": None, "reference": None}  # the progress of a ru
 _PLACE = "{task}"
 
 
-def check(config: Config) -> None:
-    """Checks that `build_model` will succeed.
+def check(config: Config | Experiment) -> None:
+    """Checks that `build_model` will succeed, and that the optimiser names parts that the model has.
 
     It reads every weights file, downloads those that are missing, and compares them with the model. Of a single-task
     model's work directory it reads the best checkpoint, or the latest if none has been evaluated.
 
     Args:
-        config: Configuration of a training run.
+        config: A training run, or its configuration.
 
     Raises:
         FileNotFoundError: Weights are missing; the message says how to get them.
         OSError: A download failed.
-        ValueError: The model is impossible, or the weights or the balancing method do not fit it.
+        ValueError: The model is impossible, or the weights, the balancing method or the optimiser do not fit it.
     """
-    model = nnx.eval_shape(lambda: models.build(config))
+    run = experiment.make(config)
+    config = run.config
+    model = nnx.eval_shape(lambda: build_untrained(config))
     if (balancing := task_balancing.from_config(config)) is not None:
         balancing.check(model)
+    _ = run.parameter_groups  # raises where the model lacks a part
     train = config.train
     one_image = train.batch_size == train.accumulate * train.batch_norm_groups
     if one_image and any(isinstance(node, ASPP) for _, node in nnx.iter_graph(model)):
         raise ValueError(ASPP.ONE_IMAGE)
     _fill(model, config, weights.check_torch)
+
+
+def build_untrained(config: Config) -> MultiTaskModel:
+    """Builds the model of a configuration with random weights, and freezes the parts that do not learn.
+
+    Raises:
+        ValueError: The model is impossible, or does not have one of the parts.
+    """
+    return models.freeze(models.build(config), config.optim.freeze)
 
 
 def build_model(config: Config) -> MultiTaskModel:
@@ -59,7 +72,7 @@ def build_model(config: Config) -> MultiTaskModel:
     """
     model = models.build(config)
     _fill(model, config, weights.load_torch)
-    return model
+    return models.freeze(model, config.optim.freeze)
 
 
 def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -85,10 +98,10 @@ def create_workdir(config: Config, workdir: str | Path, arrays: Mapping[str, np.
     def build() -> MultiTaskModel:
         model = models.build(run.config)
         weights.load_torch(model, fitting)
-        return model
+        return models.freeze(model, run.config.optim.freeze)
 
     tx, balancing = run.optimizer(steps_per_epoch=1), task_balancing.from_config(run.config)
-    state = train_state.create(build, tx, sharding.make_mesh(), balancing=balancing)
+    state = train_state.create(build, tx, sharding.make_mesh(), balancing=balancing, ema=ema.from_config(run.config))
     with contextlib.ExitStack() as exits:
         Path(workdir).mkdir(parents=True)
         # Otherwise the same command would be refused after an error, because the work directory exists.
@@ -179,7 +192,7 @@ def _single_task_arrays(config: Config, task: str, path: Path, names: Collection
     else:
         run = experiment.load_config(path)
         _check_run(run, config, task, path)
-        arrays = weights.to_torch(restore.load(run, path, "best")[1].model())
+        arrays = weights.to_torch(restore.load(run, path, "best").state.model())
     if other := [key for key in arrays if not key.startswith(("backbone.", "decoder."))]:
         shown = ", ".join(other[:5])
         raise ValueError(f"{path} is no single-task model: beside backbone.* and decoder.* it holds {shown}")

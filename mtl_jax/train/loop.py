@@ -14,13 +14,26 @@ import numpy as np
 from filelock import FileLock
 
 from mtl_jax import config as configs
-from mtl_jax import experiment, folders, models, weights
+from mtl_jax import experiment, folders
 from mtl_jax.config import Config
-from mtl_jax.data import datasets, loader, prefetch, records
+from mtl_jax.data import datasets, prefetch, records
 from mtl_jax.evaluation import scoring
 from mtl_jax.experiment import Experiment
-from mtl_jax.runtime import atomic_files, compilation, devices, messages, processes, sharding
-from mtl_jax.train import banner, initial_weights, milestones, ranking, task_balancing, writer
+from mtl_jax.metrics import deciding
+from mtl_jax.runtime import atomic_files, compilation, devices, processes, sharding
+from mtl_jax.train import (
+    banner,
+    cadence,
+    initial_state,
+    initial_weights,
+    inputs,
+    measured_losses,
+    milestones,
+    profiling,
+    ranking,
+    task_balancing,
+    writer,
+)
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints, Evaluation
 from mtl_jax.train.lock import LOCK, acquire
@@ -46,6 +59,7 @@ def fit(
     single_task: scoring.Results | None = None,
     *,
     allow_config_change: bool = False,
+    profile: profiling.Steps | None = None,
 ) -> scoring.Results:
     """Trains to the last epoch, from the newest whole checkpoint in the work directory if there is one.
 
@@ -59,6 +73,8 @@ def fit(
         single_task: {task: scores} of single-task models. The multi-task performance that ranks checkpoints is relative
             to these scores, or by default to the first evaluation of this run.
         allow_config_change: True to continue with this configuration where the work directory has another one.
+        profile: Steps of this process that the first process records for TensorBoard and Perfetto, in the folder
+            `profile` of the work directory; None = none.
 
     Returns:
         {task: {metric: value}} of the last evaluation.
@@ -72,7 +88,7 @@ def fit(
         WriteError: The log cannot be written, because the disk is full or read-only.
         CorruptRecordError: A training image cannot be read, and `data.skip_corrupt` is not set.
     """
-    return _Run(experiment.make(config), Path(workdir), single_task, allow_config_change).fit()
+    return _Run(experiment.make(config), Path(workdir), single_task, allow_config_change).fit(profile)
 
 
 class _Run:
@@ -90,8 +106,9 @@ class _Run:
         sharding.check_batch_size(config.train.batch_size, self.mesh, "train.batch_size", accumulate)
         sharding.check_batch_size(self.eval_batch_size, self.mesh, "train.eval_batch_size")
         datasets.check_data_dir(run.data_dir)
+        ranking.chosen(run)
         if not folders.holds_checkpoint(workdir):
-            initial_weights.check(config)  # an impossible model or missing weights fail before any data is fetched
+            initial_weights.check(run)  # an impossible model or missing weights fail before any data is fetched
         self.source = run.training_labels.open()
         self.val_source = run.open_split("val", run.main_tasks)
         processes.check_agreement(
@@ -102,8 +119,9 @@ class _Run:
             "val": datasets.count_labelled(run.prepare_data(), "val", run.all_tasks),
         }
         self.criteria = ranking.scorable(run, self.labelled)
-        self.steps_per_epoch = loader.steps_per_epoch(len(self.source), config.train.batch_size)
-        self.total_steps = self.steps_per_epoch * config.train.epochs
+        self.ranked = ranking.ranked(run, self.criteria)
+        self.cadence = cadence.of_run(run, len(self.source))
+        self.total_steps, self.steps_per_epoch = self.cadence.total_steps, self.cadence.steps_per_epoch
         self.learning_rate = run.learning_rate(self.steps_per_epoch)
 
         with contextlib.ExitStack() as exits:
@@ -116,31 +134,36 @@ class _Run:
                     experiment.check_continues(config, workdir, allow_change=allow_config_change)
 
             processes.on_first(claim)
-            self.checkpoints = Checkpoints(workdir)
+            self.checkpoints = Checkpoints(workdir, keep=config.train.keep)
             exits.callback(self.checkpoints.close)
-            self.state, self.progress = self._initial_state()
+            start = initial_state.create_or_restore(run, self.checkpoints, self.mesh, self.steps_per_epoch)
+            self.state, self.progress = start
             self.step = self.first_step = self.progress["step"]
             evaluation = self.checkpoints.evaluation(self.step)
-            self.evaluates_first = self._asks_for_evaluation(self.step) and evaluation is None
+            self.evaluates_first = self.cadence.evaluates(self.step) and evaluation is None
+            self.scores = list(ranking.stored_scores(self.progress, evaluation, config.train.best))
             stored = self.progress["reference"] or (None if evaluation is None else evaluation.reference)
-            self.reference = ranking.choose_reference(stored, single_task)
+            self.reference = ranking.choose_reference(stored, single_task, config.train.best)
             train_step = make_train_step(
                 self.state.graphdef,
-                run.objective,
+                measured_losses.objective(run, self.source, workdir),
                 accumulate=accumulate,
                 batch_norm_groups=config.train.batch_norm_groups,
                 shardings=jax.tree.map(lambda x: x.sharding, self.state.arrays) if config.train.split_state else None,
                 balancing=self.balancing,
             )
             self.train_step = compilation.announced(train_step, "the training step")
-            eval_step = make_eval_step(self.state.graphdef, run.streaming_metrics, self.mesh)
+            self.evaluated = configs.eval_weights(config)
+            eval_step = make_eval_step(self.state.alone(self.evaluated).graphdef, run.streaming_metrics, self.mesh)
             self.eval_step = compilation.announced(eval_step, "the evaluation step")
-            self.batches = self._train_batches()
+            self.batches = inputs.train_batches(run, self.source)
+            if self.progress["input"] is not None:
+                self.batches.set_state(self.progress["input"])
             exits.callback(self.batches.close)
             self.position = self.batches.get_state()  # after the last batch trained on
             # Only now has everything been accepted: until here the work directory fits the run that it belongs to.
             processes.on_first(lambda: experiment.store_config(config, workdir))
-            self.placed = prefetch.ahead(self._place_batch, what=self._name_input())
+            self.placed = prefetch.ahead(self._place_batch, what=inputs.describe(run, self.source))
             exits.callback(self.placed.close)
             self.writer = Writer(
                 workdir, resume_step=self.step, evaluates_again=self.evaluates_first, active=processes.first()
@@ -162,29 +185,14 @@ class _Run:
             labelled=self.labelled,
             devices=self.mesh.size,
             step=self.step,
-            steps_per_epoch=self.steps_per_epoch,
+            cadence=self.cadence,
             restored=bool(self.checkpoints.steps()),
         )
         logger.info("%s", banner.text(start))
         if (advice := devices.advice_on_cpu()) is not None:
             logger.warning("%s", advice)
 
-    def _initial_state(self) -> tuple[train_state.TrainState, dict[str, Any]]:
-        """Returns the state of the newest checkpoint, or of a fresh start."""
-        tx = self.experiment.optimizer(self.steps_per_epoch)
-        split = self.config.train.split_state
-        if not self.checkpoints.steps():
-            with messages.warnings_only(weights.__name__):  # the check has told how the files are read
-                build = partial(initial_weights.build_model, self.config)
-                state = train_state.create(build, tx, self.mesh, split=split, balancing=self.balancing)
-            return state, dict(initial_weights.PROGRESS)
-        abstract = train_state.abstract(
-            lambda: models.build(self.config), tx, self.mesh, split=split, balancing=self.balancing
-        )
-        _, arrays, progress = self.checkpoints.restore_newest(abstract.arrays)
-        return train_state.TrainState(abstract.graphdef, arrays), progress
-
-    def fit(self) -> scoring.Results:
+    def fit(self, profile: profiling.Steps | None = None) -> scoring.Results:
         train = self.config.train
         results: scoring.Results = {}
         pending: list[tuple[int, Scalars]] = []
@@ -192,19 +200,23 @@ class _Run:
         # Whatever ends the loop, what was saved so far reaches the disk.
         with StopRequests() as stop, self.exits:
             arrays, seed = self.state.arrays, np.uint32(train.seed)
-            plan = Plan(self.total_steps, self.steps_per_epoch, train.batch_size, self.experiment.all_tasks)
+            plan = Plan(self.total_steps, self.steps_per_epoch, self.config.train.batch_size, self.experiment.all_tasks)
             progress = Progress(plan, self.step, shown=processes.first())
             self.exits.callback(progress.close)
+            profiler = profiling.Profiler(profile, self.workdir, step=self.step, total=self.total_steps)
+            self.exits.callback(profiler.close)
             if self.evaluates_first:
                 logger.info("step %d has no score and is evaluated first", self.step)
                 with progress.pause("evaluating"):
                     results = self._evaluate(arrays)
             started = time.perf_counter()
-            while self.step < self.total_steps:
-                with self._rescuing(arrays, pending, started):
-                    batch, self.position = next(self.placed)
-                arrays, scalars = self.train_step(arrays, batch, seed)
+            while self.step < self.total_steps and not self._ends_early():
+                with profiler.step(self.step + 1, arrays):
+                    with self._rescuing(arrays, pending, started):
+                        batch, self.position = next(self.placed)
+                    arrays, scalars = self.train_step(arrays, batch, seed)
                 self.step += 1
+                profiler.finished(self.step, arrays)
                 pending.append((self.step, scalars))
                 # Otherwise a slow device lags behind by all steps between two lines of the log: the bar shows a rate
                 # that is not true, a signal waits for all these steps, and their batches fill the memory.
@@ -213,10 +225,8 @@ class _Run:
                     jax.block_until_ready(values)
                     progress.finished(finished, partial(_fetched, values))
                 stops = stop.reached(self.step) and self.step < self.total_steps
-                epoch_ends = self.step % self.steps_per_epoch == 0
-                due = train.checkpoint_every > 0 and self.step % train.checkpoint_every == 0
-                saves = epoch_ends or due or stops
-                if self.step % train.log_every == 0 or saves:
+                saves = self.cadence.saves(self.step) or stops
+                if self.cadence.logs(self.step) or saves:
                     progress.logged(self.step, self._flush(pending, started))
                     pending, started = [], time.perf_counter()
                 if saves:
@@ -226,39 +236,13 @@ class _Run:
                         f"stopped at step {self.step} of {self.total_steps}, which was saved; run the same command "
                         "again to continue"
                     )
-                if self._asks_for_evaluation(self.step):
+                if self.cadence.evaluates(self.step):
                     with progress.pause("evaluating"):
                         results = self._evaluate(arrays)
                     started = time.perf_counter()
             progress.close()
             self._say_end(time.perf_counter() - began)
         return results
-
-    def _train_batches(self) -> loader.TrainBatches:
-        data = self.config.data
-        batches = loader.train_batches(
-            self.source,
-            conventions=self.experiment.conventions,
-            tasks=self.experiment.all_tasks,
-            recipe=self.experiment.recipe,
-            size=self.experiment.image_size,
-            border=data.border,
-            batch_size=self.config.train.batch_size,
-            seed=self.config.train.seed,
-            num_workers=data.num_workers,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            skip_corrupt=data.skip_corrupt,
-        )
-        if self.progress["input"] is not None:
-            batches.set_state(self.progress["input"])
-        return batches
-
-    def _name_input(self) -> str:
-        """Describes a batch for the warning that none comes, with what may be stuck."""
-        workers = self.config.data.num_workers
-        readers = f"{workers} worker processes" if workers else "a thread of this process"
-        return f"batch of {self.source.name}, which {readers} read from {self.source.path} (a slow or lost disk?)"
 
     def _place_batch(self) -> tuple[dict[str, jax.Array], dict[str, int]]:
         """Returns the next batch, on its way to the devices, and the position in the data after it."""
@@ -315,29 +299,14 @@ class _Run:
         except records.CorruptRecordError as error:  # another image stood in for this one
             return {"index": index, "corrupt": str(error)}
 
-    def _asks_for_evaluation(self, step: int) -> bool:
-        """Returns True if an epoch ends with this step, and is one of those that are evaluated."""
-        epoch, rest = divmod(step, self.steps_per_epoch)
-        last = self.config.train.eval_final_epochs
-        return epoch > 0 and rest == 0 and (last == 0 or epoch > self.config.train.epochs - last)
-
     def _evaluate(self, arrays: Any) -> scoring.Results:
         """Evaluates the newest step, which was saved before, and adds the score to its checkpoint."""
-        batches = loader.val_batches(
-            self.val_source,
-            conventions=self.experiment.conventions,
-            tasks=self.experiment.main_tasks,
-            recipe=self.experiment.recipe,
-            size=self.experiment.image_size,
-            batch_size=self.eval_batch_size,
-            num_workers=self.config.data.num_workers,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
+        batches = inputs.val_batches(self.experiment, self.val_source, self.eval_batch_size)
         began = time.perf_counter()
+        arrays = train_state.TrainState(self.state.graphdef, arrays).alone(self.evaluated).arrays
         results = scoring.streaming(self.eval_step, arrays, batches, self.experiment.streaming_metrics, self.mesh)
         seconds = time.perf_counter() - began
-        if self.reference is None and len(self.criteria) > 1 and scoring.can_serve_as_reference(results, self.criteria):
+        if self.reference is None and len(self.ranked) > 1 and scoring.can_serve_as_reference(results, self.ranked):
             self.reference = results
             logger.info("no single-task results: checkpoints are ranked by their gain over this first evaluation")
         scalars = {
@@ -347,19 +316,32 @@ class _Run:
             if isinstance(value, float) and math.isfinite(value)  # a task without labels has none
         }
         self.writer.write(self.step, EVALUATION, scalars)
-        score = scoring.score(results, self.reference, self.criteria)
+        score = scoring.score(results, self.reference, self.ranked)
+        self.scores.append((self.step, score))
         self.checkpoints.add_evaluation(self.step, Evaluation(score, self.reference))
         self._say_scores(results, score, seconds)
         return results
+
+    def _ends_early(self) -> bool:
+        """Returns True if `train.patience` evaluations in a row have brought no better score."""
+        patience = self.config.train.patience
+        return patience > 0 and ranking.evaluations_since_best(self.scores) >= patience
 
     def _say_scores(self, results: scoring.Results, score: float | None, seconds: float) -> None:
         """Says in the log how the newest step scores, and how that compares with the best so far."""
         if not processes.first():
             return
         self.milestones.add(self.step, results)
-        lines = [f"evaluation of step {self.step} ({seconds:.0f} s)", self.milestones.table(self.step)]
-        if len(self.criteria) > 1:
+        of_average = " with the averaged weights" if self.evaluated == configs.EMA else ""
+        lines = [f"evaluation of step {self.step}{of_average} ({seconds:.0f} s)", self.milestones.table(self.step)]
+        if self.config.train.best:
+            ((task, criterion),) = self.ranked.items()
+            value = deciding(results, task, criterion)
+            lines.append(milestones.best_line(self.config.train.best, value, self.checkpoints.best(), self.step))
+        elif len(self.criteria) > 1:
             lines.append(milestones.gain_line(score, self.checkpoints.best(), self.step))
+        if patience := self.config.train.patience:
+            lines.append(milestones.patience_line(ranking.evaluations_since_best(self.scores), patience))
         logger.info("%s", "\n".join(filter(None, lines)))
 
     def _say_end(self, seconds: float) -> None:
@@ -368,6 +350,8 @@ class _Run:
             return
         trained = self.step - self.first_step
         done = f"{trained} steps in {duration(seconds)}" if trained else "nothing was left to train"
+        if self.step < self.total_steps:
+            done += f". It ends early because of train.patience={self.config.train.patience}"
         logger.info("training has ended at step %d: %s", self.step, done)
         best = self.checkpoints.best()
         step = self.checkpoints.steps()[-1] if best is None else best
@@ -392,6 +376,7 @@ class _Run:
 
     def _save(self, arrays: Any) -> None:
         progress = {"step": self.step, "input": self.position, "reference": self.reference}
+        progress |= ranking.progress_of_scores(self.scores, self.config.train.best)
         self.checkpoints.save(self.step, arrays, progress)
 
 

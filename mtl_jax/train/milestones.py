@@ -80,6 +80,31 @@ def gain_line(score: float | None, best: int | None, step: int) -> str:
     return f"mean gain of the tasks {100 * score:+.2f} %  {note}"
 
 
+def best_line(name: str, value: float, best: int | None, step: int) -> str:
+    """Returns the line about the one score that ranks the checkpoints.
+
+    Args:
+        name: Name of the score: "semseg/mIoU" for example.
+        value: Score of the step; NaN where it is not defined.
+        best: Step of the best checkpoint, None where no checkpoint has a score.
+        step: The step.
+    """
+    if not math.isfinite(value):
+        return f"checkpoints are ranked by {name}, which is not defined, so the step is not ranked"
+    note = "* best checkpoint so far" if best == step else f"best checkpoint: step {best}"
+    return f"checkpoints are ranked by {name} {value:.4f}  {note}"
+
+
+def patience_line(since_best: int, patience: int) -> str:
+    """Returns the line that says how long the best score has not been exceeded.
+
+    Args:
+        since_best: Number of evaluations after the best one.
+        patience: Number of such evaluations after which training ends.
+    """
+    return f"evaluations without a better score: {since_best} of {patience}, after which training ends early"
+
+
 def ending(workdir: Path, step: int, best: bool, scores: str) -> str:
     """Returns what is said when training has ended: the best checkpoint, its scores and the next commands.
 

@@ -39,7 +39,7 @@ class Plan:
 
     def epoch(self, step: int) -> str:
         """Returns the epoch that a step belongs to, for example "epoch 3/6"."""
-        return f"epoch {max(1, -(-step // self.steps_per_epoch))}/{self.total_steps // self.steps_per_epoch}"
+        return f"epoch {max(1, -(-step // self.steps_per_epoch))}/{-(-self.total_steps // self.steps_per_epoch)}"
 
 
 class Progress:

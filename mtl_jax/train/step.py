@@ -16,6 +16,7 @@ from mtl_jax.losses import LabelCounts, Objective, count_labels
 from mtl_jax.metrics import Metric
 from mtl_jax.models import evaluation_view, training_view
 from mtl_jax.runtime import sharding
+from mtl_jax.train import micro_batches
 from mtl_jax.train.task_balancing import Balancing
 
 Batch = Mapping[str, jax.Array]
@@ -36,6 +37,8 @@ def make_train_step(
 
     The scalars are "loss/<name>", "gradient_norm" and "parameter_norm".
 
+    Where the state has an average of the weights, the step moves the average last, whatever gave the gradient.
+
     The step donates the buffers of the old arrays. The batch holds "image" `[B, H, W, 3]` (uint8, or normalised
     float32) and a label `[B, H, W, C]` for every task of the objective. If it holds "skipped" `[B]`, from
     `data.loader`, the step also returns the sum of "skipped".
@@ -53,18 +56,20 @@ def make_train_step(
             statistics. A part of a batch consists of consecutive images. Micro-batch i holds the images i,
             i + accumulate, ..., so its part j consists of every accumulate-th image of part j of the batch.
         shardings: Shardings of the arrays, if the arrays are split over the devices. The arrays of the model are
-            gathered for the step. The arrays of the optimiser stay split, and every device updates its own part (ZeRO,
-            arXiv 1910.02054).
-        balancing: Method that combines the gradients of the tasks. None means the weights of the objective. A method
-            cannot be combined with `accumulate`.
+            gathered for the step. The arrays of the optimiser and of the average stay split, and every device updates
+            its own part (ZeRO, arXiv 1910.02054).
+        balancing: Method that combines the gradients of the tasks. None means the weights of the objective.
     """
 
     @partial(jax.jit, donate_argnums=0, out_shardings=None if shardings is None else (shardings, None))
     def step(arrays: Any, batch: Batch, seed: jax.typing.ArrayLike = 0) -> tuple[Any, Scalars]:
-        model, optimizer, *memory = nnx.merge(graphdef, arrays if shardings is None else _gathered(arrays, shardings))
+        whole = arrays if shardings is None else _gathered(arrays, shardings)
+        model, optimizer, memory, average = nnx.merge(graphdef, whole)
         key = jax.random.fold_in(jax.random.key(seed), optimizer.step[...])
         if balancing is not None:
-            logged, grads, observe = balancing.gradients(model, memory[0], objective, batch, key, batch_norm_groups)
+            logged, grads, observe = balancing.gradients(
+                model, memory, objective, batch, key, batch_norm_groups, accumulate
+            )
             optimizer.update(model, grads)
             observe()
         else:
@@ -74,13 +79,15 @@ def make_train_step(
                 losses, grads = _accumulated_gradients(model, objective, batch, key, batch_norm_groups, accumulate)
             optimizer.update(model, grads)
             logged = {f"loss/{name}": value for name, value in losses.items()}
+        if average is not None:
+            average.update(model)
         # A gradient that overflows damages the parameters one step before the loss shows the damage.
         logged["gradient_norm"] = optax.tree.norm(nnx.as_pure(grads))
         # Parameters whose squares overflow give no finite loss any more, so they must not reach a checkpoint.
         logged["parameter_norm"] = optax.tree.norm(nnx.as_pure(nnx.state(model, nnx.Param)))
         if SKIPPED in batch:
             logged[SKIPPED] = batch[SKIPPED].sum()
-        return nnx.as_pure(nnx.state((model, optimizer, *memory))), logged
+        return nnx.as_pure(nnx.state((model, optimizer, memory, average))), logged
 
     return step
 
@@ -142,10 +149,7 @@ def _accumulated_gradients(
         return (nnx.state(model, nnx.BatchStat), jax.tree.map(jnp.add, total, grads)), losses
 
     zeros = jax.tree.map(jnp.zeros_like, nnx.state(model, nnx.Param))
-    # A micro-batch consists of every number-th image. Each device can then take its part of every micro-batch from its
-    # part of the batch, and no image moves to another device.
-    parts = {name: x.reshape(-1, number, *x.shape[1:]).swapaxes(0, 1) for name, x in batch.items()}
-    (statistics, grads), losses = jax.lax.scan(add, (statistics, zeros), (jnp.arange(number), parts))
+    (statistics, grads), losses = jax.lax.scan(add, (statistics, zeros), micro_batches.split(batch, number))
     nnx.update(model, statistics)
     return jax.tree.map(lambda x: x.sum(0), losses), grads
 

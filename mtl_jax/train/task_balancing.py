@@ -12,8 +12,9 @@ from mtl_jax.balancing import Balanced, Balancer
 from mtl_jax.balancing.core import State
 from mtl_jax.config import PLAIN_BALANCING, Config, all_tasks
 from mtl_jax.images import normalise
-from mtl_jax.losses import Objective
+from mtl_jax.losses import Objective, count_labels
 from mtl_jax.models import Baseline, MultiTaskModel, training_view
+from mtl_jax.train import micro_batches
 
 Scalars = dict[str, jax.Array]
 
@@ -80,6 +81,12 @@ class Balancing:
         """
         shared = _split(model)[1]
         jax.eval_shape(lambda: self.balancer.init(len(self.tasks), shared))
+        if self.balancer.needs != "losses" and not jax.tree.leaves(shared):
+            raise ValueError(
+                "the balancing method reads the gradients of the parameters that tasks share, and there are no shared "
+                f"parameters that learn in this {type(model).__name__}; name fewer parts in optim.freeze, or choose a "
+                "method that reads losses alone, such as uncertainty"
+            )
         if self.balancer.features and not isinstance(model, Baseline):
             raise ValueError(
                 f"the balancing method reads the representation between encoder and heads, which "
@@ -94,6 +101,7 @@ class Balancing:
         batch: Mapping[str, jax.Array],
         key: jax.Array,
         groups: int,
+        accumulate: int = 1,
     ) -> tuple[Scalars, Any, Callable[[], None]]:
         """Computes the combined gradient, and updates the running statistics of the model and the state of the method.
 
@@ -104,12 +112,15 @@ class Balancing:
             batch: Images and labels.
             key: Random key of the dropout masks and of the method.
             groups: Number of groups of batch norm.
+            accumulate: Number of micro-batches into which the batch is split.
 
         Returns:
             (values to log, gradient with respect to all parameters, function to call after the step of the optimiser).
             The values are all losses `loss/<name>`, `weight/<task>`, and, if the gradients of the tasks were computed,
             `cosine/<task>_<task>`.
         """
+        if accumulate > 1:
+            return self._accumulated_gradients(model, memory, objective, batch, key, groups, accumulate)
         graphdef, shared, specific, others = _split(model)
         images = normalise(batch["image"])
 
@@ -147,10 +158,61 @@ class Balancing:
             _, shared, specific, _ = _split(model)
             return loss_fn(shared, specific)[0]
 
+        return self._logged(components, balanced), *self._to_apply(memory, balanced, moved)
+
+    def _to_apply(
+        self, memory: Memory, balanced: Balanced, moved: Callable[[], dict[str, jax.Array]]
+    ) -> tuple[Any, Callable[[], None]]:
+        """Returns the gradient with respect to all parameters, and the function to call after the optimiser's step."""
+
         def observe() -> None:
             memory.write(balancing.observe(self.balancer, self.tasks, memory.read(), balanced.losses, moved))
 
-        return self._logged(components, balanced), nnx.merge_state(balanced.shared, balanced.specific), observe
+        return nnx.merge_state(balanced.shared, balanced.specific), observe
+
+    def _accumulated_gradients(
+        self,
+        model: MultiTaskModel,
+        memory: Memory,
+        objective: Objective,
+        batch: Mapping[str, jax.Array],
+        key: jax.Array,
+        groups: int,
+        number: int,
+    ) -> tuple[Scalars, Any, Callable[[], None]]:
+        """Computes the result of `gradients` from `number` micro-batches, one after another."""
+        graphdef, shared, specific, others = _split(model)
+        statistics, constant = nnx.split_state(others, nnx.BatchStat, ...)
+        counts = count_labels(batch)  # of the whole batch, so that the losses of the micro-batches add up to its loss
+        parts = micro_batches.split(batch, number)
+        dropout = jax.random.fold_in(key, 0)  # the method draws from fold_in(key, 1)
+
+        def loss_fn(
+            shared: nnx.State, specific: nnx.State, statistics: nnx.State, part: tuple[jax.Array, Any]
+        ) -> tuple[dict[str, jax.Array], tuple[nnx.State, Scalars]]:
+            index, micro = part
+            copy = nnx.merge(graphdef, shared, specific, statistics, constant, copy=True)
+            view = training_view(copy, nnx.Rngs(dropout=jax.random.fold_in(dropout, index)), groups)
+            losses, components = objective.by_task(view(normalise(micro["image"])), micro, counts)
+            return losses, (nnx.state(copy, nnx.BatchStat), components)
+
+        compute = balancing.accumulated_value_and_grad(loss_fn, self.balancer, self.tasks)
+        method_key = jax.random.fold_in(key, 1)
+        balanced = compute(memory.read(), method_key, shared, specific, statistics, parts)
+        last, components = balanced.aux
+        nnx.update(model, last)
+        memory.write(balanced.state)
+
+        def moved() -> dict[str, jax.Array]:
+            _, shared, specific, _ = _split(model)
+
+            def losses_of(statistics: nnx.State, part: Any) -> tuple[nnx.State, dict[str, jax.Array]]:
+                losses, (statistics, _) = loss_fn(shared, specific, statistics, part)
+                return statistics, losses
+
+            return jax.tree.map(lambda x: x.sum(0), jax.lax.scan(losses_of, statistics, parts)[1])
+
+        return self._logged(components, balanced), *self._to_apply(memory, balanced, moved)
 
     def _logged(self, components: Scalars, balanced: Balanced) -> Scalars:
         logged = {f"loss/{name}": value for name, value in components.items()}
@@ -166,11 +228,20 @@ def from_config(config: Config) -> Balancing | None:
     """Returns the balancing method of a configuration. None means the weights of the task table, which need no method.
 
     Raises:
-        ValueError: The method is unknown, or it does not have one of the given parameters.
+        ValueError: The method is unknown, or it does not have one of the given parameters. Or the method balances
+            gradients of features, and batches are split into micro-batches.
     """
     if config.balancing == PLAIN_BALANCING:
         return None
-    return Balancing(balancing.parse(config.balancing), all_tasks(config))
+    balancer = balancing.parse(config.balancing)
+    if balancer.features and config.train.accumulate > 1:
+        raise ValueError(
+            f"balancing is {config.balancing!r} and train.accumulate is {config.train.accumulate}; the method balances "
+            "gradients with respect to the features of a whole batch, which micro-batches do not keep. Set "
+            "train.accumulate=1 and save memory with model.remat, or choose balancing=mgda, which balances gradients "
+            "of parameters"
+        )
+    return Balancing(balancer, all_tasks(config))
 
 
 def _split(model: MultiTaskModel) -> tuple[nnx.GraphDef, nnx.State, nnx.State, nnx.State]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mtl_jax.nn import Conv, Linear, PatchProjection, TransposedConv
+from mtl_jax.nn import Conv, Frozen, Linear, PatchProjection, TransposedConv
 
 _NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 _MODULES = {"nddr.layer1.": "nddr.layer1_without_conv."}  # beginnings of whole keys: ours and torch's
@@ -81,7 +81,7 @@ def _slots(model: nnx.Module) -> dict[str, _Slot]:
     modules = {path: module for path, module in nnx.iter_graph(model) if isinstance(module, nnx.Module)}
     slots = {}
     for path, variable in nnx.iter_graph(model):
-        if isinstance(variable, nnx.Param | nnx.BatchStat):
+        if isinstance(variable, nnx.Param | Frozen | nnx.BatchStat):
             owner = modules[path[:-1]]
             slots[_torch_key(path)] = _Slot(variable, _axes(owner, str(path[-1]), len(variable.shape)))
     return slots

@@ -116,6 +116,29 @@ def test_layers_name_every_parameter_but_those_behind_the_last_block():
     assert {path.split(".")[:2][0 if path.startswith("pyramid") else 1] for path in rest} == {"norm", "pyramid"}
 
 
+def test_rates_decay_from_the_last_block_to_the_embedding_and_tokens_keep_their_size():
+    config = Config(Data("nyud", ("depth",), image_size=SIZE), Model("single_task", "tiny_vit"))
+    model = nnx.eval_shape(lambda: models.build(config))
+    factors = models.learning_rate_factors(model, {}, 0.5)
+    assert factors["backbone.encoder.cls_token"] == factors["backbone.encoder.patch_embed.proj.kernel"] == 0.5**6
+    assert factors["backbone.encoder.blocks.0.attn.qkv.kernel"] == 0.5**5
+    assert factors["backbone.encoder.blocks.4.mlp.fc2.bias"] == 0.5
+    assert factors["backbone.encoder.norm.scale"] == factors["backbone.pyramid.projects.0.kernel"] == 1
+    assert models.not_decayed(model) == {"backbone.encoder.cls_token", "backbone.encoder.pos_embed"}
+
+
+def test_a_frozen_transformer_has_no_gradient():
+    config = Config(Data("nyud", ("depth",), image_size=SIZE), Model("single_task", "tiny_vit"))
+    model = nnx.eval_shape(lambda: models.freeze(models.build(config), ["backbone.encoder"]))
+    trained = {path[:2] for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Param))}
+    assert ("backbone", "pyramid") in trained
+    assert ("backbone", "encoder") not in trained
+    images = jax.ShapeDtypeStruct((2, *SIZE, 3), jnp.float32)
+    graphdef, state = nnx.split(model)
+    outputs = jax.eval_shape(lambda state, images: nnx.merge(graphdef, state)(images).logits, state, images)
+    assert outputs["depth"].shape == (2, *SIZE, 1)
+
+
 def gradients(model, images):
     graphdef, state = nnx.split(model)
 

@@ -247,8 +247,8 @@ def test_parse_several_parameters():
         ("dwa:window=1,window=2", "parameter window of the balancing method dwa is given twice"),
         ("dwa:window=0", "window 0; they must be positive"),
         ("excess_mtl:warm_up=-1", "warm_up is -1; it must be a number of steps, or 0"),
-        ("fixed:weights=1+x", r"is '1\+x'; it must be numbers joined by \"\+\" or none"),
-        ("fixed:weights=1++2", r"is '1\+\+2'; it must be numbers joined by \"\+\" or none"),
+        ("fixed:weights=1+x", r"is '1\+x'; it must be numbers joined by \"\+\" or \"/\" or none"),
+        ("fixed:weights=1++2", r"is '1\+\+2'; it must be numbers joined by \"\+\" or \"/\" or none"),
         ("rlw:distribution=uniform", "is 'uniform'; it must be normal or dirichlet"),
     ],
 )

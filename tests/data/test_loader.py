@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import tasks
-from mtl_jax.data import catalogue, loader, records, samples, transforms
+from mtl_jax.data import augmentation, catalogue, loader, records, samples
 from mtl_jax.data import shared_memory as slots
 from tests.processes import ROOT, alive, needs_proc, shared_memory
 
@@ -438,7 +438,26 @@ def test_empty_val():
 
 
 def test_pickles():
-    augment = samples.Augment(samples.Load(Frames(4), NYUD, TASKS, transforms.RECIPES["astmt"], (H, W)), "zero")
+    augment = samples.Augment(samples.Load(Frames(4), NYUD, TASKS, augmentation.get_recipe("astmt"), (H, W)), "zero")
     again = pickle.loads(pickle.dumps(augment))
     want, got = (f(f.drawn(2, np.random.default_rng(0))) for f in (augment, again))
     assert_same([got], [want])
+
+
+@pytest.mark.usefixtures("worker_processes")
+def test_worker_processes_change_no_augmented_sample():
+    """The numbers are drawn before an image is read, so crops that look at labels do not depend on who makes them."""
+    text = "custom:scale=0.5-2,flip=0.5,rotation=9,photometric=true,jitter=0.4+0.4+0.4+0.1,cutout=0.5"
+    for recipe in ("invpt", text):
+        want = take(train(recipe=recipe, num_workers=0, prefetch=0), 4)
+        assert_same(take(train(recipe=recipe, num_workers=2), 4), want)
+        assert_same(take(train(recipe=recipe, start=2), 2), want[2:])
+
+
+def test_a_crop_looks_at_classes_that_are_not_learned():
+    both = take(train(recipe="invpt", tasks=("semseg", "depth")), 4)
+    depth = take(train(recipe="invpt", tasks=("depth",)), 4)
+    for one, two in zip(both, depth, strict=True):
+        assert set(two) == {"image", "depth", "index"}
+        np.testing.assert_array_equal(one["image"], two["image"])
+        np.testing.assert_array_equal(one["depth"], two["depth"])

@@ -10,7 +10,7 @@ import pytest
 
 from mtl_jax import data
 from mtl_jax.codecs import pictures
-from mtl_jax.data import catalogue, loader, records, transforms
+from mtl_jax.data import augmentation, catalogue, loader, records
 from tests import nyud_release as files
 
 NYUD = catalogue.FAMILIES["nyud"]
@@ -183,7 +183,7 @@ def test_registry():
     assert pascal.tasks == ("semseg", "human_parts", "sal", "normals", "edge")
     assert (nyud.image_size, pascal.image_size) == ((480, 640), (512, 512))
     assert nyud.builder("survey") == "nyud_mt/survey"
-    assert transforms.RECIPES[nyud.recipe("survey")].depth_over_scale
+    assert augmentation.get_recipe(nyud.recipe("survey")).resampling.distances_over_scale
     assert pascal.recipe("survey") == nyud.recipe("astmt")
     with pytest.raises(ValueError, match="unknown data set 'kitti'; the data sets are nyud, pascal"):
         catalogue.get("kitti")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mtl_jax import images, tasks
-from mtl_jax.data import catalogue, transforms
-from mtl_jax.data.transforms import Draw
+from mtl_jax.data import augmentation, catalogue, transforms
+from tests.data.draws import published as Draw
 
 H, W = 48, 64
 
@@ -55,8 +55,9 @@ def test_plane_normals_stay_perpendicular(recipe, drawn):
     normal /= np.linalg.norm(normal)
     _, depth, normals = plane(normal, 2.0)
     maps = {"image": np.zeros((H, W, 3), np.float32), "depth": depth, "normals": normals}
-    got = transforms.train_transform(maps, drawn, recipe, (H, W))
-    rays, _, _ = plane(normal, 2.0, focal=60.0 * drawn.scale)  # the enlarged picture is that of a longer lens
+    got = augmentation.train_transform(maps, drawn, recipe, (H, W))
+    _, turn, _ = drawn
+    rays, _, _ = plane(normal, 2.0, focal=60.0 * turn.scale)  # the enlarged picture is that of a longer lens
     centre = np.s_[H // 2 - 8 : H // 2 + 8, W // 2 - 8 : W // 2 + 8]
     points = (rays * got["depth"])[centre].reshape(-1, 3)
     turned = got["normals"][centre].reshape(-1, 3)
@@ -66,16 +67,16 @@ def test_plane_normals_stay_perpendicular(recipe, drawn):
     along = (points - points.mean(axis=0)) @ turned[0].astype(np.float64)
     tolerance = 2e-3 if recipe == "astmt" else 1e-2
     assert np.abs(along).max() < tolerance * np.linalg.norm(points, axis=1).mean()
-    if drawn.angle != 0:  # then the old normal is wrong
+    if turn.angle != 0:  # then the old normal is wrong
         assert np.abs((points - points.mean(axis=0)) @ normal).max() > 0.02
 
 
 def test_depth_scale():
     """The survey protocol: the image 1.5 times as large is seen from 1/1.5 of the distance."""
     maps = {"image": np.zeros((H, W, 3), np.float32), "depth": np.full((H, W, 1), 6.0, np.float32)}
-    survey = transforms.train_transform(maps, Draw(scale=1.5), "survey", (H, W))
+    survey = augmentation.train_transform(maps, Draw(scale=1.5), "survey", (H, W))
     np.testing.assert_allclose(survey["depth"], 4.0)
-    astmt = transforms.train_transform(maps, Draw(scale=1.5), "astmt", (H, W))
+    astmt = augmentation.train_transform(maps, Draw(scale=1.5), "astmt", (H, W))
     np.testing.assert_allclose(astmt["depth"], 6.0)
 
 
@@ -87,7 +88,7 @@ def test_one_draw_for_all_maps(size):
     maps |= {name: pattern.astype(np.uint8) for name in ("semseg", "human_parts")}
     maps |= {name: pattern.astype(np.float32) for name in ("sal", "edge", "depth")}
     maps["normals"] = np.concatenate([pattern == 1, pattern == 2, 0 * pattern], axis=2).astype(np.float32)
-    got = transforms.train_transform(maps, Draw(True, 11.0, 0.8), "astmt", size, "zero", normalised=False)
+    got = augmentation.train_transform(maps, Draw(True, 11.0, 0.8), "astmt", size, "zero", normalised=False)
     outside = got["semseg"] == 0
     assert 0.1 < outside.mean() < 0.6
     for name in ("human_parts", "sal", "edge"):
@@ -114,8 +115,8 @@ def test_border():
     for name in ("semseg", "human_parts", "sal", "edge"):
         maps[name] = np.ones_like(maps[name])
     drawn = Draw(angle=20.0, scale=0.75)
-    zero = transforms.train_transform(maps, drawn, "astmt", (H, W), border="zero")
-    ignore = transforms.train_transform(maps, drawn, "astmt", (H, W))
+    zero = augmentation.train_transform(maps, drawn, "astmt", (H, W), border="zero")
+    ignore = augmentation.train_transform(maps, drawn, "astmt", (H, W))
     outside = zero["semseg"] == 0
     assert 0.1 < outside.mean() < 0.6
     for name in ("semseg", "human_parts", "sal", "edge"):
@@ -127,10 +128,10 @@ def test_border():
     assert (zero["normals"][corner] == 255).all()
     for family, want in (("nyud", zero), ("pascal", zero), ("folder", ignore), ("rendered_scenes", ignore)):
         conventions = replace(catalogue.FAMILIES[family], interpolates_holes=False, empty_is_unlabelled=())
-        got = transforms.train_transform(maps, drawn, "astmt", (H, W), conventions=conventions)
+        got = augmentation.train_transform(maps, drawn, "astmt", (H, W), conventions=conventions)
         np.testing.assert_array_equal(got["semseg"], want["semseg"])
     with pytest.raises(ValueError, match="unknown border 'mirror'; the borders are zero, ignore"):
-        transforms.train_transform(maps, drawn, "astmt", (H, W), border="mirror")
+        augmentation.train_transform(maps, drawn, "astmt", (H, W), border="mirror")
 
 
 @pytest.mark.parametrize("border", transforms.BORDERS)
@@ -140,8 +141,8 @@ def test_image_without_people(family, border):
     maps, conventions = sample(), catalogue.FAMILIES[family]
     for value in (0, 255):
         maps["human_parts"] = np.full((H, W, 1), value, np.uint8)
-        trained = transforms.train_transform(maps, Draw(scale=1.1), "astmt", (H, W), border, conventions=conventions)
-        validated = transforms.val_transform(maps, (H, W), conventions=conventions)
+        trained = augmentation.train_transform(maps, Draw(scale=1.1), "astmt", (H, W), border, conventions=conventions)
+        validated = augmentation.val_transform(maps, (H, W), conventions=conventions)
         for got in (trained, validated):
             assert (got["human_parts"] == (255 if family == "pascal" else value)).all()
 
@@ -158,13 +159,13 @@ def test_depth_with_holes(family, measured, train):
     maps = {"image": np.zeros((375, 1242, 3), np.uint8), "depth": np.where(known, WALL, 0).astype(np.float32)}
     options = {"size": (192, 640), "conventions": catalogue.FAMILIES[family]}
     if train:
-        got = transforms.train_transform(maps, Draw(True, 11.0, 1.2), "astmt", **options)["depth"]
+        got = augmentation.train_transform(maps, Draw(True, 11.0, 1.2), "astmt", **options)["depth"]
     else:
-        got = transforms.val_transform(maps, recipe="astmt", **options)["depth"]
+        got = augmentation.val_transform(maps, recipe="astmt", **options)["depth"]
     labelled = got != 255
     np.testing.assert_allclose(got[labelled], WALL, rtol=1e-5)
     assert 0.8 * measured < labelled.mean() < 1.2 * measured + 0.05
-    published = transforms.val_transform(maps, (192, 640), "astmt", conventions=catalogue.FAMILIES["nyud"])["depth"]
+    published = augmentation.val_transform(maps, (192, 640), "astmt", conventions=catalogue.FAMILIES["nyud"])["depth"]
     assert np.median(published[published != 255]) < 0.99 * WALL or measured > 0.5  # holes drag it down there
 
 
@@ -174,7 +175,7 @@ def test_normals_with_holes():
     known = np.random.default_rng(0).random((96, 128, 1)) < 0.7
     known[40:60, 40:60] = False
     maps = {"image": np.zeros((96, 128, 3), np.uint8), "normals": np.where(known, normal, 0).astype(np.float32)}
-    got = transforms.val_transform(maps, (48, 64))["normals"]
+    got = augmentation.val_transform(maps, (48, 64))["normals"]
     labelled = got[..., 0] != 255
     np.testing.assert_allclose(got[labelled], np.broadcast_to(normal, got[labelled].shape), atol=1e-6)
     assert not labelled[21:29, 21:29].any()
@@ -184,7 +185,7 @@ def test_normals_with_holes():
 def test_validation():
     maps = sample()
     maps["depth"][3, 4], maps["normals"][5, 6] = 0, 0
-    got = transforms.val_transform({"id": "x", **maps}, (H, W))
+    got = augmentation.val_transform({"id": "x", **maps}, (H, W))
     assert set(got) == {"image", *tasks.TASKS}
     for name in tasks.TASKS:
         assert got[name].dtype == tasks.get(name).kind.dtype
@@ -195,16 +196,16 @@ def test_validation():
     assert got["normals"][5, 6].tolist() == [255, 255, 255]
     want = (maps["image"] / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     np.testing.assert_allclose(got["image"], want, atol=1e-5)
-    assert transforms.val_transform(maps, (30, 50))["normals"].shape == (30, 50, 3)
+    assert augmentation.val_transform(maps, (30, 50))["normals"].shape == (30, 50, 3)
 
 
 def test_image_as_bytes():
     """What is left to the device gives the same there."""
     maps = sample()
     for transform in (
-        lambda **kwargs: transforms.train_transform(maps, Draw(angle=5.0), "astmt", (H, W), **kwargs),
-        lambda **kwargs: transforms.val_transform(maps, (30, 50), **kwargs),
-        lambda **kwargs: transforms.val_transform(maps, (H, W), **kwargs),
+        lambda **kwargs: augmentation.train_transform(maps, Draw(angle=5.0), "astmt", (H, W), **kwargs),
+        lambda **kwargs: augmentation.val_transform(maps, (30, 50), **kwargs),
+        lambda **kwargs: augmentation.val_transform(maps, (H, W), **kwargs),
     ):
         image = transform(normalised=False)["image"]
         assert image.dtype == np.uint8
@@ -214,8 +215,8 @@ def test_image_as_bytes():
 @pytest.mark.parametrize("missing", tasks.TASKS)
 def test_labels_may_be_missing(missing):
     maps = sample()
-    whole = transforms.train_transform(maps, Draw(True, 5.0, 1.1), "astmt", (H, W))
-    part = transforms.train_transform(
+    whole = augmentation.train_transform(maps, Draw(True, 5.0, 1.1), "astmt", (H, W))
+    part = augmentation.train_transform(
         {name: x for name, x in maps.items() if name != missing}, Draw(True, 5.0, 1.1), "astmt", (H, W)
     )
     assert set(whole) - set(part) == {missing}
@@ -234,22 +235,22 @@ def test_inputs_are_not_changed():
     maps = {name: x.astype(np.float32) for name, x in sample().items()}
     maps["depth"][0], maps["normals"][1] = 0, 0
     before = {name: x.copy() for name, x in maps.items()}
-    transforms.train_transform(maps, Draw(True, 5.0, 1.1), "survey", (H, W))
-    transforms.train_transform(maps, Draw(), "none", (H, W))
+    augmentation.train_transform(maps, Draw(True, 5.0, 1.1), "survey", (H, W))
+    augmentation.train_transform(maps, Draw(), "none", (H, W))
     for name in maps:
         np.testing.assert_array_equal(maps[name], before[name])
 
 
 def test_draws():
     rng = np.random.default_rng(0)
-    astmt = [transforms.draw("astmt", rng) for _ in range(2000)]
-    assert 0.45 < np.mean([d.flip for d in astmt]) < 0.55
-    angles, scales = np.array([d.angle for d in astmt]), np.array([d.scale for d in astmt])
+    astmt = [augmentation.draw("astmt", rng) for _ in range(2000)]
+    assert 0.45 < np.mean([flip for flip, _, _ in astmt]) < 0.55
+    angles, scales = np.array([turn for _, turn, _ in astmt]).T
     assert -20 <= angles.min() < -19.9 < 19.9 < angles.max() <= 20
     assert 0.75 <= scales.min() < 0.755 < 1.245 < scales.max() <= 1.25
-    survey = [transforms.draw("survey", rng) for _ in range(300)]
-    assert {d.scale for d in survey} == {1.0, 1.2, 1.5}
-    assert {d.angle for d in survey} == {0.0}
-    assert {transforms.draw("none", rng) for _ in range(9)} == {Draw(False, 0.0, 1.0)}
+    survey = [augmentation.draw("survey", rng) for _ in range(300)]
+    assert {turn.scale for _, turn, _ in survey} == {1.0, 1.2, 1.5}
+    assert {turn.angle for _, turn, _ in survey} == {0.0}
+    assert {augmentation.draw("none", rng) for _ in range(9)} == {Draw(False, 0.0, 1.0)}
     with pytest.raises(ValueError, match="unknown augmentation recipe 'x'; the recipes are astmt, survey, none"):
-        transforms.draw("x", rng)
+        augmentation.draw("x", rng)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mtl_jax.data import datasets, transforms
+from mtl_jax.data import augmentation, datasets, transforms
 from mtl_jax.drawing import contact_sheet, keys, maps, panels, text
 from mtl_jax.drawing.canvas import MARGIN
 from mtl_jax.labels import Conventions, colors
@@ -166,17 +166,18 @@ def test_augmented_samples_are_those_of_training():
     rng = np.random.default_rng(0)
     given = sample() | {"image": rng.integers(0, 256, (H, W, 3), np.uint8)}
     del given["edge"]
-    plain = contact_sheet.augmented(given, rng, transforms.RECIPES["none"], (H, W), "zero", Conventions())
+    plain = contact_sheet.augmented(given, rng, augmentation.get_recipe("none"), (H, W), "zero", Conventions())
     np.testing.assert_array_equal(plain["image"], given["image"])
     assert "edge" not in plain
-    recipe = transforms.RECIPES["astmt"]
+    recipe = augmentation.get_recipe("astmt")
     seen = contact_sheet.augmented(given, np.random.default_rng(3), recipe, (64, 96), "ignore", Conventions())
-    drawn = transforms.draw(recipe, np.random.default_rng(3))
-    expected = transforms.train_transform(given, drawn, recipe, (64, 96), "ignore")
+    drawn = augmentation.draw(recipe, np.random.default_rng(3))
+    expected = augmentation.train_transform(given, drawn, recipe, (64, 96), "ignore")
     np.testing.assert_array_equal(seen["semseg"], expected["semseg"])
     np.testing.assert_array_equal(transforms.normalise_image(seen["image"]), expected["image"])
-    assert f"scale {drawn.scale:.2f}" in seen["note"]
-    assert ("flipped" in seen["note"]) == drawn.flip
+    flipped, turn, _ = drawn
+    assert f"scale {turn.scale:.2f}" in seen["note"]
+    assert ("flipped" in seen["note"]) == flipped
 
 
 def run(*args):

@@ -69,26 +69,28 @@ def test_another_protocol_is_refused_unless_the_right_one_is_there_too(runs):
 
 def test_other_checkpoints_and_scores_of_files_are_no_single_task_results(runs):
     write(runs / "depth", {"depth": {"rmse": 0.1}}, checkpoint="latest")
+    other = result_files.checkpoint_name("best", "trained")
+    write(runs / "depth", {"depth": {"rmse": 0.2}}, checkpoint=other, name=result_files.file_name("best", "trained"))
     write(runs / "files", {"depth": {"rmse": 0.1}}, checkpoint=None)  # perhaps one task of several
     assert result_files.read_single_task([runs], BOTH, RULES) == SINGLE
     assert result_files.read_single_task([runs / "files"], DEPTH, RULES) == {"depth": {"rmse": 0.1}}
 
 
 def test_names():
-    names = [
-        result_files.file_name(*which) for which in ((), ("latest",), ("17",), ("best", "astmt"), ("latest", "invpt"))
-    ]
-    assert names == [
-        "results.json",
-        "results_latest.json",
-        "results_17.json",
-        "results_astmt.json",
-        "results_latest_invpt.json",
-    ]
+    names = {
+        (): "results.json",
+        ("latest",): "results_latest.json",
+        ("17",): "results_17.json",
+        ("best", "", "astmt"): "results_astmt.json",
+        ("latest", "", "invpt"): "results_latest_invpt.json",
+        ("best", "trained"): "results_trained.json",
+        ("17", "ema", "invpt", "train"): "results_17_ema_invpt.train.json",
+    }
+    assert {which: result_files.file_name(*which) for which in names} == names
 
 
 def test_only_reports_are_found(tmp_path):
-    names = ["results.json", "results_17_survey.json"]
+    names = ["results.json", "results_17_survey.json", "results_17_trained_survey.json", "results_ema.json"]
     for name in (*names, "results_of_mine.json", "results.partial"):
         (tmp_path / name).write_text("")
     assert [path.name for path in result_files.find([tmp_path])] == names

@@ -8,7 +8,7 @@ import pytest
 
 from mtl_jax import backbones, experiment, metrics, protocol
 from mtl_jax.config import num_channels
-from mtl_jax.data import catalogue
+from mtl_jax.data import augmentation, catalogue
 from mtl_jax.data.records import IMAGE_SIZE
 from mtl_jax.evaluation import constant_baseline, predictions, result_files, scoring
 from mtl_jax.inference import predict
@@ -239,3 +239,25 @@ def test_batches_are_closed_where_the_step_fails(how):
     with pytest.raises(FloatingPointError, match="in the step"):
         use[how]()
     assert batches.closed
+
+
+def test_scores_of_padded_images_are_those_of_the_images(tmp_path):
+    """A prediction that is right in the network's input is right at the size of the image, and its files are."""
+    samples, _ = _samples(3)  # 8 to 10 rows of 10 pixels, in an input of 12 x 14: nothing is resized
+    maps = []
+    for sample in samples:
+        seen = augmentation.val_transform(sample, (12, 14), "invpt", normalised=False)
+        wrong = np.where(seen["semseg"] == 255, 1, seen["semseg"])  # the padding does not count
+        maps.append(
+            {"semseg": wrong[..., 0].astype(np.int32), "depth": np.where(seen["depth"] == 255, 9, seen["depth"])}
+        )
+    names = {task: FINAL[task] for task in ("semseg", "depth")}
+    results = scoring.final(scoring.at_size(enumerate(maps), "pad"), Samples(samples), names, NYUD).results
+    assert results["semseg"]["mIoU"] == 1
+    assert results["depth"]["rmse"] == 0
+    stretched = scoring.final(scoring.at_size(enumerate(maps)), Samples(samples), names, NYUD).results
+    assert stretched["semseg"]["mIoU"] < 0.9
+    scoring.save_predictions(enumerate(maps), Samples(samples), NYUD, tmp_path, "pad")
+    for sample in samples:
+        saved = predictions.load("semseg", predictions.file_path(tmp_path, "semseg", sample["id"]))
+        np.testing.assert_array_equal(saved, sample["semseg"][..., 0])

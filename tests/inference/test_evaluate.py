@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from mtl_jax import backbones, models, weights
+from mtl_jax import backbones, experiment, models, weights
 from mtl_jax.codecs import pictures
 from mtl_jax.data import records, split
-from mtl_jax.evaluation import result_files
+from mtl_jax.evaluation import predictions, result_files
 from mtl_jax.inference import evaluate
 from mtl_jax.inference.evaluate import Options, evaluate_files, evaluate_run
 from mtl_jax.train import initial_weights
@@ -39,6 +39,24 @@ def test_a_run_and_its_files_have_the_same_scores(workdir, data_dir, tmp_path):
     assert json.dumps(files["results"]) == json.dumps(report["results"])
     assert (files["checkpoint"], files["step"], files["protocol"]) == (None, None, report["protocol"])
     assert result_files.read(tmp_path / "saved" / "results.json") == files
+
+
+def test_the_padding_of_an_augmentation_that_pads_is_cut_off(data_dir, tmp_path, monkeypatch):
+    """Images of 96 x 128 lie in the middle of an input of 128 x 160, and keep their size."""
+    monkeypatch.setitem(backbones.BACKBONES, "tiny", tiny.build_backbone)
+    config = tiny.config(data_dir)
+    config.data.augmentation, config.data.image_size = "invpt", (128, 160)
+    path = tmp_path / "run"
+    initial_weights.create_workdir(config, path, weights.to_torch(models.build(config)))
+    report = evaluate_run(path, "latest", save_predictions=tmp_path / "saved")
+    run = evaluate.Restored(experiment.make(config), path, "latest")
+    source = run.experiment.open_split("val", ("depth",))
+    for index, maps in run.predict_split(source):
+        inside = maps["depth"][16:112, 16:144, 0]
+        record = source.labels(index, (), run.experiment.conventions)
+        saved = predictions.load("depth", predictions.file_path(tmp_path / "saved", "depth", record["id"]))
+        np.testing.assert_array_equal(saved[..., 0], inside)
+    assert evaluate_run(path, "latest")["results"] == report["results"]
 
 
 def test_options(workdir):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mtl_jax import tasks
-from mtl_jax.data import transforms
+from mtl_jax.data import augmentation
 from mtl_jax.inference import windows
 from mtl_jax.inference.options import PredictOptions
 from mtl_jax.inference.placement import PLACEMENTS, scaled, to_multiples
@@ -55,7 +55,7 @@ def test_an_image_of_the_networks_aspect_is_seen_as_in_training(size):
 def test_stretch_is_what_evaluation_does(size):
     image = picture(*size)
     placed = PLACEMENTS["stretch"](image, (96, 128), 32)
-    want = transforms.val_transform({"image": image}, (96, 128), normalised=False)["image"]
+    want = augmentation.val_transform({"image": image}, (96, 128), normalised=False)["image"]
     np.testing.assert_array_equal(placed.pixels, want)
     assert placed.content == (96, 128)
 

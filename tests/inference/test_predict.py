@@ -198,14 +198,17 @@ def test_the_script_lists_them(photos, monkeypatch):
 
 def test_options_of_the_command(photos, tmp_path, monkeypatch):
     told = {}
-    monkeypatch.setattr("mtl_jax.inference.model.load", lambda place, step: told.update(place=place, step=step))
+    monkeypatch.setattr(
+        "mtl_jax.inference.model.load",
+        lambda place, step, weights: told.update(place=place, step=step, weights=weights),
+    )
     monkeypatch.setattr(predict, "predict", lambda _, samples, out, options, **more: told.update(more, options=options))
     flags = ["--format=reference", "--no_panels", "--tta=flip,scales=0.75+1", "--batch_size=4"]
     windows = ["--window=64x96", "--overlap=0.5"]
-    command = ["predict", "--workdir=hf://a/b", "--step=3", f"--images={photos}", f"--out={tmp_path}"]
+    command = ["predict", "--workdir=hf://a/b", "--step=3", "--weights=ema", f"--images={photos}", f"--out={tmp_path}"]
     assert scripts.run(*command, *flags, *windows).returncode == 0
     assert told == {
-        **{"place": "hf://a/b", "step": "3", "form": "reference", "panel": None},
+        **{"place": "hf://a/b", "step": "3", "weights": "ema", "form": "reference", "panel": None},
         "options": PredictOptions("windows", True, (0.75, 1.0), (64, 96), 0.5, 4),
     }
     assert scripts.run(*command).returncode == 0

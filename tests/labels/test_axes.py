@@ -22,7 +22,7 @@ def seen(declared, tilt=(0.3, -0.5)):
 def test_a_rotated_picture_has_rotated_normals(declared):
     """A tilted plane, seen by a camera that is turned about its axis."""
     maps = {"normals": seen(declared)}
-    moved = transforms.scale_and_rotate(maps, ANGLE, 1.0, "astmt", conventions=Conventions(axes=declared))
+    moved = transforms.scale_and_rotate(maps, ANGLE, 1.0, conventions=Conventions(axes=declared))
     matrix = cv2.getRotationMatrix2D((0, 0), ANGLE, 1)[:, :2]  # how OpenCV moves the pixels (right, down)
     turned = matrix @ np.array([0.3, -0.5])
     np.testing.assert_allclose(moved["normals"][16, 24], seen(declared, turned)[0, 0], atol=1e-6)
@@ -38,9 +38,7 @@ def test_a_mirrored_picture_has_mirrored_normals(declared):
 def test_the_axes_matter(declared):
     """With the axes of OpenCV the error at 20 degrees is of that order where y or z points up."""
     wrong, right = (
-        transforms.scale_and_rotate(
-            {"normals": seen(declared)}, ANGLE, 1.0, "astmt", conventions=Conventions(axes=name)
-        )
+        transforms.scale_and_rotate({"normals": seen(declared)}, ANGLE, 1.0, conventions=Conventions(axes=name))
         for name in ("opencv", declared)
     )
     cosine = (wrong["normals"] * right["normals"])[16, 24].sum()

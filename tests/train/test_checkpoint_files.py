@@ -31,8 +31,8 @@ def abstract(tree):
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
 
 
-def save(workdir, scores):
-    checkpoints = Checkpoints(workdir)
+def save(workdir, scores, keep=1):
+    checkpoints = Checkpoints(workdir, keep=keep)
     for step, score in scores.items():
         checkpoints.save(step, arrays(step), progress(step))
         if score is not None:
@@ -291,3 +291,19 @@ def test_a_step_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     assert any(path.name.startswith(f".{integrity.MANIFEST}.") for path in before)
     after = [path for path, named in synced if named]
     assert after == [tmp_path / "checkpoints/1", tmp_path / "checkpoints", tmp_path]
+
+
+def test_the_best_ones_and_the_newest_stay(tmp_path):
+    scores = {1: 0.5, 2: 0.9, 3: None, 4: 0.7, 5: 0.8, 6: 0.1, 7: None, 8: 0.2}
+    for keep, expected in ((1, [2, 7, 8]), (2, [2, 5, 7, 8]), (3, [2, 4, 5, 7, 8])):
+        workdir = tmp_path / str(keep)
+        save(workdir, scores, keep)
+        checkpoints = Checkpoints(workdir, read_only=True)
+        assert checkpoints.steps() == expected
+        assert checkpoints.ranking() == sorted(set(expected) & {2, 4, 5, 8}, key=lambda step: -scores[step])
+        assert checkpoints.best() == 2
+        checkpoints.close()
+    checkpoints = Checkpoints(tmp_path / "3", keep=1)  # fewer from now on
+    checkpoints.restore_newest(abstract(arrays(0)))
+    assert checkpoints.steps() == [2, 7, 8]
+    checkpoints.close()

@@ -16,11 +16,11 @@ from flax import nnx
 
 from mtl_jax import experiment, models
 from mtl_jax.config import PLAIN_BALANCING, Config, Data, Model
-from mtl_jax.losses import LOSSES
 from mtl_jax.runtime import sharding
 from mtl_jax.tasks import IGNORE, TASKS
 from mtl_jax.train import state as train_state
 from mtl_jax.train import task_balancing
+from mtl_jax.train.ema import Ema
 from mtl_jax.train.step import make_train_step
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ SIZE = (32, 32)
 CLASSES = ("wall", "floor", "chair", "table", "lamp")
 # How much of each image's label is ignored; one image is a device's share of the batch.
 IGNORED = (0, 0.9, 0.1, 1, 0, 0.8, 0.3, 1)
-ALL = ("semseg", "sal", "normals", "edge", "depth")  # every loss, those with weights from the whole batch included
+ALL = ("semseg", "sal", "normals", "edge", "depth")  # every published loss, those with weights from the batch included
 # {model: (tasks, auxiliary tasks, backbone, head)} where those are not `config`'s two tasks on the tiny backbone.
 NETWORKS = {
     "single_task": (("sal",), (), "tiny", "deeplab"),  # the head that drops out and normalises over the batch alone
@@ -94,16 +94,18 @@ def train(name: str, model: models.MultiTaskModel, devices: int) -> dict[str, np
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sharding, "LEAST_SIZE", 64)  # the tiny model's arrays are small
         tx, split = optax.sgd(0.1, momentum=0.9), name == SPLIT
-        state = train_state.create(lambda: model, tx, mesh, split=split, balancing=balancing)
+        state = train_state.create(lambda: model, tx, mesh, split=split, balancing=balancing, ema=Ema(0.9))
     shardings = jax.tree.map(lambda x: x.sharding, state.arrays) if split else None
     objective = experiment.make(config(name)).objective
     step = make_train_step(state.graphdef, objective, shardings=shardings, balancing=balancing)
     arrays, logged = step(state.arrays, batch)
     if split and devices > 1:
-        assert not all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(arrays[2]))
+        for part in (train_state.MEMORY, train_state.AVERAGE):
+            assert not all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(arrays[part]))
     left = {"model": arrays[0], "optimizer": arrays[1], "logged": logged, "shares": np.array(shares)}
-    if 2 in arrays:  # of a method that remembers something
-        left["memory"] = arrays[2]
+    left["average"] = arrays[train_state.AVERAGE]
+    if train_state.MEMORY in arrays:  # of a method that remembers something
+        left["memory"] = arrays[train_state.MEMORY]
     leaves = jax.tree_util.tree_leaves_with_path(left)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves}
 
@@ -161,5 +163,5 @@ def test_eight_devices_take_the_step_of_one(name):
         np.testing.assert_allclose(eight[path], value, rtol=1e-9, atol=1e-12, err_msg=path)
 
 
-def test_every_loss_is_among_them():
-    assert {TASKS[task].loss for task in ALL} == set(LOSSES)
+def test_every_published_loss_is_among_them():
+    assert {TASKS[task].loss for task in ALL} == {row.loss for row in TASKS.values()}

@@ -12,6 +12,7 @@ from mtl_jax.evaluation import scoring
 from mtl_jax.inference.restored import Restored
 from mtl_jax.metrics import Accumulator
 from mtl_jax.train import loop
+from mtl_jax.train.cadence import Cadence
 from mtl_jax.train.checkpoint import Checkpoints
 from mtl_jax.train.loop import fit
 from mtl_jax.weights import pretrained
@@ -191,7 +192,7 @@ def test_best_and_latest_are_kept(tmp_path, data_dir, monkeypatch):
 def test_without_evaluation_the_latest_stands_in_for_the_best(tmp_path, data_dir, caplog):
     config = tiny.config(data_dir, epochs=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Run, "_asks_for_evaluation", lambda self, step: False)
+        patch.setattr(Cadence, "evaluates", lambda self, step: False)
         fit(config, tmp_path)
     with caplog.at_level(logging.WARNING):
         assert Checkpoints(tmp_path, read_only=True).resolve("best") == 3

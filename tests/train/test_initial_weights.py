@@ -194,7 +194,7 @@ def test_the_best_checkpoint_is_taken(tmp_path):
     for task in TASKS:
         config, _ = single(tmp_path, task)
         initial_weights.create_workdir(config, tmp_path / task, single(tmp_path, task)[1])
-        _, state = restore.load(config, tmp_path / task, "latest")
+        state = restore.load(config, tmp_path / task, "latest").state
         checkpoints = Checkpoints(tmp_path / task)
         for step, score in ((1, 0.9), (2, 0.1)):
             arrays = jax.tree.map(lambda x, step=step: x + step if x.dtype == jnp.float32 else x, state.arrays)

@@ -13,7 +13,7 @@ from flax import nnx
 from mtl_jax import cli, commands, experiment, models, weights
 from mtl_jax.runtime import devices, processes
 from mtl_jax.tasks import Criterion
-from mtl_jax.train import banner, loop, milestones
+from mtl_jax.train import banner, cadence, loop, milestones
 from mtl_jax.train.loop import fit
 from mtl_jax.train.milestones import Milestones
 from tests import tiny
@@ -89,7 +89,8 @@ def start(tmp_path, config, step=0, devices=1, *, restored=False):
     labelled = {"train": dict.fromkeys(run.all_tasks, 12), "val": dict.fromkeys(run.all_tasks, 5)}
     model = nnx.eval_shape(lambda: models.build(run.config))
     images = {"train": 12, "val": 5}
-    return banner.text(banner.Start(run, tmp_path / "run", model, images, labelled, devices, step, 3, restored))
+    when = cadence.of_run(run, 12)
+    return banner.text(banner.Start(run, tmp_path / "run", model, images, labelled, devices, step, when, restored))
 
 
 def test_the_banner(tmp_path, monkeypatch):

@@ -7,7 +7,6 @@ import pytest
 
 from mtl_jax import experiment, models
 from mtl_jax.balancing import BALANCERS
-from mtl_jax.config import validate
 from mtl_jax.inference.restored import Restored
 from mtl_jax.losses import Objective
 from mtl_jax.runtime import sharding
@@ -122,6 +121,6 @@ def test_bad_requests_are_refused_before_anything_starts(tmp_path, data_dir):
         fit(config(data_dir, "fixed:weights=1+2"), tmp_path / "run")
     with pytest.raises(ValueError, match=r"preference = \(1.0,\) for 3 tasks"):
         fit(config(data_dir, "aligned_mtl:preference=1"), tmp_path / "run")
-    with pytest.raises(ValueError, match=r"balancing is 'cagrad' and train.accumulate 2"):
-        validate(config(data_dir, "cagrad", accumulate=2))
+    with pytest.raises(ValueError, match=r"'mgda_ub' and train\.accumulate is 2; .* features .*balancing=mgda"):
+        fit(config(data_dir, "mgda_ub", accumulate=2), tmp_path / "run")
     assert not (tmp_path / "run").exists()
