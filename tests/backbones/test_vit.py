@@ -16,7 +16,7 @@ from mtl_jax.backbones.vit_encoder import VisionTransformer
 from mtl_jax.backbones.vit_variants import VARIANTS
 from mtl_jax.backbones.vit_weights import published
 from mtl_jax.config import Config, Data, Model
-from mtl_jax.nn import InitialKeys, PackedSwiGLU, remat
+from mtl_jax.nn import InitialKeys, PackedSwiGLU, isolate, remat
 from mtl_jax.train import initial_weights
 from parity import transformers
 from tests import tiny
@@ -184,6 +184,44 @@ def test_models(name, dtype):
     assert {task: x.shape for task, x in outputs.items()} == {"semseg": (2, *SIZE, 40), "depth": (2, *SIZE, 1)}
     assert {x.dtype for x in outputs.values()} == {jnp.dtype(dtype)}
     assert jax.tree.map(jnp.shape, gradient) == jax.tree.map(jnp.shape, state)
+
+
+@pytest.mark.parametrize("name", ["baseline", pytest.param("mti_net", marks=pytest.mark.slow)])
+def test_every_parameter_learns(name):
+    config = Config(Data("nyud", ("semseg", "depth"), image_size=SIZE), Model(name, "tiny_vit"))
+    graphdef, parameters, rest = nnx.split(models.build(config), nnx.Param, ...)
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.standard_normal((2, *SIZE, 3)), jnp.float32)
+
+    def loss(parameters):
+        outputs = models.training_view(nnx.merge(graphdef, parameters, rest, copy=True), nnx.Rngs(0))(images)
+        weigh = np.random.default_rng(1).standard_normal
+        return sum((x * weigh(x.shape).astype(np.float32)).mean() for x in outputs.logits.values())
+
+    gradients = nnx.to_flat_state(nnx.as_pure(jax.jit(jax.grad(loss))(parameters)))
+    assert all(np.isfinite(x).all() for _, x in gradients)
+    still = {path[:2] for path, x in gradients if not np.abs(x).max()}
+    # MTI-Net's intermediate predictions reach their own losses alone.
+    assert all(path[0].startswith("scale_") for path in still)
+
+
+def test_onnx_files_hold_transformers():
+    reference = pytest.importorskip("onnx.reference", reason="needs the extra onnx", exc_type=ModuleNotFoundError)
+    from mtl_jax import to_onnx
+
+    model, images = ViT("tiny_vit", rngs=InitialKeys(0)), transformers.image(*SIZE)
+    names = ["finest", "fine", "same", "coarse"]
+    with isolate.fused():
+        converted = to_onnx.to_model(
+            lambda images: dict(zip(names, model(images), strict=True)),
+            jax.ShapeDtypeStruct(images.shape, jnp.float32),
+            names,
+            name="images",
+            calls={},
+        )
+    results = reference.ReferenceEvaluator(converted).run(None, {"images": images})
+    for ours, theirs in zip(model(jnp.asarray(images)), results, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_mtan_is_refused():
