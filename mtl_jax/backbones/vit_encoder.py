@@ -35,7 +35,7 @@ class Block(nnx.Module):
         self.ls2 = LayerScale(width, scale) if scale else None
 
     @recomputable
-    def __call__(self, x: jax.Array, rotation: np.ndarray | None) -> jax.Array:
+    def __call__(self, x: jax.Array, rotation: np.ndarray | jax.Array | None) -> jax.Array:
         attended = self.attn(self.norm1(x), rotation)
         x = x + (attended if self.ls1 is None else self.ls1(attended))
         y = self.mlp(self.norm2(x))

@@ -30,7 +30,7 @@ def angles(height: int, width: int, head_features: int) -> np.ndarray:
     return np.concatenate([half, half], axis=-1)
 
 
-def rotate(x: jax.Array, angles: np.ndarray) -> jax.Array:
+def rotate(x: jax.Array, angles: np.ndarray | jax.Array) -> jax.Array:
     """Turns the last tokens of a sequence; the tokens before them, which have no place in the image, stay.
 
     Args:
@@ -43,6 +43,6 @@ def rotate(x: jax.Array, angles: np.ndarray) -> jax.Array:
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     prefix, tokens = x[:, : x.shape[1] - len(angles)], x[:, x.shape[1] - len(angles) :].astype(dtype)
     first, second = jnp.split(tokens, 2, axis=-1)
-    cosine, sine = (jnp.asarray(f(angles), dtype)[None, :, None, :] for f in (np.cos, np.sin))
-    turned = tokens * cosine + jnp.concatenate([-second, first], axis=-1) * sine
+    turns = jnp.asarray(angles, dtype)[None, :, None, :]
+    turned = tokens * jnp.cos(turns) + jnp.concatenate([-second, first], axis=-1) * jnp.sin(turns)
     return jnp.concatenate([prefix, turned.astype(x.dtype)], axis=1)

@@ -39,7 +39,7 @@ class SelfAttention(nnx.Module):
         self.v_bias = nnx.Param(jnp.zeros((features,))) if biases == "q_and_v" else None
         self.proj = Linear(features, features, kernel_init=trunc_normal, rngs=rngs)
 
-    def __call__(self, x: jax.Array, angles: np.ndarray | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, angles: np.ndarray | jax.Array | None = None) -> jax.Array:
         """Attends.
 
         Args:

@@ -24,6 +24,7 @@ from tests import tiny
 # The least width that MTI-Net takes, since squeeze-and-excitation wants 16 channels of the finest map. A group has
 # two blocks; the grid of its position embedding is another than that of the images.
 TINY = replace(VARIANTS["dinov2_small"], width=128, heads=4, outputs=(1, 2, 4, 5), patch=4, grid=3, hidden=1)
+ROTARY = replace(TINY, grid=0, registers=4)  # positions as in DINOv3
 SIZE = (20, 28)
 PUBLISHED = {
     "dinov2_small": "published_dinov2_vits14",
@@ -159,7 +160,9 @@ def test_rematerialisation_changes_no_numbers():
     assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(stored[1]))  # every parameter takes part
 
 
-def test_each_block_of_a_selected_group_recomputes_by_itself():
+@pytest.mark.parametrize("variant", [TINY, ROTARY], ids=["stored", "rotary"])
+def test_each_block_of_a_selected_group_recomputes_by_itself(monkeypatch, variant):
+    monkeypatch.setitem(vit_variants.VARIANTS, "tiny_vit", variant)
     model = nnx.eval_shape(lambda: ViT("tiny_vit", rngs=InitialKeys(0)))
     remat.select(model, ("blocks_3",))
     graphdef, state = nnx.split(model)
