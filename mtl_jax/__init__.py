@@ -42,6 +42,7 @@ _PARTS = (
     "images",
     "inference",
     "labels",
+    "loggers",
     "losses",
     "metrics",
     "models",

@@ -3,10 +3,13 @@
 import ast
 import math
 import numbers
+import re
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+# A comma before a name. After a comma, PARAMETER= belongs to the name before it, as in csv,wandb:project=rooms,group=a.
+_BEFORE_NAME = re.compile(r",(?!\s*\w+=)")
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
@@ -15,7 +18,8 @@ def parse(text: str, kind: Any) -> Any:
 
     Args:
         text: The text. A tuple is `semseg,depth`, `semseg+depth`, `240x320`, or a Python tuple like `(240, 320)`. A
-            mapping is a Python dict; a number in place of one is that of the name "all".
+            tuple of names with parameters is `csv,wandb:project=rooms,group=a`. A mapping is a Python dict; a number in
+            place of one is that of the name "all".
         kind: Type of the field. `Any` takes a number, true or false, or else the text itself.
 
     Raises:
@@ -42,6 +46,8 @@ def _read_tuple(text: str, kind: Any) -> tuple[Any, ...]:
     text, inner = text.strip(), typing.get_args(kind)[0]
     if text.startswith(("(", "[")):
         return tuple(ast.literal_eval(text))
+    if inner is str and ":" in text:
+        return tuple(part.strip() for part in _BEFORE_NAME.split(text) if part.strip())
     separator = next((each for each in (",", "+", "x") if each in text and (each != "x" or inner is int)), ",")
     return tuple(parse(part.strip(), inner) for part in text.split(separator) if part.strip())
 

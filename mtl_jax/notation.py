@@ -1,8 +1,8 @@
 """The notation NAME:PARAMETER=VALUE,PARAMETER=VALUE of things that a configuration names with their parameters.
 
-Values are numbers, true, false, none or words, according to the annotation of the parameter. Several numbers are joined
-by "+" or "/", as in fixed:weights=1+10+50. Several things are joined by "+", as in ce:smoothing=0.1+dice; then only "/"
-joins numbers. The ends of an interval are joined by "-", as in invpt:scale=0.5-2.
+Values are numbers, true, false, none or words, according to the annotation of the parameter. Several words are joined
+by "+", several numbers by "+" or "/", as in fixed:weights=1+10+50. Several things are joined by "+", as in
+ce:smoothing=0.1+dice; then only "/" joins numbers. The ends of an interval are joined by "-", as in invpt:scale=0.5-2.
 """
 
 import difflib
@@ -97,10 +97,14 @@ def _description(kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
         return " or ".join(map(str, typing.get_args(kind)))
     if typing.get_origin(kind) in (Sequence, tuple):
-        return 'numbers joined by "+" or "/"'
+        return 'words joined by "+"' if _of_words(kind) else 'numbers joined by "+" or "/"'
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", types.NoneType: "none"}
     words |= {Interval: "an interval LOW-HIGH such as 0.5-2"}
     return words.get(kind, "")
+
+
+def _of_words(kind: Any) -> bool:
+    return typing.get_origin(kind) in (Sequence, tuple) and typing.get_args(kind)[0] is str
 
 
 def _value(text: str, kinds: Sequence[Any], what: str) -> Any:
@@ -123,6 +127,8 @@ def _read(text: str, kind: Any) -> Any:
         return kind(text)
     if kind is Interval:
         return _interval(text)
+    if _of_words(kind):
+        return tuple(text.split("+"))
     if typing.get_origin(kind) in (Sequence, tuple):
         return tuple(_read(part, float) for plus in parts(text) for part in plus.split("/"))
     words = _WORDS.get(kind) or {str(choice): choice for choice in typing.get_args(kind)}

@@ -90,5 +90,5 @@ def config(data_dir, **train) -> Config:
         image_size=(64, 64),
         num_workers=0,
     )
-    options = {"batch_size": 4, "epochs": 2, "log_every": 1, "eval_batch_size": 4} | train
+    options = {"batch_size": 4, "epochs": 2, "log_every": 1, "eval_batch_size": 4, "log_images": 0} | train
     return Config(data, Model("single_task", "tiny"), Optim(lr=1e-3), Train(**options))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from mtl_jax import backbones, balancing, cli, heads, losses, metrics, models, optim, protocol, recipes, tasks
+from mtl_jax import backbones, balancing, cli, heads, loggers, losses, metrics, models, optim, protocol, recipes, tasks
 from mtl_jax.data import augmentation, catalogue
 
 # Abbreviations, and initials of names, whose dot does not end a sentence.
@@ -61,6 +61,10 @@ def _optimizers() -> Mapping[str, str]:
     return {name: meanings[name] + options(entry.options) for name, entry in optim.OPTIMIZERS.items()}
 
 
+def _loggers() -> Mapping[str, str]:
+    return {name: _first_sentence(entry.open.__doc__ or "") for name, entry in loggers.LOGGERS.items()}
+
+
 def _first_sentence(text: str) -> str:
     paragraph = " ".join(text.strip().partition("\n\n")[0].split())
     sentence = re.split(rf"{_NO_END}\.(?= |$)", paragraph.removeprefix("Returns "), maxsplit=1)[0]
@@ -76,6 +80,7 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "datasets": _datasets,
     "augmentations": lambda: _documented(augmentation.RECIPES),
     "losses": _losses,
+    "loggers": _loggers,
     "metrics": lambda: _named(metrics.METRICS),
     "balancing": lambda: _documented(balancing.BALANCERS),
     "optimizers": _optimizers,

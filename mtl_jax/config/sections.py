@@ -234,6 +234,10 @@ class Train:
             it never does.
         log_every: Number of steps between two lines of the log.
         checkpoint_every: Number of steps between checkpoints, besides the one after every epoch; 0 = only that one.
+        loggers: Loggers, keys of `mtl_jax.loggers.LOGGERS` with their options, as in
+            `--train.loggers=tensorboard,csv,wandb:project=rooms,group=a`. log.jsonl is written in any case.
+        log_images: Number of validation images that every evaluation logs with the prediction and the truth of each
+            task; 0 = none.
     """
 
     batch_size: int = option(8, least=1)
@@ -256,6 +260,8 @@ class Train:
     patience: int = option(0, least=0)
     log_every: int = option(20, least=1, may_change=True, same_experiment=True)
     checkpoint_every: int = option(0, least=0, may_change=True, same_experiment=True)
+    loggers: tuple[str, ...] = option(("jsonl", "tensorboard"), may_change=True, same_experiment=True)
+    log_images: int = option(4, least=0, may_change=True, same_experiment=True)
 
 
 @dataclass

@@ -61,6 +61,11 @@ class Split:
     def __len__(self) -> int:
         return len(self._positions)
 
+    @property
+    def positions(self) -> Sequence[int]:
+        """Positions of the delivered records in the stored split."""
+        return self._positions
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Returns a record, with its images encoded.
 

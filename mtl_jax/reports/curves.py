@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from mtl_jax import loggers
 from mtl_jax.reports.run_table import EvaluatedRun
-from mtl_jax.train import writer
 
 _MOST_POINTS = 600  # of a curve: more than a chart has columns of pixels
 _DIGITS = 6
@@ -53,10 +53,10 @@ def charts(runs: Sequence[EvaluatedRun]) -> list[Chart]:
     """Returns the charts of everything that the logs hold: deciding ones first, then by name."""
     drawn: dict[tuple[str, str, str], Chart] = {}
     for number, run in enumerate(runs):
-        for kind in (writer.TRAINING, writer.EVALUATION):
+        for kind in (loggers.TRAINING, loggers.EVALUATION):
             for name, steps, values in _series([line for line in run.log if line["kind"] == kind]):
                 conditions = _conditions(run, kind)
-                group = "scores" if kind == writer.EVALUATION else "losses" if name.startswith(_LOSS) else "progress"
+                group = "scores" if kind == loggers.EVALUATION else "losses" if name.startswith(_LOSS) else "progress"
                 chart = Chart(group, name, name in _deciding(run), conditions, [])
                 chart = drawn.setdefault((group, name, conditions), chart)
                 chart.curves.append(Curve(number, *thinned(steps, values)))
@@ -82,7 +82,7 @@ def _deciding(run: EvaluatedRun) -> set[str]:
 
 
 def _conditions(run: EvaluatedRun, kind: str) -> str:
-    if kind == writer.TRAINING:
+    if kind == loggers.TRAINING:
         return f"training batches, data {run.experiment.builder_name}"
     rules = ", ".join(f"{name} {value}" for name, value in run.experiment.protocol_description.items())
     return f"validation images at network resolution, {rules}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl_jax import experiment, folders
+from mtl_jax import experiment, folders, loggers
 from mtl_jax.config import PLAIN_BALANCING, Config
 from mtl_jax.evaluation import result_files
 from mtl_jax.experiment import Experiment
@@ -18,7 +18,6 @@ from mtl_jax.protocol import criteria as protocol_criteria
 from mtl_jax.reports import cost
 from mtl_jax.runtime import messages
 from mtl_jax.tasks import TASKS, Criterion
-from mtl_jax.train import writer
 
 _logger = logging.getLogger(__name__)
 
@@ -133,7 +132,7 @@ def find_runs(directories: Iterable[str | Path]) -> list[EvaluatedRun]:
             workdir,
             experiment.make(experiment.load_config(workdir)),
             [result_files.read(path) for path in paths],
-            writer.read(workdir / writer.LOG),
+            loggers.read(workdir / loggers.LOG),
         )
         for workdir, paths in reports.items()
         if (workdir / experiment.CONFIG).is_file() and not _left_out(workdir)

@@ -1,21 +1,23 @@
 """The message of a run at its start: everything that decides what is trained, how, and where it goes."""
 
-import shlex
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from mtl_jax import config as configs
-from mtl_jax import configured_optim, folders, models
+from mtl_jax import folders, models
 from mtl_jax.config import PLAIN_BALANCING, Config
 from mtl_jax.data import label_fraction
-from mtl_jax.experiment import Experiment
+from mtl_jax.experiment import Experiment, configured_optim
+from mtl_jax.loggers import LOG
 from mtl_jax.models import MultiTaskModel
-from mtl_jax.runtime import devices, messages
+from mtl_jax.runtime import devices, messages, processes
 from mtl_jax.runtime.messages import counted
 from mtl_jax.train.cadence import Cadence
-from mtl_jax.train.writer import EVENTS, LOG
+
+logger = logging.getLogger(__name__)
 
 _PACKAGES = ("mtl_jax", "jax", "jaxlib", "flax", "optax")  # they decide how training computes
 
@@ -47,10 +49,35 @@ class Start:
     restored: bool
 
 
-def text(start: Start) -> str:
-    """Returns the lines about the start of a run, in two columns below a title."""
-    run = start.experiment
+def say(start: Start, logs: Mapping[str, str]) -> None:
+    """Says in the log of the first process what is trained, how, on what, and where it goes; see `text`."""
+    if not processes.first():
+        return
+    logger.info("%s", text(start, logs))
+    if (advice := devices.advice_on_cpu()) is not None:
+        logger.warning("%s", advice)
+
+
+def text(start: Start, logs: Mapping[str, str]) -> str:
+    """Returns the lines about the start of a run, in two columns below a title.
+
+    Args:
+        start: Facts about the run.
+        logs: {name of a logger: where a person finds what was logged}.
+    """
     rows = {
+        **facts(start),
+        "files": f"{start.workdir}: {folders.CHECKPOINTS}/, {LOG}",
+        **{f"log {name}": place for name, place in logs.items()},
+    }
+    width = max(map(len, rows))
+    return "\n".join(["training", *(f"{name:<{width}}  {value}" for name, value in rows.items())])
+
+
+def facts(start: Start) -> dict[str, str]:
+    """Returns {title: text} of everything that decides what is trained and how."""
+    run = start.experiment
+    return {
         "software": ", ".join(f"{name} {version}" for name, version in versions().items()),
         "devices": devices.describe(),
         "model": _model(start),
@@ -66,11 +93,7 @@ def text(start: Start) -> str:
         "steps": _steps(start),
         "evaluation": f"after {start.cadence.evaluated}, by the protocol {run.protocol.name}",
         **_ranking(run),
-        "files": f"{start.workdir}: {folders.CHECKPOINTS}/, {LOG}, {EVENTS}/",
-        "curves": f"tensorboard --logdir {shlex.quote(str(start.workdir / EVENTS))}   (pip install tensorboard)",
     }
-    width = max(map(len, rows))
-    return "\n".join(["training", *(f"{name:<{width}}  {value}" for name, value in rows.items())])
 
 
 def _placed(run: Experiment) -> str:

@@ -3,9 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from mtl_jax import configured_optim
 from mtl_jax.data import loader
-from mtl_jax.experiment import Experiment
+from mtl_jax.experiment import Experiment, configured_optim
 from mtl_jax.runtime.messages import counted
 
 

@@ -7,7 +7,7 @@ import logging
 import math
 import shutil
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from orbax.checkpoint.checkpoint_utils import construct_restore_args
 from mtl_jax import folders
 from mtl_jax.runtime import atomic_files, messages, processes
 from mtl_jax.train import checkpoint_arrays, checkpoint_parts, integrity
+from mtl_jax.train.checkpoint_parts import Evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -34,20 +35,6 @@ class SaveError(OSError):
 
 class DamagedError(OSError):
     """Files of a checkpoint are missing, cut short or changed."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The evaluation of a checkpoint, as JSON the metrics of a step in Orbax.
-
-    Attributes:
-        score: Number that ranks the checkpoint, higher is better; None where it is not defined.
-        reference: Results that the score is relative to, ready for JSON; None where there are none. The first
-            evaluation of a run may set them, when `progress` of its step is written already.
-    """
-
-    score: float | None
-    reference: Any = None
 
 
 class Checkpoints:

@@ -3,7 +3,24 @@
 Orbax's newer API cannot open checkpoints read-only and lies in `orbax.checkpoint.experimental`, whose names may change.
 """
 
+from dataclasses import dataclass
+from typing import Any
+
 import orbax.checkpoint as ocp
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The evaluation of a checkpoint, as JSON the metrics of a step in Orbax.
+
+    Attributes:
+        score: Number that ranks the checkpoint, higher is better; None where it is not defined.
+        reference: Results that the score is relative to, ready for JSON; None where there are none. The first
+            evaluation of a run may set them, when `progress` of its step is written already.
+    """
+
+    score: float | None
+    reference: Any = None
 
 
 def handlers(*, read_only: bool) -> ocp.handlers.CheckpointHandlerRegistry:

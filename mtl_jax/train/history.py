@@ -5,12 +5,11 @@ import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mtl_jax import models
+from mtl_jax import loggers, models
 from mtl_jax.config import EMA, TRAINED
 from mtl_jax.experiment import Experiment
 from mtl_jax.models import MultiTaskModel
 from mtl_jax.runtime import atomic_files
-from mtl_jax.train import writer
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ def _steps(run: Experiment, workdir: Path) -> int | None:
     """Returns the number of steps of the whole training; None where the log does not say how many an epoch has."""
     if run.config.train.steps:
         return run.config.train.steps
-    lines = [line for line in writer.read(workdir / writer.LOG) if line["kind"] == writer.TRAINING]
+    lines = [line for line in loggers.read(workdir / loggers.LOG) if line["kind"] == loggers.TRAINING]
     if not lines or not lines[-1].get("epoch"):
         return None
     return round(lines[-1]["step"] / lines[-1]["epoch"]) * run.config.train.epochs

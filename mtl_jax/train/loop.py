@@ -14,13 +14,14 @@ import numpy as np
 from filelock import FileLock
 
 from mtl_jax import config as configs
-from mtl_jax import experiment, folders
+from mtl_jax import experiment, folders, loggers
 from mtl_jax.config import Config
 from mtl_jax.data import datasets, prefetch, records
 from mtl_jax.evaluation import scoring
 from mtl_jax.experiment import Experiment
+from mtl_jax.loggers import EVALUATION, TRAINING
 from mtl_jax.metrics import deciding
-from mtl_jax.runtime import atomic_files, compilation, devices, processes, sharding
+from mtl_jax.runtime import atomic_files, compilation, processes, sharding
 from mtl_jax.train import (
     banner,
     cadence,
@@ -35,14 +36,15 @@ from mtl_jax.train import (
     writer,
 )
 from mtl_jax.train import state as train_state
-from mtl_jax.train.checkpoint import Checkpoints, Evaluation
+from mtl_jax.train.checkpoint import Checkpoints
+from mtl_jax.train.checkpoint_parts import Evaluation
 from mtl_jax.train.lock import LOCK, acquire
+from mtl_jax.train.logged_images import LoggedImages
 from mtl_jax.train.milestones import Milestones
 from mtl_jax.train.pace import duration
 from mtl_jax.train.progress import Plan, Progress
 from mtl_jax.train.step import SKIPPED, Scalars, make_eval_step, make_train_step
 from mtl_jax.train.stop import StoppedError, StopRequests
-from mtl_jax.train.writer import EVALUATION, TRAINING, Writer
 
 logger = logging.getLogger(__name__)
 
@@ -63,9 +65,9 @@ def fit(
 ) -> scoring.Results:
     """Trains to the last epoch, from the newest whole checkpoint in the work directory if there is one.
 
-    Writes config.json, checkpoints/, log.jsonl and tensorboard/. The result is the same, bit for bit on CPU, whether or
-    not the run was interrupted. All processes of a run call this function with the same arguments and share the work
-    directory.
+    Writes config.json, checkpoints/, log.jsonl, and the files of other loggers. The result is the same, bit for bit on
+    CPU, whether or not the run was interrupted. All processes of a run call this function with the same arguments and
+    share the work directory.
 
     Args:
         config: The experiment, or its configuration after `experiment.resolve`.
@@ -101,6 +103,8 @@ class _Run:
         processes.check_agreement("the packages", banner.versions())
         self.mesh = sharding.make_mesh()
         self.balancing = task_balancing.from_config(config)
+        self.loggers = loggers.parse(config.train.loggers)
+        processes.on_first(partial(loggers.check_installed, self.loggers))
         self.eval_batch_size = config.train.eval_batch_size or config.train.batch_size
         accumulate = config.train.accumulate
         sharding.check_batch_size(config.train.batch_size, self.mesh, "train.batch_size", accumulate)
@@ -154,8 +158,10 @@ class _Run:
             )
             self.train_step = compilation.announced(train_step, "the training step")
             self.evaluated = configs.eval_weights(config)
-            eval_step = make_eval_step(self.state.alone(self.evaluated).graphdef, run.streaming_metrics, self.mesh)
+            graphdef = self.state.alone(self.evaluated).graphdef
+            eval_step = make_eval_step(graphdef, run.streaming_metrics, self.mesh)
             self.eval_step = compilation.announced(eval_step, "the evaluation step")
+            self.logged_images = LoggedImages(run, self.val_source, graphdef, self.mesh)
             self.batches = inputs.train_batches(run, self.source)
             if self.progress["input"] is not None:
                 self.batches.set_state(self.progress["input"])
@@ -165,19 +171,16 @@ class _Run:
             processes.on_first(lambda: experiment.store_config(config, workdir))
             self.placed = prefetch.ahead(self._place_batch, what=inputs.describe(run, self.source))
             exits.callback(self.placed.close)
-            self.writer = Writer(
-                workdir, resume_step=self.step, evaluates_again=self.evaluates_first, active=processes.first()
-            )
-            exits.callback(self.writer.close)
-            self.milestones = Milestones(self.criteria, writer.read(workdir / writer.LOG) if processes.first() else ())
-            self._say_start()
+            facts = self._start()
+            self.writer = exits.enter_context(writer.open_log(self.loggers, facts, self.evaluates_first))
+            lines = loggers.read(workdir / loggers.LOG) if processes.first() else ()
+            self.milestones = Milestones(self.criteria, lines)
+            banner.say(facts, self.writer.places())
             self.exits = exits.pop_all()  # closed in reverse order, each even if another fails to
 
-    def _say_start(self) -> None:
-        """Says in the log what is trained, how, on what, and where it goes."""
-        if not processes.first():
-            return
-        start = banner.Start(
+    def _start(self) -> banner.Start:
+        """Returns the facts about this run that loggers and the terminal are told."""
+        return banner.Start(
             experiment=self.experiment,
             workdir=self.workdir,
             model=self.state.model(),
@@ -188,9 +191,6 @@ class _Run:
             cadence=self.cadence,
             restored=bool(self.checkpoints.steps()),
         )
-        logger.info("%s", banner.text(start))
-        if (advice := devices.advice_on_cpu()) is not None:
-            logger.warning("%s", advice)
 
     def fit(self, profile: profiling.Steps | None = None) -> scoring.Results:
         train = self.config.train
@@ -316,6 +316,7 @@ class _Run:
             if isinstance(value, float) and math.isfinite(value)  # a task without labels has none
         }
         self.writer.write(self.step, EVALUATION, scalars)
+        self.writer.write_images(self.step, self.logged_images.draw(arrays))
         score = scoring.score(results, self.reference, self.ranked)
         self.scores.append((self.step, score))
         self.checkpoints.add_evaluation(self.step, Evaluation(score, self.reference))

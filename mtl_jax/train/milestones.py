@@ -8,9 +8,9 @@ from typing import Any
 
 from mtl_jax import folders
 from mtl_jax.evaluation.scoring import Results
+from mtl_jax.loggers import EVALUATION
 from mtl_jax.metrics import deciding
 from mtl_jax.tasks import Criterion
-from mtl_jax.train.writer import EVALUATION
 
 # The commands that take a trained run, with their options beside --workdir.
 _NEXT = {
@@ -25,7 +25,7 @@ class Milestones:
 
     Args:
         criteria: {task: metric that decides}.
-        logged: Lines of the run's log, see `writer.read`, for a run that continues.
+        logged: Lines of the run's log, see `loggers.read`, for a run that continues.
     """
 
     def __init__(self, criteria: Mapping[str, Criterion], logged: Iterable[Mapping[str, Any]] = ()):

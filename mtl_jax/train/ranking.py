@@ -8,7 +8,7 @@ from typing import Any
 from mtl_jax.evaluation import scoring
 from mtl_jax.experiment import Experiment
 from mtl_jax.tasks import Criterion
-from mtl_jax.train.checkpoint import Evaluation
+from mtl_jax.train.checkpoint_parts import Evaluation
 
 Scores = Sequence[tuple[int, float | None]]  # (step, score) of each evaluation of a run; higher scores are better
 _SCORES, _RANKED_BY = "scores", "ranked_by"  # keys of a checkpoint's progress

@@ -1,75 +1,58 @@
-"""The log of a run: one JSON line for each log step, and TensorBoard event files, written by process 0 alone."""
+"""The log of a run, which the first process writes: log.jsonl, and the other loggers that the configuration names."""
 
 import contextlib
-import io
-import itertools
-import json
 import logging
 import math
-import socket
-import struct
-import time
-import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
 from typing import Any
 
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.record_writer import masked_crc32c
-from tensorboardX.summary import scalar
-
-from mtl_jax.runtime import atomic_files, messages
-
-LOG = "log.jsonl"
-EVENTS = "tensorboard"
-TRAINING, EVALUATION = "train", "eval"  # kinds of lines
-_VERSION = "brain.Event:2"  # of the form of event files, which their first record names
-_MOST_STEPS = 2**63
+from mtl_jax import config as configs
+from mtl_jax import models
+from mtl_jax.config import Config
+from mtl_jax.loggers import Choice, LoggedImage, Logger, Outcome, RunStart
+from mtl_jax.runtime import processes
+from mtl_jax.train import banner
+from mtl_jax.train.stop import StoppedError
 
 logger = logging.getLogger(__name__)
 
 
 class Writer:
-    """Appends to `log.jsonl` and to an event file of a work directory.
+    """Sends what a run logs to its loggers, log.jsonl first.
 
-    No buffer, queue or thread lies between a call and the file: each line can be read as soon as it is written, and an
-    error is raised by the call that it belongs to.
+    An error of a logger that writes files of the work directory, such as a full disk, is raised. Another logger, for
+    example of a service that cannot be reached any more, is left out after its first error, with a warning.
+
+    All processes of a run make a writer. Those of the other processes do nothing.
 
     Args:
-        workdir: The work directory of the run.
-        resume_step: Step that the run continues from. Lines of later steps, written before an interruption, are
-            dropped, so that every step appears once. If lines cannot be read, a copy of the log is kept beside it.
-        evaluates_again: True if the run continues with the evaluation of `resume_step`. The line of an earlier
-            evaluation of this step is dropped too; TensorBoard shows both.
-        active: True on one process. On the others the writer does nothing.
+        choices: The loggers, from `loggers.parse`.
+        start: The start of the run.
 
     Raises:
         OSError: A file cannot be read or written; the message names it.
+        ValueError: A logger cannot be opened, for example because a service cannot be reached.
     """
 
-    def __init__(self, workdir: str | Path, *, resume_step: int, evaluates_again: bool = False, active: bool = True):
-        self._active = active
-        if not active:
-            return
-        self._path, self._folder = Path(workdir) / LOG, Path(workdir) / EVENTS
+    def __init__(self, choices: Sequence[Choice], start: RunStart):
+        self._open: dict[str, Logger] = {}
+        processes.on_first(lambda: self._open_all(choices, start))
+
+    def _open_all(self, choices: Sequence[Choice], start: RunStart) -> None:
         with contextlib.ExitStack() as exits:
-            with messages.writing("the log", self._path):
-                _truncate(self._path, resume_step, evaluates_again)
-                self._log = exits.enter_context(io.FileIO(self._path, "a"))
-            # TensorBoard reads all files of the folder in the order of their names.
-            name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{uuid.uuid4().hex[:8]}"
-            with messages.writing("the events for TensorBoard", self._folder):
-                self._folder.mkdir(exist_ok=True)
-                self._events = exits.enter_context(io.FileIO(self._folder / name, "x"))
-            self._add(Event(wall_time=time.time(), file_version=_VERSION))
-            # TensorBoard hides what earlier files say of this step and of later ones.
-            start = SessionLog(status=SessionLog.START)
-            self._add(Event(wall_time=time.time(), step=resume_step + 1, session_log=start))
+            for choice in choices:
+                self._open[choice.name] = opened = _opened(choice, start)
+                exits.callback(opened.close, "failed")
             exits.pop_all()
 
+    def places(self) -> dict[str, str]:
+        """Returns {name of a logger: where a person finds what was logged}."""
+        named = {name: opened.place() for name, opened in self._open.items()}
+        return {name: place for name, place in named.items() if place}
+
     def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
-        """Writes one line `{"step": step, "kind": kind, name: value, ...}`.
+        """Logs the values of a step.
 
         Args:
             step: Number of the step.
@@ -80,135 +63,103 @@ class Writer:
             ValueError: A value is not finite.
             OSError: A file cannot be written, for example because the disk is full; the message names it.
         """
-        if not self._active:
-            return
         if bad := {name: value for name, value in values.items() if not math.isfinite(value)}:
             raise ValueError(f"step {step}: the log takes finite numbers alone, and the values hold {bad}")
-        line = json.dumps({"step": step, "kind": kind, **values}) + "\n"
-        with messages.writing("the log", self._path):
-            atomic_files.append(self._log, line.encode())
-        event = Event(wall_time=time.time(), step=step)
-        for name, value in values.items():
-            event.summary.MergeFrom(scalar(f"{kind}/{name}", value))
-        self._add(event)
+        self._each(f"at step {step}", lambda opened: opened.write(step, kind, values))
 
-    def close(self) -> None:
-        """Closes both files.
+    def write_images(self, step: int, images: Sequence[LoggedImage]) -> None:
+        """Logs the pictures of the evaluation of a step.
+
+        Raises:
+            OSError: A file cannot be written; the message names it.
+        """
+        if images:
+            self._each(f"at step {step}", lambda opened: opened.write_images(step, images))
+
+    def close(self, outcome: Outcome = "finished") -> None:
+        """Closes all loggers, each even if another fails to.
 
         Raises:
             OSError: What was written has not reached a file; the message names it.
         """
-        if not self._active:
-            return
-        with contextlib.ExitStack() as exits:  # closes the second file even if the first one fails to
-            exits.callback(_close, self._log, "the log")
-            exits.callback(_close, self._events, "the events for TensorBoard")
+        with contextlib.ExitStack() as exits:
+            for name in reversed(self._open):
+                exits.callback(self._each, "at the end of the run", lambda opened: opened.close(outcome), [name])
+        self._open.clear()
 
-    def _add(self, event: Event) -> None:
-        """Appends a record in the form of TFRecord: length, its checksum, content, its checksum."""
-        content = event.SerializeToString()
-        length = struct.pack("<Q", len(content))
-        record = b"".join((length, _checksum(length), content, _checksum(content)))
-        with messages.writing("the events for TensorBoard", self._folder):
-            atomic_files.append(self._events, record)
+    def __enter__(self) -> "Writer":
+        return self
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close("finished" if error is None else "stopped" if isinstance(error, StoppedError) else "failed")
 
-def _checksum(data: bytes) -> bytes:
-    return struct.pack("<I", masked_crc32c(data))
+    def _each(self, when: str, act: Callable[[Logger], None], names: Sequence[str] | None = None) -> None:
+        for name in list(self._open if names is None else names):
+            with self._guarding(name, when):
+                act(self._open[name])
 
-
-def _close(file: io.FileIO, what: str) -> None:
-    with messages.writing(what, str(file.name)):
+    @contextlib.contextmanager
+    def _guarding(self, name: str, when: str) -> Iterator[None]:
+        """Leaves out a logger that fails inside of the `with` block, unless it writes files of the work directory."""
         try:
-            file.close()
-        except OSError as error:  # some file systems tell only now that a write has failed
-            raise OSError(error.errno, error.strerror, str(file.name)) from error
+            yield
+        # Clients of services raise errors of their own kinds, and none of them may end days of training.
+        except Exception as error:
+            if self._open[name].local:
+                raise
+            del self._open[name]
+            logger.warning(
+                "the logger %s has failed %s (%s: %s) and is left out; training goes on, and log.jsonl has every line. "
+                "If the run is started again, the logger gets the lines that it lacks",
+                name,
+                when,
+                type(error).__name__,
+                error,
+            )
 
 
-@dataclass(frozen=True)
-class LogLines:
-    """The lines of a log.
+def open_log(choices: Sequence[Choice], start: banner.Start, evaluates_again: bool) -> Writer:
+    """Opens the loggers of a run, and tells them its configuration and facts.
 
-    Attributes:
-        whole: (line without its end, its content) of the lines that can be read.
-        damaged: Numbers of the lines that cannot be read, counted from 1.
-        torn: True if the last line has no end and cannot be read. It is being written, or a crash cut it short. It
-            counts neither as whole nor as damaged.
+    Args:
+        choices: The loggers, from `loggers.parse`.
+        start: Facts about the run.
+        evaluates_again: The run continues with the evaluation of the step that it continues from.
+
+    Raises:
+        OSError, ValueError: See `Writer`.
     """
-
-    whole: Sequence[tuple[bytes, dict[str, Any]]]
-    damaged: Sequence[int]
-    torn: bool
-
-
-def split(log: bytes) -> LogLines:
-    """Returns the lines of a log.
-
-    A line can be read if it is a JSON object with a whole number "step", a text "kind" and finite numbers besides.
-    """
-    *lines, rest = log.split(b"\n")
-    whole, damaged = [], []
-    for number, line in enumerate(lines, start=1):
-        if content := _parse(line):
-            whole.append((line, content))
-        else:
-            damaged.append(number)
-    if content := _parse(rest):  # only its end is lacking
-        whole.append((rest, content))
-    return LogLines(whole, damaged, bool(rest) and content is None)
+    run = start.experiment
+    criteria = run.streaming_criteria.items()
+    told = RunStart(
+        workdir=start.workdir,
+        step=start.step,
+        evaluates_again=evaluates_again,
+        config=_settings(run.config),
+        facts=banner.facts(start),
+        scores=[f"{task}/{criterion.name}" for task, criterion in criteria],
+    )
+    return Writer(choices, told)
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Returns the content of the lines of a log, none where there is no log. A warning names lines that are damaged."""
-    lines = split(path.read_bytes() if path.exists() else b"")
-    if lines.damaged:
-        logger.warning("%s: %s cannot be read and are left out", path, _named(lines.damaged))
-    return [content for _, content in lines.whole]
+def _settings(config: Config) -> dict[str, Any]:
+    """Returns {field: value} of the configuration, entries of dicts as fields, without what is particular to a host."""
+    settings: dict[str, Any] = {}
+    for name, value in configs.shared_by_processes(config).items():
+        settings |= {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {name: value}
+    return settings | {name: value for name, value, _ in models.option_fields(config)}
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """Returns the content of a line, or None if it cannot be read."""
+def _opened(choice: Choice, start: RunStart) -> Logger:
+    """Opens a logger, before any step is trained."""
     try:
-        content = json.loads(line.decode())
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(content, dict) or not isinstance(content.get("kind"), str):
-        return None
-    step, values = content.get("step"), [value for name, value in content.items() if name != "kind"]
-    if not isinstance(step, int) or not 0 <= step < _MOST_STEPS or not all(map(_is_finite, values)):
-        return None
-    return content
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number beyond the range of float
-        return False
-
-
-def _truncate(path: Path, step: int, evaluates_again: bool) -> None:
-    """Drops the lines after `step` and a torn last line. Where asked, it drops the evaluation of `step` too.
-
-    Keeps a copy of a log with damaged lines.
-    """
-    if not path.exists():
-        return
-    log = path.read_bytes()
-    lines = split(log)
-    if lines.damaged:
-        copies = (path.with_name(f"{path.stem}.damaged_{number}{path.suffix}") for number in itertools.count(1))
-        copy = atomic_files.write(next(copy for copy in copies if not copy.exists()), log)
-        logger.warning(
-            "%s: %s cannot be read and are left out; %s keeps the log as it was", path, _named(lines.damaged), copy
-        )
-    if lines.torn:
-        logger.info("%s: the last line was cut short and is dropped", path)
-    last = {EVALUATION: step - 1} if evaluates_again else {}
-    kept = b"".join(line + b"\n" for line, content in lines.whole if content["step"] <= last.get(content["kind"], step))
-    if kept != log:
-        atomic_files.write(path, kept)
-
-
-def _named(numbers: Sequence[int]) -> str:
-    return f"{len(numbers)} damaged line(s) ({messages.listing([str(number) for number in numbers])})"
+        return choice.open(start)
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # clients of services raise errors of their own kinds
+        raise ValueError(
+            f"the logger {choice.name} cannot be opened ({type(error).__name__}: {error}); mend that, or leave "
+            f"{choice.name!r} out of train.loggers. Nothing is lost: the same command continues the run"
+        ) from error

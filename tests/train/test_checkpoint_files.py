@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from mtl_jax.train import integrity
-from mtl_jax.train.checkpoint import Checkpoints, DamagedError, Evaluation, SaveError
+from mtl_jax.train.checkpoint import Checkpoints, DamagedError, SaveError
+from mtl_jax.train.checkpoint_parts import Evaluation
 
 SCORES = {1: 0.9, 2: None, 3: 0.1, 4: 0.2}
 NEWEST = "checkpoints/4"

@@ -8,7 +8,8 @@ import pytest
 from mtl_jax import backbones, experiment, models, weights
 from mtl_jax.inference.restored import Restored
 from mtl_jax.train import initial_weights, restore
-from mtl_jax.train.checkpoint import Checkpoints, Evaluation, SaveError
+from mtl_jax.train.checkpoint import Checkpoints, SaveError
+from mtl_jax.train.checkpoint_parts import Evaluation
 from mtl_jax.train.loop import fit
 from tests import tiny
 from tests.train import runs

@@ -6,7 +6,7 @@ from mtl_jax import experiment, metrics, tasks
 from mtl_jax.config import Config, Data, Train
 from mtl_jax.tasks import Criterion
 from mtl_jax.train import ranking
-from mtl_jax.train.checkpoint import Evaluation
+from mtl_jax.train.checkpoint_parts import Evaluation
 
 
 def run(best="", names=("semseg", "depth", "edge")):

@@ -13,7 +13,7 @@ from flax import nnx
 from mtl_jax import cli, commands, experiment, models, weights
 from mtl_jax.runtime import devices, processes
 from mtl_jax.tasks import Criterion
-from mtl_jax.train import banner, cadence, loop, milestones
+from mtl_jax.train import banner, cadence, milestones
 from mtl_jax.train.loop import fit
 from mtl_jax.train.milestones import Milestones
 from tests import tiny
@@ -90,7 +90,8 @@ def start(tmp_path, config, step=0, devices=1, *, restored=False):
     model = nnx.eval_shape(lambda: models.build(run.config))
     images = {"train": 12, "val": 5}
     when = cadence.of_run(run, 12)
-    return banner.text(banner.Start(run, tmp_path / "run", model, images, labelled, devices, step, when, restored))
+    facts = banner.Start(run, tmp_path / "run", model, images, labelled, devices, step, when, restored)
+    return banner.text(facts, {"csv": f"{tmp_path / 'run' / 'csv'}/"})
 
 
 def test_the_banner(tmp_path, monkeypatch):
@@ -115,8 +116,8 @@ def test_the_banner(tmp_path, monkeypatch):
     )
     assert row(said, "steps") == "60: 20 epochs of 3 steps"
     assert row(said, "evaluation") == "after each of the last 5 epochs, by the protocol survey"
-    assert row(said, "files") == f"{tmp_path / 'run'}: checkpoints/, log.jsonl, tensorboard/"
-    assert row(said, "curves").startswith(f"tensorboard --logdir {tmp_path / 'run' / 'tensorboard'} ")
+    assert row(said, "files") == f"{tmp_path / 'run'}: checkpoints/, log.jsonl"
+    assert row(said, "log csv") == f"{tmp_path / 'run' / 'csv'}/"
     assert len({len(line) - len(line[12:].lstrip()) for line in said.splitlines()[1:]}) == 1  # the columns stand
 
 
@@ -144,7 +145,7 @@ def test_the_banner_of_a_run_with_converted_weights(tmp_path, monkeypatch):
 def test_the_first_process_alone_says_how_a_run_starts(monkeypatch, caplog):
     monkeypatch.setattr(processes, "first", lambda: False)
     with caplog.at_level(logging.INFO, "mtl_jax"):
-        loop._Run._say_start(SimpleNamespace())
+        banner.say(SimpleNamespace(), {})
     assert not caplog.messages
 
 

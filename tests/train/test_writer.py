@@ -1,5 +1,6 @@
-"""The log of a run: what is in the files at once, full disks, and lines that are damaged."""
+"""The log of a run: what is in the files at once, full disks, loggers that fail, and lines that are damaged."""
 
+import contextlib
 import errno
 import io
 import json
@@ -14,9 +15,12 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
-from mtl_jax.runtime import atomic_files
+from mtl_jax import loggers
+from mtl_jax.loggers import RunStart
+from mtl_jax.loggers.registry import Entry
+from mtl_jax.runtime import atomic_files, processes
 from mtl_jax.runtime.messages import WriteError
-from mtl_jax.train import writer
+from mtl_jax.train.stop import StoppedError
 from mtl_jax.train.writer import Writer
 from tests.processes import ROOT
 
@@ -45,6 +49,11 @@ DAMAGED = {
 }
 
 
+def open_log(workdir, step=0):
+    """The default loggers of a run that begins, or continues from a step."""
+    return Writer(loggers.parse(["tensorboard"]), RunStart(workdir, step))
+
+
 def events(workdir):
     """The events in the files for TensorBoard, with all checksums compared."""
     read = []
@@ -62,7 +71,7 @@ def events(workdir):
 
 
 def test_every_line_is_in_the_files_at_once(tmp_path):
-    log = Writer(tmp_path, resume_step=0)
+    log = open_log(tmp_path)
     for step in (1, 2):
         log.write(step, "train", {"loss/total": 0.5 * step, "learning_rate": 0.25})
         lines = (tmp_path / "log.jsonl").read_text().splitlines()
@@ -85,22 +94,23 @@ def test_every_line_is_in_the_files_at_once(tmp_path):
 
 def test_tensorboard_hides_what_was_written_after_the_step_that_a_run_continues_from(tmp_path):
     for step in (0, 3):
-        Writer(tmp_path, resume_step=step).close()
+        open_log(tmp_path, step).close()
     assert len(list((tmp_path / "tensorboard").iterdir())) == 2  # within one second, and neither overwrites the other
     starts = [event.step for event in events(tmp_path) if event.session_log.status == SessionLog.START]
     assert sorted(starts) == [1, 4]
     assert {event.file_version for event in events(tmp_path)} == {"brain.Event:2", ""}
 
 
-def test_other_processes_write_nothing(tmp_path):
-    log = Writer(tmp_path, resume_step=0, active=False)
+def test_other_processes_write_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "on_first", lambda action: None)
+    log = open_log(tmp_path)
     log.write(1, "train", {"loss/total": 1.0})
     log.close()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_value_that_is_not_finite_is_refused(tmp_path):
-    log = Writer(tmp_path, resume_step=0)
+    log = open_log(tmp_path)
     with pytest.raises(ValueError, match=r"step 1: .* \{'loss/total': nan\}"):
         log.write(1, "train", {"loss/total": float("nan")})
     log.close()
@@ -137,7 +147,7 @@ class FullDisk(io.FileIO):
 
 
 def write_one_line(workdir):
-    log = Writer(workdir, resume_step=0)
+    log = open_log(workdir)
     try:
         log.write(1, "train", {"loss/total": 1.0})
     finally:
@@ -177,10 +187,11 @@ import sys
 from pathlib import Path
 from array_record.python import array_record_module
 from mtl_jax.runtime import messages
+from mtl_jax import loggers
 from mtl_jax.train.writer import Writer
 
 folder = Path(sys.argv[1])
-log = Writer(folder, resume_step=0)
+log = Writer(loggers.parse(["tensorboard"]), loggers.RunStart(folder))
 try:
     for step in range(1, 10**6):
         log.write(step, "train", {"loss/total": 1.0})
@@ -222,7 +233,7 @@ def written(workdir, *lines):
 
 
 def resume(workdir, step):
-    Writer(workdir, resume_step=step).close()
+    open_log(workdir, step).close()
     return (workdir / "log.jsonl").read_bytes()
 
 
@@ -250,7 +261,7 @@ def test_a_damaged_line_takes_no_other_with_it(tmp_path, caplog):
 @pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED)
 def test_all_kinds_of_damaged_lines(tmp_path, caplog, damaged):
     path = written(tmp_path, KEPT + b"\n", damaged + b"\n", line(2))
-    assert [content["step"] for content in writer.read(path)] == [1, 2]
+    assert [content["step"] for content in loggers.read(path)] == [1, 2]
     assert f"{path}: 1 damaged line(s) (2) cannot be read and are left out" in caplog.text
     assert resume(tmp_path, 2) == KEPT + b"\n" + line(2)
     assert (tmp_path / "log.damaged_1.jsonl").read_bytes() == KEPT + b"\n" + damaged + b"\n" + line(2)
@@ -259,7 +270,7 @@ def test_all_kinds_of_damaged_lines(tmp_path, caplog, damaged):
 def test_a_torn_last_line_is_dropped(tmp_path, caplog):
     path = written(tmp_path, line(1), line(2), line(3)[:-9])
     with caplog.at_level(logging.INFO):
-        assert [content["step"] for content in writer.read(path)] == [1, 2]
+        assert [content["step"] for content in loggers.read(path)] == [1, 2]
         assert not caplog.records  # a run may be writing the line just now
         assert resume(tmp_path, 3) == line(1) + line(2)
     assert "the last line was cut short and is dropped" in caplog.text
@@ -279,4 +290,59 @@ def test_a_log_that_needs_no_change_is_not_written_again(tmp_path, monkeypatch):
 
 
 def test_no_log(tmp_path):
-    assert writer.read(tmp_path / "log.jsonl") == []
+    assert loggers.read(tmp_path / "log.jsonl") == []
+
+
+class Failing(loggers.Logger):
+    """A logger of a service that is lost at step 2."""
+
+    def __init__(self, start, options):
+        self.sent, self.closed = [], None
+        opened.append(self)
+
+    def write(self, step, kind, values):
+        if step == 2:
+            raise RuntimeError("the service is gone")
+        self.sent.append(step)
+
+    def close(self, outcome):
+        self.closed = outcome
+
+
+opened = []
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    monkeypatch.setitem(loggers.LOGGERS, "failing", Entry(Failing, loggers.NoOptions, "", ""))
+    opened.clear()
+
+
+def test_a_logger_that_fails_costs_no_line_and_one_warning(tmp_path, failing, caplog):
+    with Writer(loggers.parse(["failing", "csv"]), RunStart(tmp_path)) as log:
+        for step in range(1, 5):
+            log.write(step, "train", {"loss/total": 1.0 / step})
+    assert [content["step"] for content in loggers.read(tmp_path / "log.jsonl")] == [1, 2, 3, 4]
+    assert len((tmp_path / "csv" / "train.csv").read_text().splitlines()) == 5
+    assert opened[0].sent == [1]
+    assert len(caplog.records) == 1
+    assert "the logger failing has failed at step 2 (RuntimeError: the service is gone) and is left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"), [(None, "finished"), (StoppedError("stop"), "stopped"), (KeyError("x"), "failed")]
+)
+def test_loggers_are_told_how_the_run_ended(tmp_path, failing, error, outcome):
+    with contextlib.suppress(StoppedError, KeyError), Writer(loggers.parse(["failing"]), RunStart(tmp_path)):
+        if error is not None:
+            raise error
+    assert opened[0].closed == outcome
+
+
+def test_a_service_that_cannot_be_opened_is_an_error_at_the_start(tmp_path, monkeypatch):
+    def refuse(start, options):
+        raise RuntimeError("no key")
+
+    monkeypatch.setitem(loggers.LOGGERS, "closed", Entry(refuse, loggers.NoOptions, "", ""))
+    with pytest.raises(ValueError, match=r"the logger closed cannot be opened \(RuntimeError: no key\)"):
+        Writer(loggers.parse(["closed"]), RunStart(tmp_path))

@@ -1,12 +1,7 @@
-"""One experiment: a configuration together with everything that its names stand for.
-
-Training, evaluation, prediction, export and reports all start from an `Experiment`, so that a checkpoint is read by the
-same model that wrote it. The configuration of a run is stored in its work directory.
-"""
+"""The experiment of a configuration."""
 
 import copy
 import dataclasses
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,23 +11,19 @@ import optax
 from tensorflow_datasets.core import DatasetBuilder
 
 from mtl_jax import config as configs
-from mtl_jax import configured_optim, folders, metrics, models, optim, registry, tasks
+from mtl_jax import metrics, optim, registry, tasks
 from mtl_jax import protocol as protocols
 from mtl_jax.config import Config
-from mtl_jax.config import file as config_file
-from mtl_jax.data import augmentation, catalogue, datasets, description
+from mtl_jax.data import augmentation, catalogue, datasets
 from mtl_jax.data.augmentation import Recipe
 from mtl_jax.data.catalogue import Dataset
 from mtl_jax.data.split import Split
 from mtl_jax.data.training_labels import TrainingLabels
+from mtl_jax.experiment import configured_optim, described_data
 from mtl_jax.labels import Conventions
 from mtl_jax.losses import Objective
 from mtl_jax.protocol import Protocol
 from mtl_jax.tasks import Criterion
-
-logger = logging.getLogger(__name__)
-
-CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -72,7 +63,7 @@ class Experiment:
     @cached_property
     def data_dir(self) -> Path:
         """The folder of the built data sets."""
-        return _data_dir(self.config)
+        return described_data.data_dir(self.config)
 
     @cached_property
     def image_size(self) -> tuple[int, int]:
@@ -178,7 +169,7 @@ class Experiment:
     def _builder(self) -> DatasetBuilder:
         builder = datasets.prepare(self.builder_name, self.data_dir, self.config.data.manual_dir or None)
         if self.dataset.described:
-            built = _described(builder).class_names
+            built = described_data.described_by(builder).class_names
             for task, wanted in self.config.data.class_names.items():
                 if built.get(task) != tuple(wanted):
                     raise ValueError(
@@ -260,150 +251,3 @@ def make(config: Config | Experiment) -> Experiment:
         border = Experiment(config).conventions.border
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, border=border))
     return Experiment(config)
-
-
-def resolve(config: Config) -> Config:
-    """Returns the configuration with values under their new names and with what a described data set says about itself.
-
-    A described data set is a folder of your own with a description: it says builder, classes, tasks and image size. The
-    modules in `imports` are loaded.
-
-    Raises:
-        ValueError: A description is faulty, or does not go with the configuration; or a module cannot be found.
-        FileNotFoundError: There is no description.
-    """
-    registry.load_extensions(config.imports)
-    config = configs.with_new_names(config)
-    data = config.data
-    if not catalogue.get(data.dataset).described:
-        return config
-    if data.manual_dir:
-        described = description.read(data.manual_dir)
-    elif data.builder:
-        described = _described(datasets.make_builder(data.builder, _data_dir(config)))
-    else:
-        raise ValueError(
-            f"data.dataset is {data.dataset!r} and data.manual_dir is empty; give the folder that has "
-            f"{description.FILE} in it: folder:root=DIR as the recipe, or --data.manual_dir=DIR"
-        )
-    main = data.tasks or tuple(described.labels)
-    names = tasks.ordered((*main, *data.aux_tasks))
-    if lost := [task for task in names if task not in described.labels]:
-        raise ValueError(
-            f"data.tasks / data.aux_tasks name {', '.join(lost)}, but {data.manual_dir or data.builder} has "
-            f"{', '.join(described.labels)}; change the tasks, or describe them there"
-        )
-    filled = dataclasses.replace(
-        data,
-        builder=f"folder_mt/{described.name}",
-        class_names={task: listed for task, listed in described.class_names.items() if task in names},
-        tasks=main,
-        axes=data.axes or described.axes,
-        image_size=described.image_size if tuple(data.image_size) == (0, 0) else data.image_size,
-    )
-    return dataclasses.replace(config, data=filled)
-
-
-def _data_dir(config: Config) -> Path:
-    return Path(config.data.data_dir or "~/tensorflow_datasets").expanduser()
-
-
-def _described(builder: DatasetBuilder) -> description.Description:
-    """Returns what a built data set keeps of its folder's description."""
-    return description.from_dict(dict(builder.info.metadata)["description"])
-
-
-def check_continues(config: Config, workdir: str | Path, *, allow_change: bool = False) -> None:
-    """Compares a configuration with that of the run in a work directory, which it is to continue.
-
-    Args:
-        config: The configuration.
-        workdir: The work directory.
-        allow_change: Differences, or a stored configuration that cannot be read, are a warning instead of an error.
-
-    Raises:
-        ValueError: The run has another configuration; every difference is listed. Or see `load_config`.
-        FileNotFoundError: See `load_config`.
-    """
-    try:
-        listed = differences(config, workdir)
-    except (FileNotFoundError, ValueError) as error:
-        if not allow_change:
-            raise
-        listed = f"it is not compared with that of the run, because: {error}"
-    if listed:
-        if not allow_change:
-            raise ValueError(
-                f"{workdir} holds a run with another configuration ({listed}); continue it with the old values, "
-                "give another --workdir, or let it go on with the new ones by --allow_config_change"
-            )
-        logger.warning("%s goes on with another configuration: %s", workdir, listed)
-
-
-def store_config(config: Config, workdir: str | Path) -> None:
-    """Writes the configuration and its checksum into a work directory, which is made where it is not."""
-    # Evaluation may be started from another folder, so the data's place is stored as an absolute path.
-    stored = dataclasses.replace(
-        config, data=dataclasses.replace(config.data, data_dir=str(_data_dir(config).resolve()))
-    )
-    path = Path(workdir) / CONFIG
-    path.parent.mkdir(parents=True, exist_ok=True)
-    config_file.write(path, configs.to_json(stored))
-
-
-def differences(config: Config, workdir: str | Path) -> str:
-    """Returns a list of the fields in which the run in a work directory differs from a configuration.
-
-    Fields that may change when a run continues do not count. The text is empty where nothing differs.
-
-    Raises:
-        FileNotFoundError, ValueError: See `load_config`.
-    """
-    old, new = (_fixed_on_resume(make(each).config) for each in (load_config(workdir), config))
-    return "; ".join(
-        f"{name}: {old.get(name)!r} there, {new[name]!r} now" for name in new if old.get(name) != new[name]
-    )
-
-
-def _fixed_on_resume(config: Config) -> dict[str, object]:
-    """Returns {field: value} of all fields that must not change when a run continues, options of the model included."""
-    options = {name: value for name, value, rules in models.option_fields(config) if not rules.may_change}
-    return configs.fixed_on_resume(config) | options
-
-
-def identity(config: Config) -> dict[str, object]:
-    """Returns {field: value} of all fields that runs of one experiment share, options of the model included."""
-    options = {name: value for name, value, rules in models.option_fields(config) if not rules.same_experiment}
-    return configs.identity(config) | options
-
-
-def load_config(workdir: str | Path) -> Config:
-    """Returns the configuration that is stored in a work directory, and loads the modules in its `imports`.
-
-    What a described folder says is part of the stored configuration, so the folder itself is not needed any more.
-
-    Raises:
-        FileNotFoundError: The directory has no configuration, or is a saved model.
-        ValueError: The configuration is damaged, or cannot be understood.
-    """
-    folders.check_is_run(workdir)
-    config = read_config(workdir)
-    registry.load_extensions(config.imports)
-    if catalogue.get(config.data.dataset).described:
-        config.data.manual_dir = ""
-    return config
-
-
-def read_config(folder: str | Path) -> Config:
-    """Returns the configuration that is stored in a folder, and imports nothing.
-
-    Raises:
-        FileNotFoundError: The folder has no configuration.
-        ValueError: The configuration is damaged, or cannot be understood.
-    """
-    path = Path(folder) / CONFIG
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{folder} is no work directory of a run: it has no {CONFIG}. Give the --workdir of a training run"
-        )
-    return configs.from_json(config_file.read(path), str(path))
