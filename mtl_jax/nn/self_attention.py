@@ -72,7 +72,22 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     if q.dtype == jnp.float64:  # jax.nn.dot_product_attention has its softmax in float32
         scores = jnp.einsum("bnhd,bmhd->bhnm", q, k) / q.shape[-1] ** 0.5
         return jnp.einsum("bhnm,bmhd->bnhd", jax.nn.softmax(scores), v)
-    return jax.nn.dot_product_attention(q, k, v, implementation=implementation(q, jax.default_backend()))
+    if implementation(q, jax.default_backend()) == "cudnn":
+        return attend_by_cudnn(q, k, v)
+    return jax.nn.dot_product_attention(q, k, v, implementation="xla")
+
+
+def attend_by_cudnn(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """Computes `attend` with cuDNN, which takes sequences of even length: an odd one gets a token that is masked."""
+    batch, length = q.shape[:2]
+    if length % 2 == 0:
+        return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+    q, k, v = (jnp.pad(x, [(0, 0), (0, 1), (0, 0), (0, 0)]) for x in (q, k, v))
+    lengths = jnp.full((batch,), length, jnp.int32)
+    attended = jax.nn.dot_product_attention(
+        q, k, v, query_seq_lengths=lengths, key_value_seq_lengths=lengths, implementation="cudnn"
+    )
+    return attended[:, :length]
 
 
 def implementation(q: jax.Array | jax.ShapeDtypeStruct, backend: str) -> Literal["xla", "cudnn"]:

@@ -19,7 +19,7 @@ from mtl_jax.nn import (
     compute_dtype,
 )
 from mtl_jax.nn.rotary import angles, rotate
-from mtl_jax.nn.self_attention import attend, implementation
+from mtl_jax.nn.self_attention import attend, attend_by_cudnn, implementation
 
 RNGS = nnx.Rngs(0)
 
@@ -163,3 +163,20 @@ def test_layer_scale_and_linear_without_bias():
     linear = Linear(3, 4, use_bias=False, rngs=RNGS)
     assert linear.bias is None
     np.testing.assert_allclose(linear(x), x @ value(linear.kernel), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [6, 7])
+def test_sequences_that_cudnn_gets_have_an_even_length(monkeypatch, length):
+    """XLA's attention stands for cuDNN's; a token that an odd sequence gets changes nothing."""
+    original, lengths = jax.nn.dot_product_attention, []
+
+    def stand_in(q, k, v, *, implementation, **options):
+        assert implementation == "cudnn"
+        lengths.append(q.shape[1])
+        return original(q, k, v, implementation="xla", **options)
+
+    q, k, v = (jnp.asarray(numbers(1, length, 2, 4) + i) for i in range(3))
+    monkeypatch.setattr(jax.nn, "dot_product_attention", stand_in)
+    y = attend_by_cudnn(q, k, v)
+    assert lengths[0] % 2 == 0
+    np.testing.assert_allclose(y, softmax_attention(*map(np.asarray, (q, k, v))), rtol=1e-4, atol=1e-5)
