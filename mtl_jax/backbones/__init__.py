@@ -4,5 +4,6 @@ from mtl_jax.backbones.base import Backbone, Maps
 from mtl_jax.backbones.hrnet import HRNet
 from mtl_jax.backbones.registry import BACKBONES, build, register
 from mtl_jax.backbones.resnet import ResNet
+from mtl_jax.backbones.vit import ViT
 
-__all__ = ["BACKBONES", "Backbone", "HRNet", "Maps", "ResNet", "build", "register"]
+__all__ = ["BACKBONES", "Backbone", "HRNet", "Maps", "ResNet", "ViT", "build", "register"]

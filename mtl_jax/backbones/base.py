@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 import jax
+import numpy as np
+from flax import nnx
 
 from mtl_jax.nn import Staged
 from mtl_jax.nn.remat import recompute
@@ -52,6 +54,14 @@ class Backbone(Staged):
     def select(self, outputs: Mapping[str, Maps]) -> Maps:
         """Returns the maps that heads read, from {stage: its maps}."""
         return outputs[self.stages[-1]]
+
+    def pretrained_part(self) -> nnx.Module:
+        """Returns the part that pretrained weights fill: all of the backbone, unless a subclass adds layers to it."""
+        return self
+
+    def published_arrays(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns the arrays of a file of pretrained weights, {torch key: array}, under the names of that part."""
+        return dict(arrays)
 
     def __call__(self, images: jax.Array) -> Maps:
         """`[B, H, W, 3]` images -> the maps that heads read, finest first."""

@@ -106,8 +106,9 @@ class Model:
             line sets one by its name: `--model.options.alpha=0.8`.
         remat: Names of the stages whose activations are recomputed in the backward pass instead of being stored. That
             saves memory on a GPU, none on a CPU, and costs up to one more forward pass. The stages are those of the
-            backbone (conv, layer1, stage2, ...), heads, scale_0 to scale_3 of MTI-Net, fusion, initial_predictions and
-            distillation of PAD-Net, and attention_1 to attention_4 of MTAN.
+            backbone (conv, layer1, stage2, ..., patch_embed and blocks_1 to blocks_4 of a vision transformer), heads,
+            scale_0 to scale_3 of MTI-Net, fusion, initial_predictions and distillation of PAD-Net, and attention_1 to
+            attention_4 of MTAN.
         dtype: Computation dtype, "float32" or "bfloat16"; parameters, statistics and losses stay float32.
     """
 

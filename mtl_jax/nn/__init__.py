@@ -1,6 +1,5 @@
 """Building blocks shared by all backbones, heads and models, with torch's semantics where Flax differs."""
 
-from mtl_jax.nn.attention import SqueezeExcite
 from mtl_jax.nn.blocks import BasicBlock, Bottleneck
 from mtl_jax.nn.conv import Conv, Linear
 from mtl_jax.nn.dropout import Dropout
@@ -8,12 +7,19 @@ from mtl_jax.nn.dtype import compute_dtype
 from mtl_jax.nn.fold import fold_batch_norm
 from mtl_jax.nn.frozen import Frozen
 from mtl_jax.nn.initial_keys import InitialKeys
+from mtl_jax.nn.layer_norm import LayerNorm
+from mtl_jax.nn.layer_scale import LayerScale
+from mtl_jax.nn.mlp import Mlp, PackedSwiGLU, SwiGLU
 from mtl_jax.nn.norm import BatchNorm
 from mtl_jax.nn.numbered import Numbered
+from mtl_jax.nn.patch_embed import PatchEmbed, PatchProjection
 from mtl_jax.nn.pool import max_pool_2x2, max_pool_stem
 from mtl_jax.nn.remat import Staged, recomputable
 from mtl_jax.nn.resize import resize_bilinear, resize_like
+from mtl_jax.nn.self_attention import SelfAttention
 from mtl_jax.nn.sequential import Sequential
+from mtl_jax.nn.squeeze_excite import SqueezeExcite
+from mtl_jax.nn.transposed_conv import TransposedConv
 
 __all__ = [
     "BasicBlock",
@@ -23,11 +29,20 @@ __all__ = [
     "Dropout",
     "Frozen",
     "InitialKeys",
+    "LayerNorm",
+    "LayerScale",
     "Linear",
+    "Mlp",
     "Numbered",
+    "PackedSwiGLU",
+    "PatchEmbed",
+    "PatchProjection",
+    "SelfAttention",
     "Sequential",
     "SqueezeExcite",
     "Staged",
+    "SwiGLU",
+    "TransposedConv",
     "compute_dtype",
     "fold_batch_norm",
     "max_pool_2x2",

@@ -13,6 +13,7 @@ from flax.typing import Dtype
 from mtl_jax.nn.dtype import layer_dtype
 from mtl_jax.nn.init import Initializer, torch_uniform
 from mtl_jax.nn.isolate import isolated
+from mtl_jax.nn.per_channel import per_channel
 
 # Below this share of products with the image, a convolution is computed as a sum over taps.
 _DENSE = 2 / 3
@@ -72,7 +73,7 @@ class Conv(nnx.Module):
         y = self._convolve(x)
         if self.bias is None:
             return y
-        return y + self.bias[...].astype(y.dtype).reshape(1, 1, 1, -1)
+        return y + per_channel(self.bias[...], y)
 
     def _convolve(self, x: jax.Array) -> jax.Array:
         x, kernel = promote_dtype((x, self.kernel[...]), dtype=self.dtype)
@@ -97,18 +98,39 @@ class Linear(nnx.Module):
     Args:
         in_features: Size of the last axis of the input.
         out_features: Size of the last axis of the output.
+        use_bias: True to add a bias.
+        kernel_init: Initialiser of the kernel. With torch's default the bias has torch's default too; with any other it
+            starts at 0, as transformers do.
         dtype: Computation dtype, as for `Conv`.
         rngs: Source of the initial weights.
     """
 
-    def __init__(self, in_features: int, out_features: int, *, dtype: Dtype | None = None, rngs: nnx.Rngs):
-        self.kernel = nnx.Param(torch_uniform(rngs.params(), (in_features, out_features)))
-        self.bias = nnx.Param(torch_uniform(rngs.params(), (out_features,), in_features))
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        use_bias: bool = True,
+        kernel_init: Initializer = torch_uniform,
+        dtype: Dtype | None = None,
+        rngs: nnx.Rngs,
+    ):
+        self.kernel = nnx.Param(kernel_init(rngs.params(), (in_features, out_features)))
+        self.bias = nnx.Param(self._initial_bias(kernel_init, in_features, out_features, rngs)) if use_bias else None
         self.dtype = layer_dtype(dtype)
 
+    @staticmethod
+    def _initial_bias(kernel_init: Initializer, in_features: int, out_features: int, rngs: nnx.Rngs) -> jax.Array:
+        if kernel_init is torch_uniform:
+            return torch_uniform(rngs.params(), (out_features,), in_features)
+        return jnp.zeros((out_features,))
+
     def __call__(self, x: jax.Array) -> jax.Array:
-        x, kernel, bias = promote_dtype((x, self.kernel[...], self.bias[...]), dtype=self.dtype)
-        return x @ kernel + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+        x, kernel = promote_dtype((x, self.kernel[...]), dtype=self.dtype)
+        y = x @ kernel
+        if self.bias is None:
+            return y
+        return y + per_channel(self.bias[...], y)
 
 
 def overlap(kernel_size: Sequence[int], dilation: int, size: Sequence[int]) -> float:

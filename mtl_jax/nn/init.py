@@ -32,6 +32,14 @@ def he_normal_fan_out(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return _draw(key, shape, lambda generator: generator.normal(0, std, shape))
 
 
+def trunc_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Draws from N(0, 0.02^2), as for the linear layers and embeddings of vision transformers.
+
+    timm and DINOv2 call it truncated at ±2. That is a hundred standard deviations away, where nothing is cut.
+    """
+    return _draw(key, shape, lambda generator: generator.normal(0, 0.02, shape))
+
+
 def _draw(key: jax.Array, shape: tuple[int, ...], sample: Callable[[np.random.Generator], np.ndarray]) -> jax.Array:
     def draw(key_data: jax.Array) -> np.ndarray:
         return sample(np.random.default_rng(np.asarray(key_data).tolist())).astype(np.float32)

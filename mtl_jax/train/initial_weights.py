@@ -134,15 +134,17 @@ def _parts(model: MultiTaskModel, config: Config) -> Iterator[tuple[nnx.Module, 
             for name, part in parts.items():
                 yield part, _below(arrays, f"{name}."), f"{path}, {name}"
     elif config.model.pretrained:
+        first = model.backbones()[0]
         arrays = weights.read_pretrained(
             config.model.pretrained,
             config.model.backbone,
-            names=weights.torch_keys(model.backbones()[0]),
+            names=weights.torch_keys(first.pretrained_part()),
             entry=config.model.pretrained_entry,
             prefix=config.model.pretrained_prefix,
         )
+        arrays = first.published_arrays(arrays)
         for backbone in model.backbones():
-            yield backbone, arrays, f"model.pretrained={config.model.pretrained}"
+            yield backbone.pretrained_part(), arrays, f"model.pretrained={config.model.pretrained}"
 
 
 def _single_task_paths(config: Config, pattern: str) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""Channel attention."""
+"""Squeeze-and-excitation: attention to channels."""
 
 import jax
 from flax import nnx

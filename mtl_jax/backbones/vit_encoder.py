@@ -1,0 +1,111 @@
+"""The vision transformer (arXiv 2010.11929), with what DINOv2 (arXiv 2304.07193) and DINOv3 (arXiv 2508.10104) add."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from mtl_jax.backbones.base import Maps
+from mtl_jax.backbones.vit_variants import IMAGENET_MEAN, IMAGENET_STD, Variant
+from mtl_jax.nn import LayerNorm, LayerScale, PatchEmbed, SelfAttention, recomputable
+from mtl_jax.nn.init import trunc_normal
+from mtl_jax.nn.per_channel import per_channel
+from mtl_jax.nn.rotary import angles
+
+_CLASS_STD_RATIO = 1e-6 / 0.02  # class and register tokens start from N(0, 1e-6^2)
+
+
+class Block(nnx.Module):
+    """A transformer block: x += ls1(attn(norm1(x))), then x += ls2(mlp(norm2(x))): `[B, N, C] -> [B, N, C]`.
+
+    Args:
+        variant: Sizes of the transformer.
+        rngs: Source of the initial weights.
+    """
+
+    def __init__(self, variant: Variant, *, rngs: nnx.Rngs):
+        width, scale = variant.width, variant.layer_scale
+        self.norm1 = LayerNorm(width, epsilon=variant.epsilon)
+        self.attn = SelfAttention(width, variant.heads, biases=variant.biases, rngs=rngs)
+        self.ls1 = LayerScale(width, scale) if scale else None
+        self.norm2 = LayerNorm(width, epsilon=variant.epsilon)
+        self.mlp = variant.mlp(width, variant.hidden_units, rngs=rngs)
+        self.ls2 = LayerScale(width, scale) if scale else None
+
+    @recomputable
+    def __call__(self, x: jax.Array, rotation: np.ndarray | jax.Array | None) -> jax.Array:
+        attended = self.attn(self.norm1(x), rotation)
+        x = x + (attended if self.ls1 is None else self.ls1(attended))
+        y = self.mlp(self.norm2(x))
+        return x + (y if self.ls2 is None else self.ls2(y))
+
+
+class VisionTransformer(nnx.Module):
+    """A vision transformer without its classifier: what a file of published weights holds.
+
+    Tokens are kept as two maps: the patch tokens `[B, h, w, C]`, and the tokens without a place in the image, the class
+    token before the registers, `[B, 1, 1 + registers, C]`.
+
+    Args:
+        variant: Sizes of the transformer.
+        rngs: Source of the initial weights.
+    """
+
+    def __init__(self, variant: Variant, *, rngs: nnx.Rngs):
+        width = variant.width
+
+        def token(number: int) -> nnx.Param:
+            return nnx.Param(_CLASS_STD_RATIO * trunc_normal(rngs.params(), (1, number, width)))
+
+        self.patch_embed = PatchEmbed(width, variant.patch, rngs=rngs)
+        self.cls_token = token(1)
+        self.register_tokens = token(variant.registers) if variant.registers else None
+        positions = (1, 1 + variant.grid**2, width)
+        self.pos_embed = nnx.Param(trunc_normal(rngs.params(), positions)) if variant.grid else None
+        self.blocks = nnx.List([Block(variant, rngs=rngs) for _ in range(variant.outputs[-1])])
+        self.norm = LayerNorm(width, epsilon=variant.epsilon)
+        self.variant = variant
+
+    def embed(self, images: jax.Array) -> Maps:
+        """Computes the tokens before the first block.
+
+        Args:
+            images: `[B, H, W, 3]` images, normalised with ImageNet statistics.
+
+        Raises:
+            ValueError: The sides of the images are not multiples of the patch.
+        """
+        patches = self.patch_embed(_renormalised(images, self.variant))
+        batch, height, width, features = patches.shape
+        prefix = [self.cls_token[...]]
+        if self.pos_embed is not None:
+            embedding, side = self.pos_embed[...], self.variant.grid
+            prefix = [prefix[0] + embedding[:, :1]]
+            grid = embedding[:, 1:].reshape(1, side, side, features)
+            patches = patches + self.variant.resize(grid, (height, width)).astype(patches.dtype)
+        if self.register_tokens is not None:
+            prefix.append(self.register_tokens[...])
+        tokens = jnp.concatenate(prefix, axis=1).astype(patches.dtype)[:, None]
+        return patches, jnp.broadcast_to(tokens, (batch, *tokens.shape[1:]))
+
+    def run(self, blocks: Sequence[Block], tokens: Maps) -> Maps:
+        """Computes the tokens after some blocks, which follow one another, from the tokens before them."""
+        patches, prefix = tokens
+        batch, height, width, features = patches.shape
+        number = prefix.shape[2]
+        rotation = None if self.variant.grid else angles(height, width, features // self.variant.heads)
+        x = jnp.concatenate([prefix[:, 0], patches.reshape(batch, height * width, features)], axis=1)
+        for block in blocks:
+            x = block(x, rotation)
+        return x[:, number:].reshape(patches.shape), x[:, None, :number]
+
+
+def _renormalised(images: jax.Array, variant: Variant) -> jax.Array:
+    """Returns images with the statistics that a variant was trained with, in place of ImageNet's."""
+    if (variant.mean, variant.std) == (IMAGENET_MEAN, IMAGENET_STD):
+        return images
+    mean, std = np.array(variant.mean), np.array(variant.std)
+    factor, offset = np.array(IMAGENET_STD) / std, (np.array(IMAGENET_MEAN) - mean) / std
+    return images * per_channel(jnp.asarray(factor), images) + per_channel(jnp.asarray(offset), images)

@@ -1,0 +1,84 @@
+"""The names in files of published vision transformers: those of DINOv2, DINOv3 and timm."""
+
+import logging
+import re
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+
+from mtl_jax.backbones.vit_variants import Variant
+from mtl_jax.nn import PackedSwiGLU
+from mtl_jax.nn.position_embedding import resize_antialiased
+
+logger = logging.getLogger(__name__)
+
+Arrays = dict[str, np.ndarray]
+
+# What only pretraining, a classifier or another way of computing the same uses.
+_LEFT_OUT = re.compile(r"mask_token|(?:head|fc_norm)\..*|rope_embed\.periods|blocks\.\d+\.attn\.qkv\.bias_mask")
+_NAMES = (
+    (r"^(?:reg_token|storage_tokens)$", "register_tokens"),  # timm; DINOv3
+    (r"^blocks\.\d+\.(\d+\.)", r"blocks.\1"),  # DINOv2's training checkpoints number groups of blocks, too
+    (r"\.gamma_([12])$", r".ls\1.gamma"),  # timm's DINOv3
+)
+_DINOV3_MLP = ((r"\.mlp\.w1\.", ".mlp.fc1_g."), (r"\.mlp\.w2\.", ".mlp.fc1_x."), (r"\.mlp\.w3\.", ".mlp.fc2."))
+_TIMM_PACKED = ((r"\.mlp\.fc1\.", ".mlp.w12."), (r"\.mlp\.fc2\.", ".mlp.w3."))
+
+
+def published(arrays: Mapping[str, np.ndarray], variant: Variant) -> Arrays:
+    """Returns the arrays of a published file under the names of `VisionTransformer`. Log lines say what changes.
+
+    Args:
+        arrays: {torch key: array} of a file from DINOv2, DINOv3 or timm.
+        variant: Sizes of the transformer that takes them.
+    """
+    left_out = [name for name in arrays if _LEFT_OUT.fullmatch(name)]
+    if left_out:
+        logger.info("leaves out what the backbone does not have: %s", ", ".join(left_out))
+    renamed = {_renamed(name, variant): array for name, array in arrays.items() if name not in left_out}
+    return _split_biases(_with_positions(renamed, variant), variant)
+
+
+def _renamed(name: str, variant: Variant) -> str:
+    perceptron = _TIMM_PACKED if variant.mlp is PackedSwiGLU else _DINOV3_MLP
+    for pattern, replacement in (*_NAMES, *perceptron):
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _with_positions(arrays: Arrays, variant: Variant) -> Arrays:
+    """Brings the position embedding to the form `[1, 1 + M * M, C]`, and to the grid of the variant.
+
+    With registers, timm has added the embedding of the class token to the class token: what is left of it is 0.
+    """
+    embedding = arrays.get("pos_embed")
+    if embedding is None or embedding.ndim != 3 or not variant.grid:
+        return arrays
+    side = round(embedding.shape[1] ** 0.5)
+    if side**2 == embedding.shape[1]:
+        embedding = np.concatenate([np.zeros_like(embedding[:, :1]), embedding], axis=1)
+    side = round((embedding.shape[1] - 1) ** 0.5)
+    if side**2 == embedding.shape[1] - 1 and side != variant.grid:
+        logger.info("resizes the position embedding from %dx%d to %dx%d", side, side, variant.grid, variant.grid)
+        grid = jnp.asarray(embedding[:, 1:]).reshape(1, side, side, -1)
+        resized = np.asarray(resize_antialiased(grid, (variant.grid, variant.grid))).astype(embedding.dtype)
+        embedding = np.concatenate([embedding[:, :1], resized.reshape(1, variant.grid**2, -1)], axis=1)
+    return arrays | {"pos_embed": embedding}
+
+
+def _split_biases(arrays: Arrays, variant: Variant) -> Arrays:
+    """Takes the biases of queries and values from those of all projections, where a variant has these alone.
+
+    DINOv3 masks the biases of keys, which change nothing: all scores of a query change alike.
+    """
+    if variant.biases != "q_and_v":
+        return arrays
+    split: Arrays = {}
+    for name, array in arrays.items():
+        if name.endswith(".attn.qkv.bias") and array.ndim == 1:
+            block = name.removesuffix("qkv.bias")
+            split[f"{block}q_bias"], _, split[f"{block}v_bias"] = np.split(array, 3)
+        else:
+            split[name] = array
+    return split

@@ -1,0 +1,61 @@
+"""The numbers recorded from DINOv2's own code and from timm: where they are, and the weights they were made with.
+
+timm 1.0.31 and DINOv2 (commit b8931f7) are Apache-2.0. `golden/transformers` holds what they returned for small
+transformers: sums over complete arrays in float64, some complete arrays, gradients, and the keys of published files.
+"""
+
+import gzip
+import json
+import zlib
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).with_name("golden") / "transformers"
+_TOKENS = ("cls_token", "reg_token", "pos_embed", "register_tokens", "mask_token")
+_SCALES = ("gamma", "gamma_1", "gamma_2")
+
+
+def weight(key: str, shape: tuple[int, ...], source: str) -> np.ndarray:
+    """The value of one entry of a state_dict, a function of its key and shape alone, and of who recorded it."""
+    rng = np.random.default_rng(zlib.crc32(key.encode("utf-8")))
+    last = key.rpartition(".")[-1]
+    values = rng.standard_normal(shape)
+    if last in _TOKENS:
+        values *= {"dinov2": 1.0, "timm": 0.5}[source]
+    elif last in _SCALES:
+        values = {"dinov2": 1.0, "timm": 0.5}[source] + 0.1 * values
+    elif len(shape) >= 2:
+        values *= np.sqrt(1 / np.prod(shape[1:]))
+    elif key.endswith(".weight"):
+        values = 1 + 0.1 * values
+    else:
+        values *= 0.1
+    return values.astype(np.float32)
+
+
+@cache
+def keys(name: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """(key, shape) of every entry of a file of weights, in its order."""
+    with gzip.open(ROOT / "keys" / f"{name}.txt.gz", "rt", encoding="utf-8") as lines:
+        pairs = [line.rstrip("\n").split("  ", 1) for line in lines]
+    return tuple((key, tuple(json.loads(shape))) for key, shape in pairs)
+
+
+def state_dict(name: str) -> dict[str, np.ndarray]:
+    """The weights that a transformer was recorded with."""
+    return {key: weight(key, shape, name.partition("_")[0]) for key, shape in keys(name)}
+
+
+@cache
+def recorded(name: str) -> dict[str, np.ndarray]:
+    """All arrays of a recorded file."""
+    with np.load(ROOT / f"{name}.npz") as data:
+        return dict(data)
+
+
+def image(height: int, width: int) -> np.ndarray:
+    """The images of a recording, `[2, height, width, 3]` float32."""
+    images = np.random.default_rng(0).standard_normal((2, 3, height, width)).astype(np.float32)
+    return np.moveaxis(images, 1, -1)
