@@ -17,9 +17,9 @@ def parse(text: str, kind: Any) -> Any:
     """Reads the value of a field from the command line.
 
     Args:
-        text: The text. A tuple is `semseg,depth`, `semseg+depth`, `240x320`, or a Python tuple like `(240, 320)`. A
-            tuple of names with parameters is `csv,wandb:project=rooms,group=a`. A mapping is a Python dict; a number in
-            place of one is that of the name "all".
+        text: The text. A tuple is `semseg,depth`, `semseg+depth`, `240x320`, or a Python tuple like `(240, 320)`. Names
+            with parameters are joined by commas alone: `csv,wandb:project=rooms,group=a`. A mapping is a Python dict; a
+            number in place of one is that of the name "all".
         kind: Type of the field. `Any` takes a number, true or false, or else the text itself.
 
     Raises:
@@ -47,7 +47,10 @@ def _read_tuple(text: str, kind: Any) -> tuple[Any, ...]:
     if text.startswith(("(", "[")):
         return tuple(ast.literal_eval(text))
     if inner is str and ":" in text:
-        return tuple(part.strip() for part in _BEFORE_NAME.split(text) if part.strip())
+        parts = tuple(part.strip() for part in _BEFORE_NAME.split(text) if part.strip())
+        if any("+" in part.partition(":")[0] for part in parts):
+            raise ValueError(text)  # csv+wandb:project=rooms, where "+" may join values of a parameter
+        return parts
     separator = next((each for each in (",", "+", "x") if each in text and (each != "x" or inner is int)), ",")
     return tuple(parse(part.strip(), inner) for part in text.split(separator) if part.strip())
 

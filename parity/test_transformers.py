@@ -132,7 +132,7 @@ def test_timm(name):
     check(name, deviations)
 
 
-@parametrized(META, "dinov2_reg4")
+@parametrized(META, "dinov2_plain")
 def test_dinov2(name):
     recorded, variant = transformers.recorded(name), META[name]
     model = load(name, variant)

@@ -173,7 +173,7 @@ def test_ranges():
             {"losses": {"depth": "l1+dice"}},
             "losses.depth is 'l1[+]dice': the loss 'dice' is for labels of the kind Clas",
         ),
-        ({"losses": {"semseg": "ce:class_weights=1/2"}}, "class_weights of ce has 2 values; semseg has 40 classes"),
+        ({"losses": {"semseg": "ce:class_weights=1/2"}}, "number of class_weights of ce is 2; semseg has 40 classes"),
         ({"loss_weights": {"edge": 2.0}}, "loss_weights names edge; the tasks of this configuration are semseg, depth"),
         ({"loss_weights": {"depth": -1.0}}, r"loss_weights has -1\.0 for depth; the least is 0"),
         ({"loss_weights": {"depth": 2.0}, "balancing": "dwa"}, "loss_weights is given and balancing is 'dwa', which"),

@@ -170,7 +170,9 @@ def _loss_problems(config: Config, channels: Mapping[str, int]) -> Iterator[str]
     """
     trained = tuple(channels)
     for name, given in (("losses", config.losses), ("loss_weights", config.loss_weights)):
-        if unknown := [task for task in given if task not in trained]:
+        if "all" in given:  # the command line makes this of a number
+            yield f"{name} takes no number for all tasks; write --{name}.TASK=VALUE"
+        elif unknown := [task for task in given if task not in trained]:
             yield f"{name} names {', '.join(unknown)}; the tasks of this configuration are {', '.join(trained)}"
     for task, loss in config.losses.items():
         try:

@@ -65,7 +65,7 @@ def train_batches(
         source: Stored records, for example from `datasets.open_split`. It must pickle if `num_workers` > 0.
         conventions: Label conventions of the data set.
         tasks: Tasks whose labels are delivered.
-        recipe: Augmentation, as the name of a recipe or as a `augmentation.Recipe`.
+        recipe: Augmentation, as the name of a recipe or as an `augmentation.Recipe`.
         size: Height and width of the delivered images.
         batch_size: Number of images in the global batch, which all processes share.
         seed: Seed of order and augmentation, 0 <= seed < 2^32.

@@ -66,8 +66,9 @@ def _hard(probability: jax.Array, valid: jax.Array, thresh: float | None, min_ke
         min_kept: Least number of pixels of an image that are kept.
     """
     easiest = 2.0  # above every probability
-    below = jnp.full((len(probability), 1, 1), easiest, probability.dtype)
+    last = jnp.full((len(probability), 1, 1), easiest, probability.dtype)  # the last of the hardest pixels
     if min_kept < math.prod(probability.shape[1:]):
         ordered = jnp.sort(jnp.where(valid, probability, easiest).reshape(len(probability), -1), axis=-1)
-        below = ordered[:, min_kept].reshape(-1, 1, 1)
-    return valid & (probability < (below if thresh is None else jnp.maximum(below, thresh)))
+        last = ordered[:, min_kept - 1].reshape(-1, 1, 1) if min_kept else jnp.full_like(last, -1.0)
+    hard = probability <= last
+    return valid & (hard if thresh is None else hard | (probability < thresh))

@@ -111,8 +111,8 @@ def check(text: str, task: str, num_channels: int) -> None:
         weights = arguments.get("class_weights")
         if weights is not None and len(weights) != num_channels:
             raise ValueError(
-                f"class_weights of {term.name} has {len(weights)} values; {task} has {num_channels} classes, in the "
-                "order of their ids"
+                f"the number of class_weights of {term.name} is {len(weights)}; {task} has {num_channels} classes. "
+                'Give one weight for each class in the order of their ids, joined by "/", as in class_weights=1/0.5/2'
             )
         known = notation.parameters(LOSSES[name])
         for argument, word in filter(None, map(_word, _entries(term))):

@@ -27,11 +27,12 @@ def normals_l2(prediction: jax.Array, label: jax.Array, *, counts: LabelCounts |
     """Computes the mean squared difference to the normalised prediction over the valid elements (three per pixel).
 
     Args:
-        prediction: Vectors `[B, H, W, 3]` of any length. Each is divided by (its norm + 1e-12).
+        prediction: Vectors `[B, H, W, 3]` of any length. Each is divided by (its norm + 1e-12). A vector of length 0
+            has no direction and the gradient 0.
         label: Unit vectors `[B, H, W, 3]`. Elements of 255 are ignored.
         counts: Counts of the whole batch, if these images are a part of it.
     """
-    return masked_mean(jnp.square(_normalised(prediction) - label), label != IGNORE, counts)
+    return masked_mean(jnp.square(_direction(prediction) - label), label != IGNORE, counts)
 
 
 @register("normals_cosine", kinds=(UnitVectors,), short="cosine")
@@ -39,11 +40,12 @@ def normals_cosine(prediction: jax.Array, label: jax.Array, *, counts: LabelCoun
     """Computes the mean of 1 - cos over the valid pixels, with the angle between prediction and label.
 
     Args:
-        prediction: Vectors `[B, H, W, 3]` of any length. Each is divided by (its norm + 1e-12).
+        prediction: Vectors `[B, H, W, 3]` of any length. Each is divided by (its norm + 1e-12). A vector of length 0
+            has no direction and the gradient 0.
         label: Unit vectors `[B, H, W, 3]`. Pixels of 255, in all three elements, are ignored.
         counts: Counts of the whole batch, if these images are a part of it.
     """
-    return _pixel_mean(1 - (_normalised(prediction) * label).sum(-1), label, counts)
+    return _pixel_mean(1 - (_direction(prediction) * label).sum(-1), label, counts)
 
 
 @register("normals_angular", kinds=(UnitVectors,), short="angular")
@@ -63,6 +65,12 @@ def normals_angular(prediction: jax.Array, label: jax.Array, *, counts: LabelCou
     sine = _norm(jnp.cross(unit, label))[..., 0]
     angle = jnp.arctan2(sine, (unit * label).sum(-1))
     return _pixel_mean(jnp.where(zero[..., 0], jnp.pi / 2, angle), label, counts)
+
+
+def _direction(vectors: jax.Array) -> jax.Array:
+    """Divides vectors `[..., 3]` by (their norm + 1e-12). A vector of length 0 stays so, and has the gradient 0."""
+    zero = (vectors == 0).all(-1, keepdims=True)
+    return jnp.where(zero, 0, _normalised(jnp.where(zero, 1, vectors)))
 
 
 def _normalised(vectors: jax.Array) -> jax.Array:

@@ -53,6 +53,11 @@ def _marked(inlineable: str) -> contextlib.AbstractContextManager[Any]:
     return set_xla_metadata(inlineable=inlineable)
 
 
+def fuses() -> bool:
+    """Returns True within `fused`, where the program that is traced may be for other devices than this process has."""
+    return _FUSES.get()
+
+
 @contextlib.contextmanager
 def fused() -> Iterator[None]:
     """Disables separate calls for functions traced inside this context, whose programs are for other devices."""

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from mtl_jax.nn import isolate
 from mtl_jax.nn.conv import Linear
 from mtl_jax.nn.init import trunc_normal
 from mtl_jax.nn.per_channel import per_channel
@@ -72,9 +73,16 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     if q.dtype == jnp.float64:  # jax.nn.dot_product_attention has its softmax in float32
         scores = jnp.einsum("bnhd,bmhd->bhnm", q, k) / q.shape[-1] ** 0.5
         return jnp.einsum("bhnm,bmhd->bnhd", jax.nn.softmax(scores), v)
-    if implementation(q, jax.default_backend()) == "cudnn":
+    if not isolate.fuses() and implementation(q, jax.default_backend()) == "cudnn" and _has_cudnn_attention():
         return attend_by_cudnn(q, k, v)
     return jax.nn.dot_product_attention(q, k, v, implementation="xla")
+
+
+def _has_cudnn_attention() -> bool:
+    """Returns True on NVIDIA GPUs whose compute capability is at least 8.0 (Ampere), which cuDNN's attention needs."""
+    capability = getattr(jax.local_devices()[0], "compute_capability", "")  # "gfx90a" for example on an AMD GPU
+    major = str(capability).partition(".")[0]
+    return major.isdecimal() and int(major) >= 8
 
 
 def attend_by_cudnn(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:

@@ -83,7 +83,7 @@ class LoggedImages:
         labels = {task: task_table.get(task).kind.mark_ignored(sample[task]) for task in known}
         picture = panels.panel(
             sample["image"],
-            predictions.as_stored(maps, sample["image"].shape[:2]),
+            predictions.as_stored(maps, sample["image"].shape[:2], self._run.recipe.placement),
             labels,
             names=self._run.class_names,
             conventions=self._run.conventions,

@@ -20,6 +20,7 @@ from mtl_jax.nn import InitialKeys, PackedSwiGLU, isolate, remat
 from mtl_jax.train import initial_weights
 from parity import transformers
 from tests import tiny
+from tests.marks import slow
 
 # The least width that MTI-Net takes, since squeeze-and-excitation wants 16 channels of the finest map. A group has
 # two blocks; the grid of its position embedding is another than that of the images.
@@ -172,7 +173,7 @@ def test_each_block_of_a_selected_group_recomputes_by_itself(monkeypatch, varian
 
 
 @pytest.mark.parametrize("name", ["baseline", "cross_stitch", "nddr_cnn", "pad_net", "mti_net"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", slow("bfloat16")])
 def test_models(name, dtype):
     """Outputs and gradients of every model have the right shapes; nothing is computed."""
     config = Config(Data("nyud", ("semseg", "depth"), image_size=SIZE), Model(name, "tiny_vit", dtype=dtype))

@@ -161,6 +161,7 @@ def test_the_log_says_what_is_kept(data_dir, tmp_path, monkeypatch, caplog):
         fit(made, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_with_the_same_labels(data_dir, tmp_path, monkeypatch):
     tiny.register_backbones(monkeypatch)
     made = config(data_dir, {"semseg": 0.5, "depth": 0.25})

@@ -12,6 +12,7 @@ from mtl_jax.inference import export
 from mtl_jax.inference import program as programs
 from mtl_jax.train import history
 from tests import exported_runs, tiny
+from tests.marks import slow
 
 onnx = pytest.importorskip("onnx", reason="export to ONNX needs onnx", exc_type=ModuleNotFoundError)
 onnxruntime = pytest.importorskip("onnxruntime", reason="running ONNX models needs onnxruntime")
@@ -31,7 +32,7 @@ def run(content, images):
     return dict(zip(names, session.run(None, {"images": images}), strict=True))
 
 
-@pytest.mark.parametrize("backbone", ["tiny_resnet", "tiny_resnet_dilated"])
+@pytest.mark.parametrize("backbone", ["tiny_resnet", slow("tiny_resnet_dilated")])
 def test_onnx_runtime_predicts_what_evaluation_does(tmp_path, backbone):
     workdir = exported_runs.create(tmp_path, backbone)
     out = tmp_path / "new" / "model.onnx"

@@ -8,6 +8,7 @@ from jax.test_util import check_grads
 
 from mtl_jax import losses
 from tests.losses.examples import pair
+from tests.marks import slow
 
 WEIGHTS = (0.5, 2.0, 0.25)
 
@@ -176,10 +177,10 @@ def test_lovasz_of_a_hard_prediction_is_one_minus_the_mean_iou():
     ("name", "arguments"),
     [
         ("softmax_cross_entropy", {"smoothing": 0.1, "class_weights": WEIGHTS}),
-        ("softmax_focal", {"gamma": 1.5, "class_weights": WEIGHTS}),
+        slow("softmax_focal", {"gamma": 1.5, "class_weights": WEIGHTS}),
         ("ohem_cross_entropy", {"thresh": 0.2, "min_kept": 7, "class_weights": WEIGHTS}),
-        ("softmax_dice", {"smooth": 0.0, "classes": "all"}),
-        ("lovasz_softmax", {"classes": "all"}),
+        slow("softmax_dice", {"smooth": 0.0, "classes": "all"}),
+        slow("lovasz_softmax", {"classes": "all"}),
     ],
 )
 def test_losses_of_parts_add_up_with_arguments_too(name, arguments):

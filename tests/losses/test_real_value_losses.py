@@ -135,6 +135,14 @@ def test_normals_by_their_angles():
     check_grads(lambda x: losses.normals_angular(x, label), (prediction,), 1, ["rev"], atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["normals_l2", "normals_cosine"])
+def test_a_prediction_without_a_direction_has_a_gradient_of_0(name):
+    label = jnp.array([0.0, 0.0, 1.0]).reshape(1, 1, 1, 3)
+    value, gradient = jax.value_and_grad(losses.LOSSES[name])(0 * label, label)
+    np.testing.assert_allclose(value, {"normals_l2": 1 / 3, "normals_cosine": 1}[name], rtol=1e-15)
+    np.testing.assert_array_equal(gradient, 0)
+
+
 @pytest.mark.parametrize(("length", "angle"), [(2.0, 0.0), (-3.0, np.pi), (0.0, np.pi / 2)])
 def test_angles_without_a_derivative_have_a_gradient_of_0(length, angle):
     label = jnp.array([0.0, 0.0, 1.0]).reshape(1, 1, 1, 3)

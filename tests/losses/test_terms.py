@@ -74,7 +74,7 @@ def test_the_losses_of_each_kind():
         ("focal:gamma=-1", "semseg", "argument gamma of the loss focal is -1.0; it must be at least 0"),
         ("ce:smoothing=1.5", "semseg", "smoothing of the loss ce is 1.5; it must be from 0 to 1"),
         ("ce:class_weights=1/-2/3", "semseg", r"class_weights of the loss ce is \(1.0, -2.0, 3.0\); it must be at le"),
-        ("ce:class_weights=1/2", "semseg", "class_weights of ce has 2 values; semseg has 3 classes"),
+        ("ce:class_weights=1/2", "semseg", "number of class_weights of ce is 2; semseg has 3 classes"),
         ("ce:class_weights=mesured", "semseg", 'numbers joined by "/", measured or median_fr.*Did you mean measured'),
         ("dice:class_weights=measured", "semseg", "'class_weights=measured' is no parameter=value of the loss dice"),
         ("bce:positive_weight=enet", "edge", "positive_weight is 'enet'; it may be numbers .*, measured, or the path"),

@@ -204,6 +204,7 @@ def test_an_exported_model_names_its_weights(run, tmp_path):
         assert export_run(config, workdir, "latest", out, weights=weights, platforms=["cpu"])["weights"] == weights
 
 
+@pytest.mark.slow
 def test_an_average_may_begin_and_end_later(tmp_path, data_dir, caplog):
     config = tiny.config(data_dir, epochs=1)
     fit(config, tmp_path)

@@ -17,6 +17,7 @@ from mtl_jax.train import state as train_state
 from mtl_jax.train.loop import fit
 from mtl_jax.train.step import make_train_step
 from tests import tiny
+from tests.marks import slow
 from tests.train import runs
 
 STEM = ("backbone.conv1", "backbone.bn1")
@@ -125,7 +126,7 @@ def test_a_gradient_method_without_shared_parameters_is_refused():
     assert task_balancing.from_config(options) is not None
 
 
-@pytest.mark.parametrize("name", ["muon", "adamw"])
+@pytest.mark.parametrize("name", ["muon", slow("adamw")])
 def test_an_interrupted_run_goes_on_with_the_same_bits(tmp_path, data_dir, name):
     options = tiny.config(data_dir, checkpoint_every=2, eval_final_epochs=1)
     options.optim = Optim(
