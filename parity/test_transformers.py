@@ -104,7 +104,7 @@ def gradients(name, model, loss, prefix):
 
 
 def parametrized(names, default):
-    """All recordings, of which a default run takes one."""
+    """All recordings, of which a default run takes one or, with None, none."""
     return pytest.mark.parametrize(
         "name", [pytest.param(name, marks=() if name == default else pytest.mark.slow) for name in names]
     )
@@ -132,7 +132,7 @@ def test_timm(name):
     check(name, deviations)
 
 
-@parametrized(META, "dinov2_plain")
+@parametrized(META, None)
 def test_dinov2(name):
     recorded, variant = transformers.recorded(name), META[name]
     model = load(name, variant)

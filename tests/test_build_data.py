@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from mtl_jax.data import datasets
 from tests import nyud_release, scripts
 from tests.data import test_folder
@@ -16,6 +18,7 @@ def run(*args):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600)
 
 
+@pytest.mark.slow
 def test_several_data_sets(tmp_path):
     nyud_release.write(tmp_path / "raw", "survey", {"train": [f"{i:04}" for i in range(20)], "val": ["0100"]})
     own = test_folder.write(tmp_path / "own")

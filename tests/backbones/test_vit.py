@@ -151,6 +151,7 @@ def gradients(model, images):
     return jax.jit(jax.value_and_grad(loss))(nnx.as_pure(state))
 
 
+@pytest.mark.slow
 def test_rematerialisation_changes_no_numbers():
     images = jnp.asarray(transformers.image(*SIZE))
     model = ViT("tiny_vit", rngs=InitialKeys(0))

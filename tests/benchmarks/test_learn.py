@@ -23,6 +23,7 @@ def config(data_dir, monkeypatch):
     return config
 
 
+@pytest.mark.slow
 def test_the_same_network_has_the_same_curve(config):
     """Our own network stands in for PyTorch's: it learns the same, and one that is rounded otherwise nearly so."""
     rates = []

@@ -21,6 +21,7 @@ import pytest
 from mtl_jax import tasks
 from mtl_jax.data import augmentation, catalogue, loader, records, samples
 from mtl_jax.data import shared_memory as slots
+from tests.marks import slow
 from tests.processes import ROOT, alive, needs_proc, shared_memory
 
 NYUD = catalogue.FAMILIES["nyud"]
@@ -310,7 +311,7 @@ def test_unused_workers_end_without_close():
 
 
 @needs_proc
-@pytest.mark.parametrize("end", ["return", "kill"])
+@pytest.mark.parametrize("end", [slow("return"), "kill"])
 def test_nothing_is_left_of_a_process(end):
     """Neither workers nor memory of a process that returns with an open iterator or is killed."""
     code = (
@@ -343,7 +344,7 @@ def test_nothing_is_left_of_a_process(end):
     assert not any(map(Path.exists, memory))
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [0, slow(2)])
 def test_an_error_does_not_move_on(num_workers):
     """Who tries again gets the same batch, or its error; never the next one under its number."""
     source = Frames(12, broken=5)
@@ -444,6 +445,7 @@ def test_pickles():
     assert_same([got], [want])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("worker_processes")
 def test_worker_processes_change_no_augmented_sample():
     """The numbers are drawn before an image is read, so crops that look at labels do not depend on who makes them."""

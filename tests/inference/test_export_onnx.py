@@ -51,7 +51,7 @@ def test_onnx_runtime_predicts_what_evaluation_does(tmp_path, backbone):
         )
 
 
-@pytest.mark.parametrize("name", ["mti_net", "cross_stitch"])
+@pytest.mark.parametrize("name", [slow("mti_net"), "cross_stitch"])
 def test_models_that_exchange_features(name):
     tasks = ("semseg", "depth")
     aux = (*tasks, "normals") if name != "cross_stitch" else ()

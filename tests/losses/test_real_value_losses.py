@@ -9,6 +9,7 @@ from jax.test_util import check_grads
 from mtl_jax import losses
 from mtl_jax.losses.real_values import extended_log
 from tests.losses.examples import pair, unit
+from tests.marks import slow
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +98,7 @@ def test_predictions_that_have_no_logarithm_are_raised():
     assert (gradient < 0).all()
 
 
-@pytest.mark.parametrize(("scales", "as_log"), [(1, True), (4, True), (3, False)])
+@pytest.mark.parametrize(("scales", "as_log"), [(1, True), slow(4, True), (3, False)])
 def test_gradient_matching(scales, as_log):
     prediction, label = depth()
     terms = []

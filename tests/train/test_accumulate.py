@@ -114,7 +114,7 @@ def train(build, batch, accumulate=1, arrays=None, lr=1.0, losses=None):
     return nnx.merge(state.graphdef, arrays)[0], logged, arrays
 
 
-@pytest.mark.parametrize(("accumulate", "losses"), [(2, None), slow(8, None), (2, LOSSES_BY_TASK)])
+@pytest.mark.parametrize(("accumulate", "losses"), [(2, None), slow(8, None), slow(2, LOSSES_BY_TASK)])
 def test_losses_and_gradients_are_those_of_the_whole_batch(accumulate, losses):
     with jax.enable_x64(True):
         batch = random_batch(np.float64)

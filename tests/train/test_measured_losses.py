@@ -48,6 +48,7 @@ def counted(source, task, classes):
     return Frequencies(*(tuple(row.tolist()) for row in (pixels, images, pixels_of_images)))
 
 
+@pytest.mark.slow
 def test_a_run_measures_once_and_resumes_bit_identical(tmp_path, data_dir, source, caplog, monkeypatch):
     with caplog.at_level(logging.INFO):
         fit(config(data_dir), tmp_path / "straight")

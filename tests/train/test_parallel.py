@@ -46,6 +46,7 @@ print(json.dumps({"devices": jax.device_count(), "final": final, "streaming": st
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_evaluate_exactly_like_one(tmp_path, data_dir):
     """Five images on eight devices: three only pad."""
     fit(tiny.config(data_dir, epochs=1), tmp_path)
