@@ -48,10 +48,17 @@ def compare(case, seed, name):
     return failures
 
 
+# Each of these models is compared on another backbone, too.
+SLOW = dict.fromkeys(("baseline, resnet50_dilated", "single_task, resnet18_dilated"), (pytest.mark.slow,))
+
+
 @pytest.mark.parametrize(
     "case",
     # Those of a backbone share compiled operations and thus a process.
-    [pytest.param(case, id=case.row, marks=pytest.mark.xdist_group(case.backbone)) for case in cases.CASES],
+    [
+        pytest.param(case, id=case.row, marks=[pytest.mark.xdist_group(case.backbone), *SLOW.get(case.row, ())])
+        for case in cases.CASES
+    ],
 )
 def test_method(case, seed):
     assert not compare(case, seed, case.row)

@@ -136,6 +136,7 @@ def test_flags_that_do_not_apply(run, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "x.npz"]
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path):
     weights.write_arrays(tmp_path / "x.npz", {"a": np.arange(3)})
 
