@@ -27,12 +27,11 @@ def normals_l2(prediction: jax.Array, label: jax.Array, *, counts: LabelCounts |
     """Computes the mean squared difference to the normalised prediction over the valid elements (three per pixel).
 
     Args:
-        prediction: Vectors `[B, H, W, 3]` of any length. Each is divided by (its norm + 1e-12). A vector of length 0
-            has no direction and the gradient 0.
+        prediction: Vectors `[B, H, W, 3]` of any length. Each is divided by (its norm + 1e-12).
         label: Unit vectors `[B, H, W, 3]`. Elements of 255 are ignored.
         counts: Counts of the whole batch, if these images are a part of it.
     """
-    return masked_mean(jnp.square(_direction(prediction) - label), label != IGNORE, counts)
+    return masked_mean(jnp.square(_normalised(prediction) - label), label != IGNORE, counts)
 
 
 @register("normals_cosine", kinds=(UnitVectors,), short="cosine")

@@ -95,7 +95,7 @@ def test_weights_of_a_file_are_checked(tmp_path, data_dir):
     path = tmp_path / "weights.txt"
     path.write_text("1 2 3")
     run = experiment.make(replace(config(data_dir), losses={"semseg": f"ce:class_weights={path}"}))
-    with pytest.raises(ValueError, match="class_weights of ce has 3 values; semseg has 40 classes"):
+    with pytest.raises(ValueError, match="number of class_weights of ce is 3; semseg has 40 classes"):
         measured_losses.objective(run, None, tmp_path)
 
 
