@@ -5,7 +5,6 @@ by "+", several numbers by "+" or "/", as in fixed:weights=1+10+50. Several thin
 ce:smoothing=0.1+dice; then only "/" joins numbers. The ends of an interval are joined by "-", as in invpt:scale=0.5-2.
 """
 
-import difflib
 import inspect
 import math
 import re
@@ -13,6 +12,8 @@ import types
 import typing
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, NamedTuple
+
+from mtl_jax.registry import did_you_mean
 
 # Every plus except that of an exponent, as in 1e+3.
 _PLUS = re.compile(r"(?<!\d[eE])(?<!\.[eE])\+")
@@ -65,8 +66,7 @@ def arguments(given: str, function: Callable[..., Any], what: str, leave_out: Co
         key, equals, value = entry.partition("=")
         if not equals or key not in known:
             offered = ", ".join(f"{key}={written(default)}" for key, (_, default) in known.items()) or "no parameters"
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f". Did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(key, known, 1, before=". ")
             raise ValueError(f"{entry!r} is no parameter=value of {what}; it takes {offered}{hint}")
         if key in values:
             raise ValueError(f"parameter {key} of {what} is given twice")

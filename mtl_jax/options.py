@@ -1,10 +1,17 @@
 """Options of things that a configuration names, such as a model or an optimiser, as frozen dataclasses."""
 
 import dataclasses
-import difflib
 import typing
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from mtl_jax.registry import did_you_mean
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a thing that has none."""
 
 
 def read(kind: type, given: Mapping[str, Any], *, field: str, owner: str) -> Any:
@@ -24,8 +31,7 @@ def read(kind: type, given: Mapping[str, Any], *, field: str, owner: str) -> Any
     types = {each.name: hints[each.name] for each in dataclasses.fields(kind)}
     for name, value in given.items():
         if name not in types:
-            near = difflib.get_close_matches(name, types, 1)
-            hint = f". Did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(name, types, 1, before=". ")
             offered = f"the options of {owner} are {', '.join(types)}" if types else f"{owner} has no options"
             raise ValueError(f"{field}.{name} is {value!r}, but {offered}{hint}")
     try:

@@ -1,13 +1,13 @@
 """Recipes: configuration files by name or by path, with their options after a colon."""
 
 import ast
-import difflib
 import inspect
 import runpy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mtl_jax.config import Config
+from mtl_jax.registry import did_you_mean
 
 # A wheel has the recipes inside of the package; in a checkout they lie beside it.
 _PLACES = (Path(__file__).with_name("configs"), Path(__file__).parents[1] / "configs")
@@ -42,8 +42,7 @@ def _path(place: str) -> Path:
     path = Path(place).expanduser()
     if path.is_file():
         return path
-    near = difflib.get_close_matches(path.stem, known, 3)
-    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    hint = did_you_mean(path.stem, known, after=" ")
     raise FileNotFoundError(
         f"there is no recipe {place!r} and no such file. {hint}The recipes are {', '.join(known)}; or give a file "
         "FILE.py"

@@ -58,8 +58,7 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
             ValueError: the table has no such name; the message lists those it has and says how to add one.
         """
         if name not in self._entries:
-            near = difflib.get_close_matches(str(name), self._entries, 3)
-            hint = f"Did you mean {' or '.join(near)}? " if near else ""
+            hint = did_you_mean(str(name), self._entries, after=" ")
             raise UnknownNameError(
                 f"unknown {self._kind} {name!r}; the {self._plural} are {', '.join(self._entries) or 'none'}. {hint}"
                 f"{self._register} adds one, in a module that the configuration names in `imports`"
@@ -80,6 +79,20 @@ class Registry(MutableMapping[str, Entry], Generic[Entry]):
 
     def __repr__(self) -> str:
         return f"Registry({self._plural}: {', '.join(self._entries)})"
+
+
+def did_you_mean(name: str, known: Iterable[str], most: int = 3, *, before: str = "", after: str = "") -> str:
+    """Returns a question that names what a user may have meant, "" if nothing has a similar spelling.
+
+    Args:
+        name: What the user wrote.
+        known: The names that there are.
+        most: Largest number of names in the question.
+        before: Text before the question, if there is one.
+        after: Text after the question, if there is one.
+    """
+    near = difflib.get_close_matches(name, list(known), most)
+    return f"{before}Did you mean {' or '.join(near)}?{after}" if near else ""
 
 
 class UnknownNameError(ValueError, KeyError):

@@ -9,7 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "mtl_jax"
 # From the bottom to the top: a part imports parts that stand in rows above its own. Parts of one row do not import each
 # other. A folder is a part; so is a module that lies directly in the package.
 LAYERS = (
-    ("registry", "notation", "options", "field_values", "folders"),
+    ("registry", "field_values", "folders"),
+    ("notation", "options"),
     ("runtime", "codecs", "images", "nn", "outputs", "to_onnx"),
     ("labels", "balancing", "loggers"),
     ("tasks",),

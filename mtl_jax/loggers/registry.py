@@ -7,17 +7,13 @@ from typing import Any, TypeVar
 
 from mtl_jax import notation
 from mtl_jax.loggers.base import Logger, RunStart
+from mtl_jax.options import NoOptions
 from mtl_jax.registry import Registry
 from mtl_jax.runtime import messages
 
 Open = TypeVar("Open", bound=Callable[[RunStart, Any], Logger])
 
 _ALWAYS = "jsonl"  # continuing, reports and the scores in the terminal read it
-
-
-@dataclass(frozen=True)
-class NoOptions:
-    """The options of a logger that has none."""
 
 
 @dataclass(frozen=True)

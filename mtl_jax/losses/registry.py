@@ -1,13 +1,12 @@
 """The losses by name, the kinds of labels that each of them fits, and the bounds of their arguments."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import jax
 
 from mtl_jax.labels import LabelKind
-from mtl_jax.registry import Registry
+from mtl_jax.registry import Registry, did_you_mean
 
 Function = TypeVar("Function", bound=Callable[..., jax.Array])
 Bounds = Mapping[str, tuple[float, float]]
@@ -68,8 +67,7 @@ def find(name: str, kind: LabelKind) -> str:
         ValueError: There is no such loss, or it does not fit such labels.
     """
     if name not in LOSSES and name not in SHORT_NAMES:
-        near = difflib.get_close_matches(name, (*SHORT_NAMES, *LOSSES), 3)
-        hint = f"Did you mean {' or '.join(near)}? " if near else ""
+        hint = did_you_mean(name, (*SHORT_NAMES, *LOSSES), after=" ")
         raise ValueError(
             f"unknown loss {name!r}; the losses that fit this task are {', '.join(fitting(kind))}. {hint}"
             "mtl_jax.losses.register adds one, in a module that the configuration names in `imports`"

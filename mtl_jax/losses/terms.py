@@ -6,7 +6,6 @@ class_weights=measured, stands for values that are measured on the training spli
 the numbers in the file.
 """
 
-import difflib
 import math
 import re
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from mtl_jax import notation, tasks
 from mtl_jax.losses.masked import LabelCounts
 from mtl_jax.losses.measured import MEASURED, Frequencies
 from mtl_jax.losses.registry import LOSSES, bounds_of, find
+from mtl_jax.registry import did_you_mean
 
 _OF_CALLS = ("prediction", "logits", "label", "counts")  # parameters that are no arguments of the configuration
 
@@ -177,8 +177,7 @@ def _check_word(argument: str, word: str) -> None:
     """Raises a ValueError unless a word stands for measured values or is the path of a text file."""
     if word in MEASURED[argument] or re.search(r"\.[a-zA-Z]\w*$", word):
         return
-    near = difflib.get_close_matches(word, MEASURED[argument], 1)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(word, MEASURED[argument], 1, before=" ")
     raise ValueError(
         f'{argument} is {word!r}; it may be numbers joined by "/", {" or ".join(MEASURED[argument])}, or the path of a '
         f"text file with numbers.{hint}"

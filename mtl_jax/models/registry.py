@@ -11,6 +11,7 @@ from mtl_jax import backbones, heads
 from mtl_jax.backbones import Backbone
 from mtl_jax.config import Config, Rules, rules_of
 from mtl_jax.models.base import MultiTaskModel
+from mtl_jax.options import NoOptions
 from mtl_jax.options import read as read_options
 from mtl_jax.registry import Registry
 
@@ -70,11 +71,6 @@ class ModelParts:
                 f"model {self.name} has no intermediate predictions for the auxiliary tasks "
                 f"{', '.join(sorted(extra))}; leave data.aux_tasks empty or make them main tasks"
             )
-
-
-@dataclass(frozen=True)
-class NoOptions:
-    """The options of a model that has none."""
 
 
 @dataclass(frozen=True)

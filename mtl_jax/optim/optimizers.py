@@ -9,6 +9,7 @@ import optax
 
 from mtl_jax.optim.schedules import Schedule
 from mtl_jax.optim.transforms import Mask, clip_by_norm, kernels, scale_parts
+from mtl_jax.options import NoOptions
 from mtl_jax.options import read as read_options
 from mtl_jax.registry import Registry
 
@@ -17,7 +18,7 @@ DECAYED = (ALL, KERNELS)  # what the weight decay may apply to
 
 
 class OptimizerParts(NamedTuple):
-    """What an optimiser is made of, besides its options.
+    """The parts of an optimiser besides its options.
 
     Attributes:
         decay: Transformation that adds weight_decay * parameter to the updates. A decoupled optimiser uses it after its
@@ -49,11 +50,6 @@ class Optimizer:
 MakeFunction = TypeVar("MakeFunction", bound=Callable[[OptimizerParts, Any], optax.GradientTransformation])
 
 OPTIMIZERS: Registry[Optimizer] = Registry("optimiser", "optimisers", "mtl_jax.optim.register_optimizer")
-
-
-@dataclass(frozen=True)
-class NoOptions:
-    """The options of an optimiser that has none."""
 
 
 def register_optimizer(

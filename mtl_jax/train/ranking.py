@@ -1,12 +1,12 @@
 """The ranking of the checkpoints of a run: the scores that rank them, and the results that gains refer to."""
 
-import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtl_jax.evaluation import scoring
 from mtl_jax.experiment import Experiment
+from mtl_jax.registry import did_you_mean
 from mtl_jax.tasks import Criterion
 from mtl_jax.train.checkpoint_parts import Evaluation
 
@@ -68,8 +68,7 @@ def chosen(run: Experiment) -> dict[str, Criterion]:
         for name, criterion in scores.items()
     }
     if best not in known:
-        near = difflib.get_close_matches(best, known, 3)
-        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        hint = did_you_mean(best, known, before=" ")
         raise ValueError(
             f"train.best is {best!r}; evaluations during training have the scores {', '.join(known)}.{hint} Leave "
             "train.best empty to rank checkpoints by the gain of all tasks"
