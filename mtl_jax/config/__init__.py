@@ -4,6 +4,7 @@ from mtl_jax.config.older_names import note_new_name, with_new_names
 from mtl_jax.config.queries import (
     all_tasks,
     aux_tasks,
+    eval_batch_size,
     eval_weights,
     fixed_on_resume,
     identity,
@@ -31,6 +32,7 @@ __all__ = [
     "Train",
     "all_tasks",
     "aux_tasks",
+    "eval_batch_size",
     "eval_weights",
     "fixed_on_resume",
     "for_backbone",

@@ -1,4 +1,4 @@
-"""What a configuration says in several fields together: tasks, channels, sizes, and which fields runs share."""
+"""Values that several fields of a configuration give together: tasks, channels, sizes, and fields that runs share."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -51,6 +51,11 @@ def image_size(config: Config) -> tuple[int, int]:
         return height, width
     sizes = augmentation.get_recipe(data.augmentation).sizes if data.augmentation else {}
     return sizes.get(data.dataset, catalogue.get(data.dataset).image_size)
+
+
+def eval_batch_size(config: Config) -> int:
+    """Returns the number of images of a global batch of evaluation."""
+    return config.train.eval_batch_size or config.train.batch_size
 
 
 def eval_weights(config: Config) -> str:

@@ -8,14 +8,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from mtl_jax import config as configs
 from mtl_jax import experiment
 from mtl_jax.config import Config
-from mtl_jax.data import loader
 from mtl_jax.data.split import Split
 from mtl_jax.evaluation import scoring
 from mtl_jax.experiment import Experiment
 from mtl_jax.runtime import compilation, sharding
-from mtl_jax.train import restore
+from mtl_jax.train import inputs, restore
 from mtl_jax.train.step import make_predict_step
 
 
@@ -76,20 +76,9 @@ class Restored:
         left = [index for index in range(len(source)) if index not in skip]
         if not left:
             return
-        train = self.config.train
-        size = batch_size or train.eval_batch_size or train.batch_size
+        size = batch_size or configs.eval_batch_size(self.config)
         sharding.check_batch_size(size, self.mesh, "batch_size")
-        batches = loader.val_batches(
-            source.subset(left),
-            conventions=self.experiment.conventions,
-            tasks=(),
-            size=self.experiment.image_size,
-            recipe=self.experiment.recipe,
-            batch_size=size,
-            num_workers=self.config.data.num_workers,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
+        batches = inputs.val_batches(self.experiment, source.subset(left), size, labels=False)
         for position, maps in self.predict_batches(batches):
             yield left[position], maps
 

@@ -1,4 +1,4 @@
-"""The batches of an experiment: those it trains on, and those it is evaluated on while training."""
+"""The batches of an experiment: those that it trains on, and those that it is evaluated on."""
 
 from collections.abc import Iterator
 
@@ -34,24 +34,34 @@ def train_batches(run: Experiment, source: Split) -> loader.TrainBatches:
     )
 
 
-def val_batches(run: Experiment, source: Split, batch_size: int) -> Iterator[Batch]:
+def val_batches(
+    run: Experiment,
+    source: Split,
+    batch_size: int,
+    *,
+    labels: bool = True,
+    few: bool = False,
+) -> Iterator[Batch]:
     """Returns the iterator over the validation batches of this process, see `loader.val_batches`.
 
     Args:
         run: The experiment.
-        source: Records of the validation split.
+        source: Records of a split.
         batch_size: Number of images of a global batch.
+        labels: False for batches without the labels of the main tasks.
+        few: True for few images, which are read when they are asked for, without worker processes.
     """
+    delivery = {"num_workers": 0, "prefetch": 0} if few else {"num_workers": run.config.data.num_workers}
     return loader.val_batches(
         source,
         conventions=run.conventions,
-        tasks=run.main_tasks,
+        tasks=run.main_tasks if labels else (),
         recipe=run.recipe,
         size=run.image_size,
         batch_size=batch_size,
-        num_workers=run.config.data.num_workers,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        **delivery,
     )
 
 

@@ -6,19 +6,20 @@ from functools import cached_property
 from typing import Any
 
 import cv2
-import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from mtl_jax import config as configs
 from mtl_jax import tasks as task_table
-from mtl_jax.data import datasets, loader
+from mtl_jax.data import datasets
 from mtl_jax.data.split import Split
 from mtl_jax.drawing import panels
 from mtl_jax.evaluation import predictions, scoring
 from mtl_jax.experiment import Experiment
 from mtl_jax.loggers import LoggedImage
 from mtl_jax.runtime import compilation, processes
+from mtl_jax.train import inputs
 from mtl_jax.train.step import make_predict_step
 
 _LONG_SIDE = 1200  # pixels of a picture
@@ -61,19 +62,9 @@ class LoggedImages:
         """
         if not self._chosen:
             return []
-        train = self._run.config.train
-        batches = loader.val_batches(
-            self._source.subset(self._chosen),
-            conventions=self._run.conventions,
-            tasks=(),
-            size=self._run.image_size,
-            # As `mtl evaluate` does, so that both need one compiled program.
-            batch_size=train.eval_batch_size or train.batch_size,
-            recipe=self._run.recipe,
-            prefetch=0,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
+        size = configs.eval_batch_size(self._run.config)  # as in `mtl evaluate`, so that both need one compiled program
+        chosen = self._source.subset(self._chosen)
+        batches = inputs.val_batches(self._run, chosen, size, labels=False, few=True)
         predicted = list(scoring.predict_images(self._step, arrays, batches, self._mesh))
         return [self._drawn(self._chosen[index], maps) for index, maps in predicted] if processes.first() else []
 

@@ -25,6 +25,7 @@ from mtl_jax.runtime import atomic_files, compilation, processes, sharding
 from mtl_jax.train import (
     banner,
     cadence,
+    configured_step,
     initial_state,
     initial_weights,
     inputs,
@@ -43,7 +44,7 @@ from mtl_jax.train.logged_images import LoggedImages
 from mtl_jax.train.milestones import Milestones
 from mtl_jax.train.pace import duration
 from mtl_jax.train.progress import Plan, Progress
-from mtl_jax.train.step import SKIPPED, Scalars, make_eval_step, make_train_step
+from mtl_jax.train.step import SKIPPED, Scalars, make_eval_step
 from mtl_jax.train.stop import StoppedError, StopRequests
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class _Run:
         self.balancing = task_balancing.from_config(config)
         self.loggers = loggers.parse(config.train.loggers)
         processes.on_first(partial(loggers.check_installed, self.loggers))
-        self.eval_batch_size = config.train.eval_batch_size or config.train.batch_size
+        self.eval_batch_size = configs.eval_batch_size(config)
         accumulate = config.train.accumulate
         sharding.check_batch_size(config.train.batch_size, self.mesh, "train.batch_size", accumulate)
         sharding.check_batch_size(self.eval_batch_size, self.mesh, "train.eval_batch_size")
@@ -148,15 +149,8 @@ class _Run:
             self.scores = list(ranking.stored_scores(self.progress, evaluation, config.train.best))
             stored = self.progress["reference"] or (None if evaluation is None else evaluation.reference)
             self.reference = ranking.choose_reference(stored, single_task, config.train.best)
-            train_step = make_train_step(
-                self.state.graphdef,
-                measured_losses.objective(run, self.source, workdir),
-                accumulate=accumulate,
-                batch_norm_groups=config.train.batch_norm_groups,
-                shardings=jax.tree.map(lambda x: x.sharding, self.state.arrays) if config.train.split_state else None,
-                balancing=self.balancing,
-            )
-            self.train_step = compilation.announced(train_step, "the training step")
+            objective = measured_losses.objective(run, self.source, workdir)
+            self.train_step = configured_step.train_step(config, self.state, objective, self.balancing)
             self.evaluated = configs.eval_weights(config)
             graphdef = self.state.alone(self.evaluated).graphdef
             eval_step = make_eval_step(graphdef, run.streaming_metrics, self.mesh)

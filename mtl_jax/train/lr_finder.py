@@ -22,11 +22,10 @@ import numpy as np
 
 from mtl_jax.data import datasets, prefetch
 from mtl_jax.experiment import Experiment
-from mtl_jax.runtime import atomic_files, compilation, processes, sharding
-from mtl_jax.train import initial_weights, inputs, task_balancing
+from mtl_jax.runtime import atomic_files, processes, sharding
+from mtl_jax.train import configured_step, initial_weights, inputs, task_balancing
 from mtl_jax.train import state as train_state
 from mtl_jax.train.progress import Plan, Progress
-from mtl_jax.train.step import make_train_step
 
 NUMBERS = "lr_finder.json"  # file in a work directory
 _LOSS = "loss/total"
@@ -112,15 +111,7 @@ def run(experiment: Experiment, sweep: Sweep) -> RangeTest:
         split=train.split_state,
         balancing=balancing,
     )
-    train_step = make_train_step(
-        state.graphdef,
-        experiment.objective,
-        accumulate=train.accumulate,
-        batch_norm_groups=train.batch_norm_groups,
-        shardings=jax.tree.map(lambda x: x.sharding, state.arrays) if train.split_state else None,
-        balancing=balancing,
-    )
-    step = compilation.announced(train_step, "the training step")
+    step = configured_step.train_step(config, state, experiment.objective, balancing)
     plan = Plan(sweep.steps, batches.steps_per_epoch, train.batch_size, experiment.all_tasks)
     progress = Progress(plan, 0, shown=processes.first())
     arrays, losses = state.arrays, Losses()

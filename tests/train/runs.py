@@ -1,6 +1,8 @@
 """Runs of `scripts/train.py` as processes of their own, and what they leave behind."""
 
+import contextlib
 import json
+import logging
 import os
 import re
 import socket
@@ -15,12 +17,29 @@ import pytest
 
 from mtl_jax import experiment, models
 from mtl_jax.runtime import sharding
-from mtl_jax.train import loop
+from mtl_jax.train import configured_step, loop
 from mtl_jax.train import state as train_state
 from mtl_jax.train.checkpoint import Checkpoints
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 300  # seconds that a process may take on a busy machine
+
+
+@contextlib.contextmanager
+def messages():
+    """Yields a list that receives what the package logs. `caplog` does so for a single test, not for a module."""
+    found = []
+    handler = logging.Handler()
+    handler.emit = lambda record: found.append(record.getMessage())
+    logger = logging.getLogger("mtl_jax")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 class Run:
@@ -129,7 +148,7 @@ class Killed(BaseException):
 
 def fit_and_kill(config, workdir, step):
     """Trains in this process, and ends the run before a training step."""
-    original = loop.make_train_step
+    original = configured_step.make_train_step
 
     def make(*args, **options):
         inner, calls = original(*args, **options), iter(range(10**9))
@@ -142,6 +161,6 @@ def fit_and_kill(config, workdir, step):
         return train_step
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "make_train_step", make)
+        patch.setattr(configured_step, "make_train_step", make)
         with pytest.raises(Killed):
             loop.fit(config, workdir)

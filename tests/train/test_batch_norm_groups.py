@@ -20,7 +20,7 @@ from mtl_jax.losses import Objective
 from mtl_jax.nn import BatchNorm, Conv, Sequential
 from mtl_jax.outputs import Outputs
 from mtl_jax.runtime import sharding
-from mtl_jax.train import initial_weights, loop
+from mtl_jax.train import configured_step, initial_weights, loop
 from mtl_jax.train import state as train_state
 from mtl_jax.train.step import make_train_step
 from tests import tiny
@@ -153,7 +153,7 @@ def test_a_run_takes_the_number_from_its_configuration(tmp_path, data_dir, monke
         raise Stop
 
     tiny.register_backbones(monkeypatch)
-    monkeypatch.setattr(loop, "make_train_step", make)
+    monkeypatch.setattr(configured_step, "make_train_step", make)
     with pytest.raises(Stop):
         loop.fit(tiny.config(data_dir, batch_norm_groups=2), tmp_path)
 

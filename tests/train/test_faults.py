@@ -17,7 +17,7 @@ from filelock import FileLock
 from mtl_jax import backbones, experiment, folders
 from mtl_jax.data import catalogue, loader
 from mtl_jax.inference.restored import Restored
-from mtl_jax.train import integrity, loop
+from mtl_jax.train import configured_step, integrity
 from mtl_jax.train.checkpoint import Checkpoints, DamagedError
 from mtl_jax.train.lock import LOCK
 from mtl_jax.train.loop import NonFiniteLossError, fit
@@ -169,7 +169,7 @@ def test_the_way_back_from_a_step_that_diverged(tmp_path, data_dir, monkeypatch)
     fit(config, tmp_path)
     config.train.epochs = 2
     steps = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
-    monkeypatch.setattr(loop, "make_train_step", lambda *args, **options: not_finite)
+    monkeypatch.setattr(configured_step, "make_train_step", lambda *args, **options: not_finite)
     with pytest.raises(NonFiniteLossError) as raised:
         fit(config, tmp_path, allow_config_change=True)
     place = tmp_path / "checkpoints" / "3"

@@ -11,7 +11,7 @@ from mtl_jax.data import catalogue, loader
 from mtl_jax.evaluation import scoring
 from mtl_jax.inference.restored import Restored
 from mtl_jax.metrics import Accumulator
-from mtl_jax.train import loop
+from mtl_jax.train import configured_step, loop
 from mtl_jax.train.cadence import Cadence
 from mtl_jax.train.checkpoint import Checkpoints
 from mtl_jax.train.loop import fit
@@ -88,7 +88,7 @@ class Late:
 
 def test_images_per_second_are_of_finished_steps(tmp_path, data_dir, monkeypatch):
     """Steps are handed to the device and return before they are done."""
-    make = loop.make_train_step
+    make = configured_step.make_train_step
 
     def late(*args, **options):
         step = make(*args, **options)
@@ -99,7 +99,7 @@ def test_images_per_second_are_of_finished_steps(tmp_path, data_dir, monkeypatch
 
         return train_step
 
-    monkeypatch.setattr(loop, "make_train_step", late)
+    monkeypatch.setattr(configured_step, "make_train_step", late)
     fit(tiny.config(data_dir, log_every=3, eval_final_epochs=1), tmp_path)
     _, compiled = (line for line in runs.lines(tmp_path) if line["kind"] == "train")
     assert compiled["images_per_second"] <= 12 / (3 * 0.25)
@@ -154,7 +154,7 @@ def test_an_evaluation_that_fails_loses_nothing(tmp_path, data_dir, monkeypatch,
 
 def test_the_device_lags_behind_by_two_steps_at_most(tmp_path, data_dir, monkeypatch):
     """The bar, signals and memory depend on it."""
-    make, given, ended = loop.make_train_step, [], []
+    make, given, ended = configured_step.make_train_step, [], []
 
     class Pending(float):
         def block_until_ready(self):
@@ -170,7 +170,7 @@ def test_the_device_lags_behind_by_two_steps_at_most(tmp_path, data_dir, monkeyp
 
         return train_step
 
-    monkeypatch.setattr(loop, "make_train_step", late)
+    monkeypatch.setattr(configured_step, "make_train_step", late)
     fit(tiny.config(data_dir, log_every=6, eval_final_epochs=1, epochs=3), tmp_path)
     assert sorted(set(ended)) == [3, 6, 9]  # the third step of each epoch waits for the first one
 

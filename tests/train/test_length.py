@@ -31,20 +31,9 @@ def evaluations(workdir):
 def straight(tmp_path_factory, data_dir):
     """(work directory, messages) of a run by steps without interruption."""
     workdir = tmp_path_factory.mktemp("straight") / "run"
-    messages = []
-    handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())
-    logger = logging.getLogger("mtl_jax")
-    level = logger.level
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            tiny.register_backbones(patch)
-            fit(by_steps(data_dir, best="depth/abs_rel", patience=3), workdir)
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
+    with pytest.MonkeyPatch.context() as patch, runs.messages() as messages:
+        tiny.register_backbones(patch)
+        fit(by_steps(data_dir, best="depth/abs_rel", patience=3), workdir)
     return workdir, messages
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from mtl_jax import experiment, optim
 from mtl_jax.reports import lr_plot
-from mtl_jax.train import lr_finder
+from mtl_jax.train import configured_step, lr_finder
 from mtl_jax.train.loop import fit
 from mtl_jax.train.lr_finder import Losses, RangeTest, Sweep
 from tests import scripts, tiny
@@ -100,7 +100,7 @@ def test_the_test_ends_where_the_loss_diverges(data_dir, monkeypatch):
         losses = iter([2.0, 2.0, 1000.0])
         return lambda arrays, *others: (arrays, {"loss/total": jnp.float32(next(losses))})
 
-    monkeypatch.setattr(lr_finder, "make_train_step", make)
+    monkeypatch.setattr(configured_step, "make_train_step", make)
     test = lr_finder.run(experiment.make(tiny.config(data_dir)), SWEEP)
     assert test.losses == [2.0, 2.0, 1000.0]
     assert test.diverged

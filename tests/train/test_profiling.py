@@ -12,7 +12,7 @@ import pytest
 
 from mtl_jax import cli
 from mtl_jax.commands import train as command
-from mtl_jax.train import loop
+from mtl_jax.train import configured_step, loop
 from mtl_jax.train.profiling import Profiler, Steps
 from mtl_jax.train.stop import StoppedError
 from tests import tiny
@@ -56,7 +56,7 @@ def test_a_run_that_ends_earlier_ends_the_trace(tmp_path, caplog):
 
 @pytest.mark.usefixtures("interruptible")
 def test_a_run_that_is_interrupted_leaves_a_whole_trace(tmp_path, data_dir, monkeypatch):
-    make = loop.make_train_step
+    make = configured_step.make_train_step
 
     def interrupted(*args, **options):
         step, calls = make(*args, **options), itertools.count(1)
@@ -68,7 +68,7 @@ def test_a_run_that_is_interrupted_leaves_a_whole_trace(tmp_path, data_dir, monk
 
         return train_step
 
-    monkeypatch.setattr(loop, "make_train_step", interrupted)
+    monkeypatch.setattr(configured_step, "make_train_step", interrupted)
     with pytest.raises(StoppedError, match="stopped at step 3 of 6"):
         loop.fit(tiny.config(data_dir), tmp_path, profile=Steps(2, 5))
     assert recorded(tmp_path) == [2, 3]

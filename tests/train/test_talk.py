@@ -18,6 +18,7 @@ from mtl_jax.train.loop import fit
 from mtl_jax.train.milestones import Milestones
 from tests import tiny
 from tests.processes import ROOT
+from tests.train import runs
 
 CRITERIA = {"semseg": Criterion("mIoU", higher_is_better=True), "depth": Criterion("rmse", higher_is_better=False)}
 
@@ -155,23 +156,12 @@ def said(tmp_path_factory, data_dir):
     workdir = tmp_path_factory.mktemp("talk") / "run"
     config = tiny.config(data_dir, eval_final_epochs=0)
     config.data.tasks, config.model.name = ("semseg", "depth"), "baseline"
-    messages = []
-    handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())
-    logger = logging.getLogger("mtl_jax")
-    level = logger.level
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            tiny.register_backbones(patch)
-            fit(config, workdir)
-            first = messages.copy()
-            messages.clear()
-            fit(config, workdir)
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
+    with pytest.MonkeyPatch.context() as patch, runs.messages() as messages:
+        tiny.register_backbones(patch)
+        fit(config, workdir)
+        first = messages.copy()
+        messages.clear()
+        fit(config, workdir)
     return workdir, first, messages
 
 
