@@ -12,7 +12,7 @@ from array_record.python import array_record_module
 
 from mtl_jax import data
 from mtl_jax.data import catalogue, datasets, loader, records
-from tests.data.test_loader import Frames, assert_same, take, train, val
+from tests.data.frames import Frames, assert_same, take, train, val
 
 NYUD = catalogue.FAMILIES["nyud"]
 
