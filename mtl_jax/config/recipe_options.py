@@ -1,4 +1,4 @@
-"""What recipes need: options after the colon of their names, and values by backbone."""
+"""Helpers of recipes: options after the colon of their names, and values by backbone."""
 
 from collections.abc import Mapping
 from types import SimpleNamespace

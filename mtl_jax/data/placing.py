@@ -1,4 +1,4 @@
-"""Where an image lies in the input of a network, and how its prediction is taken out of there.
+"""Placement of an image in the input of a network, and the part of the prediction that shows the image.
 
 "stretch" resizes the image to the size of the input. "pad" keeps its aspect ratio and its size: it lies in the middle
 of the input, and what is left around it is padding. An image that is larger than the input is scaled down so that it

@@ -32,7 +32,7 @@ _NORMALISED = ((np.arange(256, dtype=np.float32)[:, None] / np.float32(255) - ME
 
 @dataclass(frozen=True)
 class Resampling:
-    """How maps are resampled.
+    """The interpolation of maps.
 
     Attributes:
         image: Interpolation of the image.

@@ -1,4 +1,4 @@
-"""What a described data set, a folder of your own, says about an experiment."""
+"""Values that an experiment takes from a described data set, a folder of your own."""
 
 import dataclasses
 from pathlib import Path

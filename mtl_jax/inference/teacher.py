@@ -25,7 +25,7 @@ FILE = "file"  # entry of a sample with the content of the image's file
 
 @dataclass
 class Written:
-    """What `save_labels` has written.
+    """The result of `save_labels`.
 
     Attributes:
         folder: The folder.

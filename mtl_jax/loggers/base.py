@@ -16,7 +16,7 @@ Outcome = Literal["finished", "stopped", "failed"]
 
 @dataclass(frozen=True)
 class RunStart:
-    """What loggers are told when a run begins or continues.
+    """The facts that loggers get when a run begins or continues.
 
     Attributes:
         workdir: The work directory.

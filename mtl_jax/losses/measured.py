@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Frequencies:
-    """How often each class occurs among the labels of a split; of foreground labels, background and foreground.
+    """Numbers of pixels and images of each class in the labels of a split.
 
     Attributes:
         pixels: Number of pixels of each class.

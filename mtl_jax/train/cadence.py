@@ -1,4 +1,4 @@
-"""When a run logs, saves and evaluates, and when it ends."""
+"""The steps at which a run logs, saves, evaluates and ends."""
 
 import math
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ class Cadence:
 
     @property
     def evaluated(self) -> str:
-        """What an evaluation follows as text, for example "each of the last 10 epochs"."""
+        """The steps that an evaluation follows, as text, for example "each of the last 10 epochs"."""
         if self.eval_every >= self.total_steps:
             return "the last step"
         if self.eval_every:

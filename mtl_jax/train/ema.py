@@ -13,7 +13,7 @@ _AVERAGED = (nnx.Param, nnx.BatchStat)
 
 @dataclass(frozen=True)
 class Ema:
-    """How weights are averaged.
+    """A rule for the average of weights.
 
     Attributes:
         decay: Weight of the average in the next average, above 0 and below 1.

@@ -13,7 +13,7 @@ from mtl_jax.labels import Conventions
 
 @dataclass(frozen=True)
 class Context:
-    """What the steps know besides the maps.
+    """The facts that steps get besides the maps.
 
     Attributes:
         size: Height and width of the network's input.
