@@ -17,7 +17,7 @@ from jax import export as jax_export
 
 from mtl_jax.inference.export_formats import ExportFormat
 from mtl_jax.inference.program import Program
-from mtl_jax.nn import isolate
+from mtl_jax.nn import depthwise_conv, isolate
 
 # What jax guarantees about exported programs (https://docs.jax.dev/en/latest/export/export.html, section
 # "Compatibility guarantees").
@@ -53,7 +53,7 @@ def export_program(program: Program, platforms: Sequence[str]) -> jax_export.Exp
         program: The model.
         platforms: Platforms that it can be compiled for.
     """
-    with isolate.fused():
+    with isolate.fused(), depthwise_conv.sums_of_taps("cpu" in platforms):
         return jax_export.export(program.predict, platforms=platforms)(program.images)
 
 

@@ -2,11 +2,13 @@
 
 from mtl_jax.nn.blocks import BasicBlock, Bottleneck
 from mtl_jax.nn.conv import Conv, Linear
+from mtl_jax.nn.depthwise_conv import DepthwiseConv
 from mtl_jax.nn.dropout import Dropout
 from mtl_jax.nn.dtype import compute_dtype
 from mtl_jax.nn.fold import fold_batch_norm
 from mtl_jax.nn.frozen import Frozen
 from mtl_jax.nn.initial_keys import InitialKeys
+from mtl_jax.nn.inverted_residual import InvertedResidual, SeparableConv
 from mtl_jax.nn.layer_norm import LayerNorm
 from mtl_jax.nn.layer_scale import LayerScale
 from mtl_jax.nn.mlp import Mlp, PackedSwiGLU, SwiGLU
@@ -26,9 +28,11 @@ __all__ = [
     "BatchNorm",
     "Bottleneck",
     "Conv",
+    "DepthwiseConv",
     "Dropout",
     "Frozen",
     "InitialKeys",
+    "InvertedResidual",
     "LayerNorm",
     "LayerScale",
     "Linear",
@@ -38,6 +42,7 @@ __all__ = [
     "PatchEmbed",
     "PatchProjection",
     "SelfAttention",
+    "SeparableConv",
     "Sequential",
     "SqueezeExcite",
     "Staged",

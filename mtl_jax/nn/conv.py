@@ -13,6 +13,7 @@ from flax.typing import Dtype
 from mtl_jax.nn.dtype import layer_dtype
 from mtl_jax.nn.init import Initializer, torch_uniform
 from mtl_jax.nn.isolate import isolated
+from mtl_jax.nn.padding import Margins, same_margins, symmetric_margins
 from mtl_jax.nn.per_channel import per_channel
 
 # Below this share of products with the image, a convolution is computed as a sum over taps.
@@ -22,7 +23,8 @@ _DENSE = 2 / 3
 class Conv(nnx.Module):
     """2-D convolution `[B, H, W, in] -> [B, H', W', out]`, padded by `dilation * (kernel_size // 2)` on every side.
 
-    Unlike "SAME" padding, this padding is symmetric at stride 2 too. The kernel is stored as `[kh, kw, in, out]`.
+    Unlike TensorFlow's "SAME" padding, this padding is symmetric at stride 2 too. The kernel is stored as
+    `[kh, kw, in, out]`.
 
     Args:
         in_features: Number of input channels.
@@ -30,6 +32,7 @@ class Conv(nnx.Module):
         kernel_size: Height and width of the kernel, an odd number.
         stride: Stride in both directions.
         dilation: Dilation in both directions.
+        same_padding: True to pad as "SAME" does (`mtl_jax.nn.padding.same_margins`).
         use_bias: True to add a bias.
         kernel_init: Initialiser of the kernel; the bias has torch's default.
         dtype: Computation dtype; None takes the dtype of `compute_dtype`, or else the promoted dtype of input and
@@ -48,6 +51,7 @@ class Conv(nnx.Module):
         *,
         stride: int = 1,
         dilation: int = 1,
+        same_padding: bool = False,
         use_bias: bool = False,
         kernel_init: Initializer = torch_uniform,
         dtype: Dtype | None = None,
@@ -61,7 +65,7 @@ class Conv(nnx.Module):
         self.bias = nnx.Param(torch_uniform(rngs.params(), (out_features,), fan_in)) if use_bias else None
         self.stride = stride
         self.dilation = dilation
-        self.padding = dilation * (kernel_size // 2)
+        self.same_padding = same_padding
         self.dtype = layer_dtype(dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -75,6 +79,13 @@ class Conv(nnx.Module):
             return y
         return y + per_channel(self.bias[...], y)
 
+    def margins(self, size: Sequence[int]) -> Margins:
+        """Returns the number of zeros (before, after) the rows and the columns of a map of this size."""
+        side = self.kernel.shape[0]
+        if self.same_padding:
+            return same_margins(size, side, self.stride, self.dilation)
+        return symmetric_margins(side, self.dilation)
+
     def _convolve(self, x: jax.Array) -> jax.Array:
         x, kernel = promote_dtype((x, self.kernel[...]), dtype=self.dtype)
         if kernel.shape[:2] == (1, 1) and self.stride == 1:
@@ -86,7 +97,7 @@ class Conv(nnx.Module):
             x,
             kernel,
             window_strides=(self.stride, self.stride),
-            padding=[(self.padding, self.padding)] * 2,
+            padding=self.margins(x.shape[1:3]),
             rhs_dilation=(self.dilation, self.dilation),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )

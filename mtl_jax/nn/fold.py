@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mtl_jax.nn.conv import Conv
-from mtl_jax.nn.norm import EPSILON, BatchNorm
+from mtl_jax.nn.depthwise_conv import DepthwiseConv
+from mtl_jax.nn.norm import BatchNorm
 from mtl_jax.nn.sequential import Sequential
 
 M = TypeVar("M", bound=nnx.Module)
@@ -38,8 +39,9 @@ def fold_batch_norm(model: M) -> M:
 
     kernel' = kernel * factor and bias' = (bias - mean) * factor + beta, with factor = scale / sqrt(var + epsilon) of
     the running statistics, at least in float32. A batch norm belongs to the convolution before it in a `Sequential`,
-    and as an attribute `bn1` to `conv1` beside it: by our naming, which cannot be checked here, `conv1`'s output goes
-    through `bn1` and nowhere else. Batch norms without a convolution stay.
+    and as an attribute `bn1` to `conv1` beside it, or to the convolution that its class names in `norm_inputs`, {batch
+    norm: convolution}. Names cannot be checked here: by them `conv1`'s output goes through `bn1` and nowhere else.
+    Batch norms without a convolution stay.
 
     Raises:
         ValueError: a convolution or its batch norm is used elsewhere too, or the two do not go together.
@@ -66,20 +68,22 @@ def fold_batch_norm(model: M) -> M:
     return folded
 
 
-def _pairs(module: nnx.Module) -> Iterator[tuple[Any, Conv, BatchNorm]]:
+def _pairs(module: nnx.Module) -> Iterator[tuple[Any, Conv | DepthwiseConv, BatchNorm]]:
     """(attribute or position of the batch norm, convolution, batch norm) among a module's children."""
     children: dict[Any, Any] = dict(nnx.iter_children(module))
+    named = getattr(type(module), "norm_inputs", {})
     for key, norm in children.items():
         if isinstance(norm, BatchNorm):
-            conv = children.get(key - 1 if isinstance(module, Sequential) else str(key).replace("bn", "conv", 1))
-            if isinstance(conv, Conv):
+            before = key - 1 if isinstance(module, Sequential) else named.get(key, str(key).replace("bn", "conv", 1))
+            conv = children.get(before)
+            if isinstance(conv, Conv | DepthwiseConv):
                 yield key, conv, norm
 
 
-def _fold(conv: Conv, norm: BatchNorm) -> None:
+def _fold(conv: Conv | DepthwiseConv, norm: BatchNorm) -> None:
     dtype = jnp.promote_types(conv.kernel.dtype, jnp.float32)
     scale, beta, mean, var = (x[...].astype(dtype) for x in (norm.scale, norm.bias, norm.mean, norm.var))
-    factor = scale * jax.lax.rsqrt(var + EPSILON)
+    factor = scale * jax.lax.rsqrt(var + norm.epsilon)
     offset = -mean if conv.bias is None else conv.bias[...] - mean
     conv.kernel = nnx.Param(conv.kernel[...].astype(dtype) * factor.reshape(1, 1, 1, -1))
     conv.bias = nnx.data(nnx.Param(offset * factor + beta))  # `data`: it may be None, which NNX takes for static

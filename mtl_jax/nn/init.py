@@ -32,6 +32,12 @@ def he_normal_fan_out(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return _draw(key, shape, lambda generator: generator.normal(0, std, shape))
 
 
+def he_normal_depthwise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Draws from N(0, 2 / kernel area) for depthwise kernels `[kh, kw, 1, C]`, each of which has one output channel."""
+    std = math.sqrt(2 / math.prod(shape[:2]))
+    return _draw(key, shape, lambda generator: generator.normal(0, std, shape))
+
+
 def trunc_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Draws from N(0, 0.02^2), as for the linear layers and embeddings of vision transformers.
 

@@ -30,16 +30,18 @@ class BatchNorm(nnx.Module):
     Args:
         features: Size of the last axis.
         momentum: Weight of a new batch in the running statistics.
+        epsilon: What is added to the variance; networks from TensorFlow have 1e-3.
         dtype: Dtype of the result; None takes the dtype of `compute_dtype`, or else the promoted dtype of input and
             parameters.
     """
 
-    def __init__(self, features: int, *, momentum: float = 0.1, dtype: Dtype | None = None):
+    def __init__(self, features: int, *, momentum: float = 0.1, epsilon: float = EPSILON, dtype: Dtype | None = None):
         self.scale = nnx.Param(jnp.ones((features,)))
         self.bias = nnx.Param(jnp.zeros((features,)))
         self.mean = nnx.BatchStat(jnp.zeros((features,)))
         self.var = nnx.BatchStat(jnp.ones((features,)))
         self.momentum = momentum
+        self.epsilon = epsilon
         self.dtype = layer_dtype(dtype)
         self.use_running_average = False
         self.batch_norm_groups = 1
@@ -96,7 +98,7 @@ class BatchNorm(nnx.Module):
             var = jnp.square(y - mean).mean(axes, keepdims=True)
             first_mean, first_var = (mean[0], var[0]) if grouped else (mean, var)
             self._update(first_mean.reshape(-1), first_var.reshape(-1) * (count / (count - 1)))
-        factor = jax.lax.rsqrt(var + EPSILON) * self.scale[...].reshape(broadcast)
+        factor = jax.lax.rsqrt(var + self.epsilon) * self.scale[...].reshape(broadcast)
         return ((y - mean) * factor + self.bias[...].reshape(broadcast)).astype(out_dtype)
 
     def _update(self, mean: jax.Array, var: jax.Array):

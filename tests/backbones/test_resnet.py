@@ -46,7 +46,7 @@ def test_strides_and_dilations(name):
         convs = [conv for block in getattr(model, layer) for conv in (block.conv1, block.conv2)]
         found = [conv for conv in convs if conv.kernel.shape[0] == 3]
         assert [(conv.stride, conv.dilation) for conv in found] == expected
-        assert all(conv.padding == conv.dilation for conv in found)  # keeps the size at stride 1
+        assert all(conv.margins((8, 8)) == [(conv.dilation,) * 2] * 2 for conv in found)  # keeps the size at stride 1
         # Of the pointwise convolutions only the projection beside a strided block has a stride.
         modules = [module for _, module in nnx.iter_modules(getattr(model, layer)) if isinstance(module, Conv)]
         pointwise = [conv.stride for conv in modules if conv.kernel.shape[0] == 1 and conv.stride > 1]
