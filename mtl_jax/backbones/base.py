@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from mtl_jax.backbones.left_out import without
 from mtl_jax.nn import Staged
 from mtl_jax.nn.remat import recompute
 
@@ -27,6 +28,8 @@ class Backbone(Staged):
         no_weight_decay: Paths of submodules and parameters with two or more axes that are no kernels, such as position
             embeddings and class tokens, so that they do not decay with kernels.
         multiple: The sides of images that prediction pads or scales become multiples of this number of pixels.
+        left_out: Regular expression for the names of arrays that files of published weights hold and the backbone does
+            not: those of a classifier.
         fixed_size: True if weights depend on the size of the images, as position embeddings do. Prediction then refuses
             images of other sizes than the network's input size.
     """
@@ -35,6 +38,7 @@ class Backbone(Staged):
     layers: tuple[tuple[str, ...], ...] = ()
     no_weight_decay: tuple[str, ...] = ()
     multiple: int = 32
+    left_out: str = r"(?:fc|classifier)\..*"
     fixed_size: bool = False
 
     def stage_channels(self, stage: str) -> tuple[int, ...]:
@@ -60,8 +64,11 @@ class Backbone(Staged):
         return self
 
     def published_arrays(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Returns the arrays of a file of pretrained weights, {torch key: array}, under the names of that part."""
-        return dict(arrays)
+        """Returns the arrays of a file of pretrained weights, {torch key: array}, under the names of that part.
+
+        A log line lists those that are left out (`left_out`).
+        """
+        return without(arrays, self.left_out)
 
     def __call__(self, images: jax.Array) -> Maps:
         """`[B, H, W, 3]` images -> the maps that heads read, finest first."""

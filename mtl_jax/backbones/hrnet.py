@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from flax import nnx
 
 from mtl_jax.backbones.base import Backbone, Maps
+from mtl_jax.backbones.published import register_weights
 from mtl_jax.backbones.registry import register
 from mtl_jax.nn import BasicBlock, BatchNorm, Bottleneck, Conv, Sequential, resize_like
+from mtl_jax.runtime.published_files import Address
 
 MOMENTUM = 0.01  # for every batch norm of the backbone; heads use torch's default of 0.1
 
@@ -59,6 +61,7 @@ class HRNet(Backbone):
         ("transition2", "stage3"),
         ("transition3", "stage4"),
     )
+    left_out = r"(?:classifier|final_layer|incre_modules|downsamp_modules)\..*"
 
     def __init__(self, variant: str, *, rngs: nnx.Rngs):
         sizes = VARIANTS[variant]
@@ -98,6 +101,16 @@ class HRNet(Backbone):
                 return self.stage3(_add_branch(self.transition2, maps))
             case _:
                 return self.stage4(_add_branch(self.transition3, maps))
+
+
+_TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-hrnet/"
+for _name, _file in {
+    "hrnet_w18": "hrnet_w18_small_v2-4c50a8cb.pth",
+    "hrnet_w18_full": "hrnetv2_w18-8cb57bb9.pth",
+    "hrnet_w32": "hrnetv2_w32-90d8c5fb.pth",
+    "hrnet_w48": "hrnetv2_w48-abd2e6ab.pth",
+}.items():
+    register_weights(_name, "imagenet", Address(_TIMM + _file), license="MIT")
 
 
 @register(*VARIANTS)

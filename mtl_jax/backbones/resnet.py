@@ -9,10 +9,12 @@ import jax
 from flax import nnx
 
 from mtl_jax.backbones.base import Backbone, Maps
+from mtl_jax.backbones.published import register_weights
 from mtl_jax.backbones.registry import register
 from mtl_jax.nn import BasicBlock, BatchNorm, Bottleneck, Conv, Sequential, max_pool_stem
 from mtl_jax.nn.init import he_normal_fan_out
 from mtl_jax.nn.remat import recompute
+from mtl_jax.runtime.published_files import Address
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,19 @@ class ResNet(Backbone):
     def select(self, outputs: Mapping[str, Maps]) -> Maps:
         layers = LAYERS[-1:] if self.dilated else LAYERS
         return tuple(itertools.chain.from_iterable(outputs[layer] for layer in layers))
+
+
+_TORCHVISION = "https://download.pytorch.org/models/"
+_WEIGHTS = {
+    "resnet18": "resnet18-f37072fd.pth",
+    "resnet34": "resnet34-b627a593.pth",
+    "resnet50": "resnet50-0676ba61.pth",
+    "resnet101": "resnet101-63fe2227.pth",
+    "resnet152": "resnet152-394f9c45.pth",
+}
+for _name in VARIANTS:  # dilation changes no parameter
+    _file = Address(_TORCHVISION + _WEIGHTS[_name.removesuffix("_dilated")])
+    register_weights(_name, "imagenet", _file, license="BSD-3-Clause")
 
 
 @register(*VARIANTS)

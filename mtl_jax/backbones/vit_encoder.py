@@ -8,10 +8,10 @@ import numpy as np
 from flax import nnx
 
 from mtl_jax.backbones.base import Maps
-from mtl_jax.backbones.vit_variants import IMAGENET_MEAN, IMAGENET_STD, Variant
+from mtl_jax.backbones.renormalise import renormalised
+from mtl_jax.backbones.vit_variants import Variant
 from mtl_jax.nn import LayerNorm, LayerScale, PatchEmbed, SelfAttention, recomputable
 from mtl_jax.nn.init import trunc_normal
-from mtl_jax.nn.per_channel import per_channel
 from mtl_jax.nn.rotary import angles
 
 _CLASS_STD_RATIO = 1e-6 / 0.02  # class and register tokens start from N(0, 1e-6^2)
@@ -77,7 +77,7 @@ class VisionTransformer(nnx.Module):
         Raises:
             ValueError: The sides of the images are not multiples of the patch.
         """
-        patches = self.patch_embed(_renormalised(images, self.variant))
+        patches = self.patch_embed(renormalised(images, self.variant.mean, self.variant.std))
         batch, height, width, features = patches.shape
         prefix = [self.cls_token[...]]
         if self.pos_embed is not None:
@@ -100,12 +100,3 @@ class VisionTransformer(nnx.Module):
         for block in blocks:
             x = block(x, rotation)
         return x[:, number:].reshape(patches.shape), x[:, None, :number]
-
-
-def _renormalised(images: jax.Array, variant: Variant) -> jax.Array:
-    """Returns images with the statistics that a variant was trained with, in place of ImageNet's."""
-    if (variant.mean, variant.std) == (IMAGENET_MEAN, IMAGENET_STD):
-        return images
-    mean, std = np.array(variant.mean), np.array(variant.std)
-    factor, offset = np.array(IMAGENET_STD) / std, (np.array(IMAGENET_MEAN) - mean) / std
-    return images * per_channel(jnp.asarray(factor), images) + per_channel(jnp.asarray(offset), images)

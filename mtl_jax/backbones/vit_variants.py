@@ -5,14 +5,11 @@ from dataclasses import dataclass, replace
 
 from flax import nnx
 
-from mtl_jax.images import MEAN, STD
+from mtl_jax.backbones.renormalise import IMAGENET_MEAN, IMAGENET_STD, Channels
 from mtl_jax.nn import Mlp, PackedSwiGLU, SwiGLU
 from mtl_jax.nn.position_embedding import Resize, resize_antialiased, resize_with_offset
 from mtl_jax.nn.self_attention import Biases
 
-Channels = tuple[float, float, float]
-IMAGENET_MEAN: Channels = (float(MEAN[0]), float(MEAN[1]), float(MEAN[2]))
-IMAGENET_STD: Channels = (float(STD[0]), float(STD[1]), float(STD[2]))
 _HALF: Channels = (0.5, 0.5, 0.5)
 
 

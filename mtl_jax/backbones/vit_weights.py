@@ -1,5 +1,6 @@
 """The names in files of published vision transformers: those of DINOv2, DINOv3 and timm."""
 
+import itertools
 import logging
 import re
 from collections.abc import Mapping
@@ -7,9 +8,12 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
+from mtl_jax.backbones.left_out import without
+from mtl_jax.backbones.published import register_weights
 from mtl_jax.backbones.vit_variants import Variant
 from mtl_jax.nn import PackedSwiGLU
 from mtl_jax.nn.position_embedding import resize_antialiased
+from mtl_jax.runtime.published_files import Address, HubFile
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +37,7 @@ def published(arrays: Mapping[str, np.ndarray], variant: Variant) -> Arrays:
         arrays: {torch key: array} of a file from DINOv2, DINOv3 or timm.
         variant: Sizes of the transformer that takes them.
     """
-    left_out = [name for name in arrays if _LEFT_OUT.fullmatch(name)]
-    if left_out:
-        logger.info("leaves out what the backbone does not have: %s", ", ".join(left_out))
-    renamed = {_renamed(name, variant): array for name, array in arrays.items() if name not in left_out}
+    renamed = {_renamed(name, variant): array for name, array in without(arrays, _LEFT_OUT).items()}
     return _split_biases(_with_positions(renamed, variant), variant)
 
 
@@ -82,3 +83,22 @@ def _split_biases(arrays: Arrays, variant: Variant) -> Arrays:
         else:
             split[name] = array
     return split
+
+
+# timm's files on the hub. No commit and no checksum of them is known here; every name and shape is checked.
+def _on_hub(model: str) -> HubFile:
+    return HubFile(f"timm/{model}")
+
+
+_DEIT = "https://dl.fbaipublicfiles.com/deit/deit_{}_patch16_224-{}.pth"
+for _size in ("small", "base", "large"):
+    _file = _on_hub(f"vit_{_size}_patch16_384.augreg_in21k_ft_in1k")
+    register_weights(f"vit_{_size}_patch16", "imagenet", _file, license="Apache-2.0")
+for _size, _digits in {"small": "cd65a155", "base": "b5f2ef4d"}.items():
+    register_weights(f"deit_{_size}_patch16", "imagenet", Address(_DEIT.format(_size, _digits)), license="Apache-2.0")
+for _size, _registers in itertools.product(("small", "base", "large", "giant"), ("", "_reg4")):
+    _file = _on_hub(f"vit_{_size}_patch14{_registers}_dinov2.lvd142m")
+    register_weights(f"dinov2_{_size}{_registers}", "lvd142m", _file, license="Apache-2.0")
+for _size, _biases in itertools.product(("small", "base", "large", "small_plus"), ("", "_qkvb")):
+    _file = _on_hub(f"vit_{_size}_patch16_dinov3{_biases}.lvd1689m")
+    register_weights(f"dinov3_{_size}{_biases}", "lvd1689m", _file, license="DINOv3 License")

@@ -36,6 +36,16 @@ def _datasets() -> Mapping[str, str]:
     return {name: ", ".join(task for task in tasks.TASKS if row.has(task)) for name, row in catalogue.DATASETS.items()}
 
 
+def _weights() -> Mapping[str, str]:
+    """Returns {backbone and name of weights: their license and where they are}, in columns."""
+    rows = {f"{backbone} {name}": row for backbone, rows in backbones.WEIGHTS.items() for name, row in rows.items()}
+    license = max(len(row.license) for row in rows.values())
+    return {
+        name: f"{row.license:{license}}  {row.file.place}" + ("" if row.file.checksum else ", without a known checksum")
+        for name, row in rows.items()
+    }
+
+
 def _losses() -> Mapping[str, str]:
     """Returns {name: short name, kinds of labels and first sentence} of the losses, in columns."""
     rows = {
@@ -75,6 +85,7 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "recipes": _recipes,
     "models": lambda: _named(models.MODELS),
     "backbones": lambda: _named(backbones.BACKBONES),
+    "weights": _weights,
     "heads": lambda: _documented(heads.HEADS),
     "tasks": lambda: {name: f"loss {row.loss}, {row.criterion.name}" for name, row in tasks.TASKS.items()},
     "datasets": _datasets,

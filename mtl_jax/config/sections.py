@@ -95,8 +95,8 @@ class Model:
         backbone: Name of the backbone, a key of `mtl_jax.backbones.BACKBONES`.
         head: Name of the heads, a key of `mtl_jax.heads.HEADS`; empty = deeplab for a backbone with one map, hrnet for
             several.
-        pretrained: Weights of the backbone: "imagenet", the path of a file with torch-named arrays, or empty for
-            random ones.
+        pretrained: Weights of the backbone: the name of published ones ("imagenet" for most backbones; `mtl list
+            weights` lists all), the path of a file with torch-named arrays, or empty for random ones.
         pretrained_entry: Entry of the file `pretrained` that holds the weights, if the file is a training checkpoint
             with several: "state_dict_ema" for example. Empty = the only one, or the plain weights beside averaged ones.
         pretrained_prefix: Beginning of the backbone's names in the file, "encoder_q." for example. Arrays whose names
@@ -106,7 +106,7 @@ class Model:
             line sets one by its name: `--model.options.alpha=0.8`.
         remat: Names of the stages whose activations are recomputed in the backward pass instead of being stored. That
             saves memory on a GPU, none on a CPU, and costs up to one more forward pass. The stages are those of the
-            backbone (conv, layer1, stage2, ..., patch_embed and blocks_1 to blocks_4 of a vision transformer), heads,
+            backbone (conv, layer1, stage2, ...; patch_embed and blocks_1 to blocks_4 of a vision transformer), heads,
             scale_0 to scale_3 of MTI-Net, fusion, initial_predictions and distillation of PAD-Net, and attention_1 to
             attention_4 of MTAN.
         dtype: Computation dtype, "float32" or "bfloat16"; parameters, statistics and losses stay float32.

@@ -9,7 +9,6 @@ from mtl_jax import tasks as task_table
 from mtl_jax.config import Config, Data, Model, Train
 from mtl_jax.models import MultiTaskModel
 from mtl_jax.train import initial_weights
-from mtl_jax.weights.pretrained import IMAGENET
 
 _OWN_DATA = "folder"  # the data set whose classes a configuration names
 
@@ -48,8 +47,8 @@ def create_model(
         dataset: Data set that says the numbers of classes, a key of `mtl_jax.data.DATASETS`; empty where `num_classes`
             says them.
         num_classes: Number of classes of the task that predicts class ids, or {task: number} for several such tasks.
-        pretrained: True for published ImageNet weights of the backbone, which are downloaded once; or the path of a
-            file with weights; False for random ones.
+        pretrained: True for the usual published weights of the backbone, which are downloaded once or come with an
+            extra; or the name of others (`mtl list weights`); or the path of a file; False for random ones.
         aux_tasks: Tasks of the intermediate predictions of PAD-Net and MTI-Net; empty = the main tasks.
         image_size: (height, width) of the images in pixels, for backbones that depend on it; (0, 0) = the data set's.
         head: Name of the heads, a key of `mtl_jax.heads.HEADS`; empty = the one that goes with the backbone.
@@ -64,7 +63,7 @@ def create_model(
     given = dict(options or {})
     if models.MODELS[name].options is models.SoftSharingOptions:
         given.setdefault("init_single_task", False)  # it would ask for trained single-task models
-    weights = (IMAGENET if pretrained else "") if isinstance(pretrained, bool) else str(pretrained)
+    source = backbones.default_weights(backbone) if pretrained is True else str(pretrained or "")
     size = tuple(image_size)
     data = Data(
         dataset or _OWN_DATA,
@@ -73,7 +72,7 @@ def create_model(
         image_size=(size[0], size[1]),
         class_names=_class_names((*tasks, *aux_tasks), dataset, num_classes),
     )
-    model = Model(name, backbone, head, pretrained=weights, options=given, dtype=dtype)
+    model = Model(name, backbone, head, pretrained=source, options=given, dtype=dtype)
     return initial_weights.build_model(experiment.make(Config(data, model, train=Train(seed=seed))).config)
 
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from mtl_jax.inference.model_folder import FILES
-from mtl_jax.runtime import messages
+from mtl_jax.runtime import hub
 
 SCHEME = "hf://"
 _ADDRESS = re.compile(rf"{SCHEME}(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
@@ -28,11 +28,5 @@ def download(address: str) -> Path:
     parts = _ADDRESS.fullmatch(address)
     if parts is None:
         raise ValueError(f"the address is {address!r}; give {SCHEME}OWNER/NAME or {SCHEME}OWNER/NAME@REVISION")
-    try:
-        from huggingface_hub import snapshot_download
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f'{address} is on the Hugging Face Hub, which needs the extra "hub": {messages.install("hub")}; or '
-            "download its files by other means and give their folder"
-        ) from error
-    return Path(snapshot_download(parts["name"], revision=parts["revision"], allow_patterns=list(FILES)))
+    client = hub.client(address)
+    return Path(client.snapshot_download(parts["name"], revision=parts["revision"], allow_patterns=list(FILES)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from flax import nnx
 
-from mtl_jax import experiment, folders, models, weights
+from mtl_jax import backbones, experiment, folders, models, weights
 from mtl_jax.config import Config, Data, main_tasks
 from mtl_jax.experiment import Experiment
 from mtl_jax.heads.deeplab import ASPP
@@ -136,8 +136,7 @@ def _parts(model: MultiTaskModel, config: Config) -> Iterator[tuple[nnx.Module, 
     elif config.model.pretrained:
         first = model.backbones()[0]
         arrays = weights.read_pretrained(
-            config.model.pretrained,
-            config.model.backbone,
+            backbones.weights_path(config.model.pretrained, config.model.backbone),
             names=weights.torch_keys(first.pretrained_part()),
             entry=config.model.pretrained_entry,
             prefix=config.model.pretrained_prefix,

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from mtl_jax.data import catalogue
 from mtl_jax.inference import export, jax_format
 from mtl_jax.inference import program as programs
 from mtl_jax.labels import ClassIds
+from mtl_jax.nn import DepthwiseConv, InitialKeys
 from mtl_jax.train import history
 from tests import exported_runs, scripts, tiny
 
@@ -165,6 +167,7 @@ def test_the_command_exports_the_format_it_is_told(workdir, tmp_path):
 
 
 CASES = [(*network, "float32") for network in tiny.NETWORKS]
+CASES += [("baseline", "mobilenetv3_small", "float32"), ("baseline", "efficientnet_lite0", "bfloat16")]
 CASES += [("baseline", "hrnet_w18", "bfloat16"), ("baseline", "resnet18_dilated", "bfloat16")]
 
 
@@ -186,3 +189,14 @@ def test_every_model_exports_for_any_number_of_images(name, backbone, dtype):
     assert "inlineable" not in exported.mlir_module()  # what only programs for CPUs keep apart
     again = jax_export.deserialize(exported.serialize())
     assert str((again.in_avals, again.out_avals)) == str((exported.in_avals, exported.out_avals))
+
+
+@pytest.mark.parametrize(("platforms", "groups"), [(("cpu", "cuda"), False), (("cuda",), True)])
+def test_programs_for_cpus_have_no_convolutions_with_groups(platforms, groups):
+    """XLA computes them slowly there."""
+    conv = DepthwiseConv(3, 3, stride=2, rngs=InitialKeys(0))
+    images = jax.ShapeDtypeStruct((*jax_export.symbolic_shape("batch"), 6, 8, 3), np.float32)
+    program = SimpleNamespace(predict=jax.jit(lambda images: conv(images)), images=images)
+    module = jax_format.export_program(program, platforms).mlir_module()
+    assert ("feature_group_count = 3" in module) == groups
+    assert ("stablehlo.convolution" in module) == groups

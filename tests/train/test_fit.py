@@ -6,16 +6,16 @@ import jax
 import numpy as np
 import pytest
 
-from mtl_jax import experiment
+from mtl_jax import backbones, experiment
 from mtl_jax.data import catalogue, loader
 from mtl_jax.evaluation import scoring
 from mtl_jax.inference.restored import Restored
 from mtl_jax.metrics import Accumulator
+from mtl_jax.runtime.published_files import Address
 from mtl_jax.train import configured_step, loop
 from mtl_jax.train.cadence import Cadence
 from mtl_jax.train.checkpoint import Checkpoints
 from mtl_jax.train.loop import fit
-from mtl_jax.weights import pretrained
 from tests import tiny
 from tests.marks import slow
 from tests.train import runs
@@ -278,10 +278,11 @@ def test_the_batch_must_suit_the_data(tmp_path, data_dir):
 def test_pretrained_weights_must_be_there_before_anything_starts(tmp_path, data_dir, monkeypatch):
     monkeypatch.setenv("MTL_JAX_CACHE", str(tmp_path))
     url = (tmp_path / "absent-00000000.pth").as_uri()
-    monkeypatch.setitem(pretrained._PUBLISHED, "hrnet_w18", url)
+    rows = {"imagenet": backbones.Weights(Address(url), "MIT")}
+    monkeypatch.setitem(backbones.WEIGHTS, "hrnet_w18", rows)
     monkeypatch.setattr(experiment.Experiment, "open_split", lambda *args: pytest.fail("data was opened first"))
     config = tiny.config(data_dir)
     config.model.backbone, config.model.pretrained = "hrnet_w18", "imagenet"
-    with pytest.raises(OSError, match=f"fetch {url} by other means"):
+    with pytest.raises(OSError, match=f"Fetch {url} by other means"):
         fit(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
