@@ -20,15 +20,19 @@ class Variant:
         bottlenecks: Number of bottlenecks in layer1.
         blocks: Number of basic blocks in every branch of a module.
         modules: Number of modules in each of stage2, stage3 and stage4.
+        inner: Number of channels inside the bottlenecks of layer1.
     """
 
     width: int
     bottlenecks: int
     blocks: int
     modules: tuple[int, int, int]
+    inner: int = 64
 
 
 VARIANTS = {
+    # "Small v1" among the ImageNet models.
+    "hrnet_w18_small": Variant(width=16, bottlenecks=1, blocks=2, modules=(1, 1, 1), inner=32),
     # Multi-task papers call this one HRNet-18; among the ImageNet models it is "small v2".
     "hrnet_w18": Variant(width=18, bottlenecks=2, blocks=2, modules=(1, 3, 2)),
     "hrnet_w18_full": Variant(width=18, bottlenecks=4, blocks=4, modules=(1, 4, 3)),
@@ -67,9 +71,10 @@ class HRNet(Backbone):
         self.bn1 = BatchNorm(64, momentum=MOMENTUM)
         self.conv2 = Conv(64, 64, 3, stride=2, rngs=rngs)
         self.bn2 = BatchNorm(64, momentum=MOMENTUM)
-        inner, outer = 64, 64 * Bottleneck.expansion
-        inputs = (inner, *[outer] * (sizes.bottlenecks - 1))
-        self.layer1 = Sequential([Bottleneck(width, inner, momentum=MOMENTUM, rngs=rngs) for width in inputs])
+        outer = sizes.inner * Bottleneck.expansion
+        inputs = (64, *[outer] * (sizes.bottlenecks - 1))
+        self.layer1 = Sequential([Bottleneck(width, sizes.inner, momentum=MOMENTUM, rngs=rngs) for width in inputs])
+        self._layer1_channels = outer
 
         def stage(branches: int, modules: int) -> Sequential:
             return Sequential([_Module(widths[:branches], sizes.blocks, rngs=rngs) for _ in range(modules)])
@@ -82,7 +87,7 @@ class HRNet(Backbone):
         self.stage4 = stage(4, sizes.modules[2])
 
     def stage_channels(self, stage: str) -> tuple[int, ...]:
-        fixed = {"conv": (64,), "layer1": (64 * Bottleneck.expansion,)}
+        fixed = {"conv": (64,), "layer1": (self._layer1_channels,)}
         return fixed.get(stage) or self.channels[: int(stage.removeprefix("stage"))]
 
     def forward_stage(self, stage: str, maps: Maps) -> Maps:

@@ -24,6 +24,7 @@ _PUBLISHED = {
     "resnet50": f"{_TORCHVISION}resnet50-0676ba61.pth",
     "resnet101": f"{_TORCHVISION}resnet101-63fe2227.pth",
     "resnet152": f"{_TORCHVISION}resnet152-394f9c45.pth",
+    "hrnet_w18_small": f"{_TIMM}hrnet_w18_small_v1-f460c6bc.pth",
     "hrnet_w18": f"{_TIMM}hrnet_w18_small_v2-4c50a8cb.pth",
     "hrnet_w18_full": f"{_TIMM}hrnetv2_w18-8cb57bb9.pth",
     "hrnet_w32": f"{_TIMM}hrnetv2_w32-90d8c5fb.pth",
