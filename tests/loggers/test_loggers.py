@@ -86,6 +86,14 @@ def test_tables_equal_the_log(tmp_path):
     assert rows(tmp_path, "eval") == [{"step": "4", "depth/rmse": "1.25"}]
 
 
+def test_a_table_takes_an_evaluation_without_any_score(tmp_path):
+    """Training leaves out scores that are not finite."""
+    with Writer(loggers.parse(["csv"]), RunStart(tmp_path)) as log:
+        for step, scores in ((1, {}), (2, {"depth/rmse": 1.5}), (3, {})):
+            log.write(step, "eval", scores)
+    assert [(row["step"], row["depth/rmse"]) for row in rows(tmp_path, "eval")] == [("1", ""), ("2", "1.5"), ("3", "")]
+
+
 def image(name, level):
     picture = np.full((20, 30, 3), level, np.uint8)
     return loggers.LoggedImage(name, f"id of {name}", picture, cv2.imencode(".jpg", picture)[1].tobytes())
