@@ -165,6 +165,16 @@ def test_published_data_have_the_published_border(dataset, builder, border, tmp_
     assert experiment.differences(changed, tmp_path) == f"data.border: '{border}' there, '{other}' now"
 
 
+def test_lists_of_a_recipe_are_no_change(tmp_path):
+    def config(frozen):
+        return Config(Data("nyud", ["semseg", "depth"]), Model("baseline", "tiny"), Optim(freeze=[frozen]))
+
+    experiment.store_config(experiment.make(config("backbone")).config, tmp_path)
+    assert experiment.differences(config("backbone"), tmp_path) == ""
+    expected = "optim.freeze: ('backbone',) there, ('heads',) now"
+    assert experiment.differences(config("heads"), tmp_path) == expected
+
+
 @pytest.fixture
 def stored(tmp_path):
     """A work directory with a configuration, which has numbers, texts and lists."""

@@ -63,7 +63,9 @@ def differences(config: Config, workdir: str | Path) -> str:
     Raises:
         FileNotFoundError, ValueError: See `load_config`.
     """
-    old, new = (fixed_on_resume(make(each).config) for each in (load_config(workdir), config))
+    # As the file gives it back: a recipe may hold lists in place of tuples.
+    given = configs.from_json(configs.to_json(config), "the configuration")
+    old, new = (fixed_on_resume(make(each).config) for each in (load_config(workdir), given))
     return "; ".join(
         f"{name}: {old.get(name)!r} there, {new[name]!r} now" for name in new if old.get(name) != new[name]
     )
