@@ -86,6 +86,7 @@ def _schedule_problems(config: Config) -> Iterator[str]:
                 f"optim.schedule is 'step' and optim.{name} is empty; name {unit}s, for example {example}, or choose "
                 "the unit by optim.schedule_by"
             )
+    yield from decay_problems(config)
     if given.decay_steps and not (given.schedule == "step" and given.schedule_by == "step"):
         yield (
             f"optim.decay_steps is {given.decay_steps}, optim.schedule {given.schedule!r} and optim.schedule_by "
@@ -95,8 +96,6 @@ def _schedule_problems(config: Config) -> Iterator[str]:
         yield f"optim.min_lr is {given.min_lr} and optim.lr {given.lr}; min_lr must be below lr"
     if given.min_lr and given.schedule == "constant":
         yield f"optim.min_lr is {given.min_lr} and optim.schedule 'constant', which does not fall; set min_lr to 0"
-    if given.warmup_start > 1:
-        yield f"optim.warmup_start is {given.warmup_start}; the factor on the learning rate is at most 1"
     train = config.train
     for name, warmup, length in (
         ("steps", given.warmup_steps, train.steps),
@@ -108,10 +107,30 @@ def _schedule_problems(config: Config) -> Iterator[str]:
             )
 
 
+def decay_problems(config: Config, steps_per_epoch: int = 0) -> Iterator[str]:
+    """Yields what is wrong with a schedule "step" that decays within the warm-up.
+
+    Args:
+        config: The configuration.
+        steps_per_epoch: Number of steps of an epoch; 0 = not known, and a warm-up in the other unit is not compared.
+    """
+    given = config.optim
+    if given.schedule_by == "step":
+        name, decays, least = "decay_steps", given.decay_steps, 1  # the first step with the smaller rate
+        least += given.warmup_steps or given.warmup_epochs * steps_per_epoch
+    else:
+        name, decays, least = "decay_epochs", given.decay_epochs, given.warmup_epochs  # the last one with the larger
+        least += given.warmup_steps // steps_per_epoch if steps_per_epoch else 0
+    warmup = "warmup_steps" if given.warmup_steps else "warmup_epochs"
+    if given.schedule == "step" and getattr(given, warmup) and any(decay < least for decay in decays):
+        yield (
+            f"optim.{name} is {decays} and optim.{warmup} {getattr(given, warmup)}; a decay within the warm-up would "
+            f"lower all of it, so the least of optim.{name} is {least}"
+        )
+
+
 def _optim_problems(config: Config) -> Iterator[str]:
     """Yields what is wrong with the optimiser and the rates of parts."""
-    if config.optim.layer_decay > 1:
-        yield f"optim.layer_decay is {config.optim.layer_decay}; the most is 1, which is no decay"
     for part, factor in config.optim.multipliers.items():
         if factor < 0:
             yield f"optim.multipliers has {factor} for {part}; the least is 0"
@@ -124,8 +143,6 @@ def _optim_problems(config: Config) -> Iterator[str]:
 
 def _ema_problems(config: Config) -> Iterator[str]:
     train = config.train
-    if train.ema >= 1:
-        yield f"train.ema is {train.ema}; it must be below 1, for example 0.999"
     needing = {"train.ema_warmup": train.ema_warmup, "train.eval_weights": train.eval_weights == EMA}
     for name in (name for name, needs in needing.items() if needs and not train.ema):
         yield f"{name} asks for averaged weights and train.ema is 0; give the decay of the average, for example 0.999"
