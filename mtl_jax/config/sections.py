@@ -234,7 +234,7 @@ class Train:
             that decides it.
         keep: Number of best checkpoints that stay, besides the two newest ones.
         patience: Number of evaluations in a row without a better score (see `best`) after which the run ends early; 0 =
-            it never does.
+            it never does. Evaluations before the first score do not count.
         log_every: Number of steps between two lines of the log.
         checkpoint_every: Number of steps between checkpoints, besides the one after every epoch; 0 = only that one.
         loggers: Loggers, keys of `mtl_jax.loggers.LOGGERS` with their options, as in

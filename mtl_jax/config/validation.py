@@ -1,5 +1,6 @@
 """The check of a finished configuration."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 from mtl_jax import field_values, optim
@@ -86,7 +87,6 @@ def _schedule_problems(config: Config) -> Iterator[str]:
                 f"optim.schedule is 'step' and optim.{name} is empty; name {unit}s, for example {example}, or choose "
                 "the unit by optim.schedule_by"
             )
-    yield from decay_problems(config)
     if given.decay_steps and not (given.schedule == "step" and given.schedule_by == "step"):
         yield (
             f"optim.decay_steps is {given.decay_steps}, optim.schedule {given.schedule!r} and optim.schedule_by "
@@ -107,13 +107,19 @@ def _schedule_problems(config: Config) -> Iterator[str]:
             )
 
 
-def decay_problems(config: Config, steps_per_epoch: int = 0) -> Iterator[str]:
-    """Yields what is wrong with a schedule "step" that decays within the warm-up.
+def length_problems(config: Config, steps_per_epoch: int = 0) -> Iterator[str]:
+    """Yields what is wrong with fields that depend on the length of the run.
 
     Args:
         config: The configuration.
-        steps_per_epoch: Number of steps of an epoch; 0 = not known, and a warm-up in the other unit is not compared.
+        steps_per_epoch: Number of steps of an epoch; 0 = not known, and steps are not compared with epochs.
     """
+    yield from _decay_problems(config, steps_per_epoch)
+    yield from _patience_problems(config, steps_per_epoch)
+
+
+def _decay_problems(config: Config, steps_per_epoch: int) -> Iterator[str]:
+    """Yields what is wrong with a schedule "step" that decays within the warm-up."""
     given = config.optim
     if given.schedule_by == "step":
         name, decays, least = "decay_steps", given.decay_steps, 1  # the first step with the smaller rate
@@ -126,6 +132,23 @@ def decay_problems(config: Config, steps_per_epoch: int = 0) -> Iterator[str]:
         yield (
             f"optim.{name} is {decays} and optim.{warmup} {getattr(given, warmup)}; a decay within the warm-up would "
             f"lower all of it, so the least of optim.{name} is {least}"
+        )
+
+
+def _patience_problems(config: Config, steps_per_epoch: int) -> Iterator[str]:
+    """Yields what is wrong with a patience that never ends the run early."""
+    train = config.train
+    if train.eval_every > 0:
+        evaluations = math.ceil((train.steps or train.epochs * steps_per_epoch) / train.eval_every)
+    else:
+        epochs = train.epochs or (math.ceil(train.steps / steps_per_epoch) if steps_per_epoch else 0)
+        evaluations = min(filter(None, (epochs, train.eval_final_epochs)), default=0)
+    most = evaluations - 2  # besides the best one, and the one at the end of the run
+    if evaluations and train.patience > max(most, 0):
+        yield (
+            f"train.patience is {train.patience} and the run has at most {evaluations} evaluations, the last one at "
+            f"its end, so it never ends early; evaluate more often (train.eval_every, train.eval_final_epochs), or set "
+            f"train.patience to {f'at most {most}' if most > 0 else 0}"
         )
 
 
@@ -215,6 +238,7 @@ _CHECKS = (
     _batch_problems,
     _optim_problems,
     _schedule_problems,
+    length_problems,
     _ema_problems,
     _pretrained_problems,
     _task_problems,

@@ -88,7 +88,7 @@ def of_run(run: Experiment, images: int) -> Cadence:
 
     Raises:
         ValueError: A batch has more images than there are, see `loader.steps_per_epoch`; the warm-up is as long as the
-            run; or the rate decays within the warm-up.
+            run, or the rate decays within it; or `train.patience` never ends the run.
     """
     train = run.config.train
     steps_per_epoch = loader.steps_per_epoch(images, train.batch_size)
@@ -99,7 +99,7 @@ def of_run(run: Experiment, images: int) -> Cadence:
             f"the warm-up takes {warmup} steps (optim.warmup_steps, optim.warmup_epochs), the run {total}, which are "
             f"{total / steps_per_epoch:g} epochs of {steps_per_epoch} steps; the warm-up must end before the run does"
         )
-    if problems := list(configs.decay_problems(run.config, steps_per_epoch)):
+    if problems := list(configs.length_problems(run.config, steps_per_epoch)):
         raise ValueError("; ".join(problems))
     return Cadence(
         steps_per_epoch,

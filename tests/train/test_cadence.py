@@ -93,3 +93,29 @@ def test_a_decay_within_the_warmup():
         of(14, Optim(decay_steps=(6,), **by_step), epochs=9)
     assert of(14, Optim(decay_steps=(7,), **by_step), epochs=9)
     assert of(14, Optim(decay_epochs=(1, 4), warmup_steps=7), epochs=9)  # poly does not read them
+
+
+@pytest.mark.parametrize(
+    ("train", "most"),
+    [
+        ({"epochs": 20}, 8),
+        ({"epochs": 7}, 5),
+        ({"epochs": 20, "eval_final_epochs": 0}, 18),
+        ({"epochs": 20, "eval_every": 6}, 8),
+        ({"epochs": 0, "steps": 20, "eval_every": 6}, 2),
+        ({"epochs": 0, "steps": 20}, 5),
+        ({"epochs": 0, "steps": 20, "eval_final_epochs": 4}, 2),
+    ],
+)
+def test_a_patience_that_never_ends_the_run(train, most):
+    """Some need the number of images; three steps are an epoch."""
+    when = of(14, patience=most, **train)
+    assert len(steps(when, "evaluates")) == most + 2
+    with pytest.raises(ValueError, match=rf"patience is {most + 1} and the run has at most {most + 2} evaluations, .*"):
+        of(14, patience=most + 1, **train)
+
+
+def test_a_run_with_two_evaluations_never_ends_early():
+    with pytest.raises(ValueError, match=r"evaluate more often .*, or set train\.patience to 0"):
+        of(14, patience=1, epochs=2)
+    assert of(14, patience=0, epochs=2)
