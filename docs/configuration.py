@@ -82,7 +82,9 @@ def field(name: str, each: dataclasses.Field[Any], owner: type) -> Parameter:
         meaning += f" One of {', '.join(f'`{choice}`' for choice in allowed if choice)}."
     if rules.may_change:
         meaning += " It may change when a run continues."
-    limits = [f"at least {rules.least:g}"] if rules.least is not None else ["above 0"] if rules.positive else []
+    bounds = {"at least": rules.least, "at most": rules.most, "below": rules.below}
+    limits = [f"{words} {bound:g}" for words, bound in bounds.items() if bound is not None]
+    limits = ["above 0", *limits] if rules.positive else limits
     default = each.default if each.default is not dataclasses.MISSING else each.default_factory()
     return Parameter(name, ", ".join([in_words(each.type), *limits]), written(default), meaning)
 

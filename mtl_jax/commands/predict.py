@@ -112,9 +112,9 @@ def add_arguments(parser: cli.Parser) -> None:
     way.add_argument(
         "--resize",
         choices=list(PLACEMENTS),
-        default=_DEFAULTS.resize,
-        help="how images get to the network: fit = aspect kept (the default), stretch = as in evaluation, none = own "
-        "size",
+        help="how images get to the network: fit = aspect kept (the default), pad = as fit, but small ones are not "
+        "enlarged (the default of --save_labels if the run's augmentation crops), stretch = aspect not kept, "
+        "none = own size",
     )
     way.add_argument(
         "--window",
@@ -155,7 +155,7 @@ def run(arguments: argparse.Namespace) -> None:
     cli.enable_compilation_cache()
     _check(arguments)
     options = PredictOptions(
-        resize=arguments.resize if arguments.window is None else WINDOWS,
+        resize=_or_default(arguments.resize, _DEFAULTS.resize) if arguments.window is None else WINDOWS,
         window_size=arguments.window or _DEFAULTS.window_size,
         overlap=_or_default(arguments.overlap, _DEFAULTS.overlap),
         batch_size=arguments.batch_size,
@@ -223,6 +223,8 @@ def _save_labels(
     loaded: model.Model, paths: list[Path] | None, options: PredictOptions, arguments: argparse.Namespace
 ) -> None:
     run = _experiment(loaded, arguments)
+    if arguments.resize is None and arguments.window is None:
+        options = dataclasses.replace(options, resize=teacher.default_resize(run))
     val_source = run.open_split(teacher.VAL, loaded.tasks)
     unreadable: list[str] = []
     samples: Iterable[predict.Sample]
