@@ -50,7 +50,7 @@ def add_arguments(parser: cli.Parser) -> None:
         type=_steps,
         metavar="FIRST:LAST",
         help="steps to record for TensorBoard and Perfetto in WORKDIR/profile, counted from 1 at the start of this "
-        "process: 10:20 for example",
+        "process: 10:20 for example; the trace ends before an evaluation",
     )
     parser.add_argument(
         "--find_lr",

@@ -77,7 +77,7 @@ def fit(
             to these scores, or by default to the first evaluation of this run.
         allow_config_change: True to continue with this configuration where the work directory has another one.
         profile: Steps of this process that the first process records for TensorBoard and Perfetto, in the folder
-            `profile` of the work directory; None = none.
+            `profile` of the work directory, up to the first evaluation among them; None = none.
 
     Returns:
         {task: {metric: value}} of the last evaluation.
@@ -210,7 +210,7 @@ class _Run:
                         batch, self.position = next(self.placed)
                     arrays, scalars = self.train_step(arrays, batch, seed)
                 self.step += 1
-                profiler.finished(self.step, arrays)
+                profiler.finished(self.step, arrays, evaluates=self.cadence.evaluates(self.step))
                 pending.append((self.step, scalars))
                 # Otherwise a slow device lags behind by all steps between two lines of the log: the bar shows a rate
                 # that is not true, a signal waits for all these steps, and their batches fill the memory.
