@@ -23,6 +23,7 @@ from mtl_jax.loggers import EVALUATION, TRAINING
 from mtl_jax.metrics import deciding
 from mtl_jax.runtime import atomic_files, compilation, processes, sharding
 from mtl_jax.train import (
+    agreement,
     banner,
     cadence,
     configured_step,
@@ -100,8 +101,7 @@ class _Run:
     def __init__(self, run: Experiment, workdir: Path, single_task: scoring.Results | None, allow_config_change: bool):
         self.experiment, self.workdir = run, workdir
         self.config = config = run.config
-        processes.check_agreement("the configuration", configs.shared_by_processes(config))
-        processes.check_agreement("the packages", banner.versions())
+        agreement.check_configuration(config)
         self.mesh = sharding.make_mesh()
         self.balancing = task_balancing.from_config(config)
         self.loggers = loggers.parse(config.train.loggers)
@@ -116,9 +116,7 @@ class _Run:
             initial_weights.check(run)  # an impossible model or missing weights fail before any data is fetched
         self.source = run.training_labels.open()
         self.val_source = run.open_split("val", run.main_tasks)
-        processes.check_agreement(
-            "the data", {source.split: [source.name, len(source)] for source in (self.source, self.val_source)}
-        )
+        agreement.check_data(self.source, self.val_source)
         self.labelled = {
             "train": run.training_labels.counts(),
             "val": datasets.count_labelled(run.prepare_data(), "val", run.all_tasks),
