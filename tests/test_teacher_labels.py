@@ -134,8 +134,6 @@ def test_photographs(run, tmp_path):
     ("options", "message"),
     [
         (("--split=val",), "so they cannot be its training images; give --split train, or --images"),
-        (("--images=x", "--fill"), "--fill has an effect with --split alone"),
-        (("--split=train", "--errors"), "--errors has an effect with --out alone"),
         (("--split=train", "--save_labels_confidence=1"), "give a number from 0 to below 1"),
         (("--split=train", "--save_labels_confidence=0.999"), "no pixel of semseg"),
     ],

@@ -31,6 +31,10 @@ from mtl_jax.train.loop import fit
 from mtl_jax.train.stop import EXIT_STATUS, StoppedError
 
 _SWEEP = lr_finder.Sweep()
+# {option: the options with one of which it has an effect}
+_NEEDS = {"find_lr_steps": ("find_lr",), "find_lr_min": ("find_lr",), "find_lr_max": ("find_lr",)}
+# {option: the options with each of which it has none}
+_EXCLUDED = {"single_task": ("find_lr",), "allow_config_change": ("find_lr",), "profile": ("find_lr",)}
 
 
 def add_arguments(parser: cli.Parser) -> None:
@@ -86,6 +90,7 @@ def add_arguments(parser: cli.Parser) -> None:
         metavar="SECONDS",
         help="time after which a silent process counts as dead, which ends the others",
     )
+    parser.refuse_ineffective(needs=_NEEDS, excluded=_EXCLUDED)
 
 
 def run(arguments: argparse.Namespace) -> None:
