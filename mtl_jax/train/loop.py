@@ -65,7 +65,10 @@ def fit(
     allow_config_change: bool = False,
     profile: profiling.Steps | None = None,
 ) -> scoring.Results:
-    """Trains to the last epoch, from the newest whole checkpoint in the work directory if there is one.
+    """Trains from the newest whole checkpoint in the work directory, or from the initial weights if there is none.
+
+    The training ends after the epochs or steps of the configuration, or earlier where `train.patience` evaluations in a
+    row have brought no better score, where a loss is not finite, or where a signal stops it.
 
     Writes config.json, checkpoints/, log.jsonl, and the files of other loggers. The result is the same, bit for bit on
     CPU, whether or not the run was interrupted. All processes of a run call this function with the same arguments and
@@ -81,7 +84,7 @@ def fit(
             `profile` of the work directory, up to the first evaluation among them; None = none.
 
     Returns:
-        {task: {metric: value}} of the last evaluation.
+        {task: {metric: value}} of the last evaluation of this call; empty where nothing was left to do.
 
     Raises:
         ValueError, FileNotFoundError: The configuration, the data or the work directory does not fit, or another run
