@@ -158,8 +158,6 @@ def test_a_teacher_sees_images_at_the_scale_that_it_learned_from(run, monkeypatc
     ("options", "message"),
     [
         (("--split=val",), "so they cannot be its training images; give --split train, or --images"),
-        (("--images=x", "--fill"), "--fill has an effect with --split alone"),
-        (("--split=train", "--errors"), "--errors has an effect with --out alone"),
         (("--split=train", "--save_labels_confidence=1"), "give a number from 0 to below 1"),
         (("--split=train", "--save_labels_confidence=0.999"), "no pixel of semseg"),
     ],
