@@ -7,13 +7,21 @@ transformers: sums over complete arrays in float64, some complete arrays, gradie
 import gzip
 import json
 import zlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 ROOT = Path(__file__).with_name("golden") / "transformers"
-_TOKENS = ("cls_token", "reg_token", "pos_embed", "register_tokens", "mask_token")
+_TOKENS = (
+    "cls_token",
+    "reg_token",
+    "pos_embed",
+    "register_tokens",
+    "mask_token",
+    "relative_position_bias_table",
+)
 _SCALES = ("gamma", "gamma_1", "gamma_2")
 
 
@@ -59,3 +67,11 @@ def image(height: int, width: int) -> np.ndarray:
     """The images of a recording, `[2, height, width, 3]` float32."""
     images = np.random.default_rng(0).standard_normal((2, 3, height, width)).astype(np.float32)
     return np.moveaxis(images, 1, -1)
+
+
+def sums(key: str, value: np.ndarray, recorded: Mapping[str, np.ndarray]) -> float:
+    """The deviation of a complete array from the recorded sums, relative to the sum of its absolute values."""
+    assert value.shape == tuple(recorded[f"{key}#shape"])
+    largest = recorded[f"{key}#abssum_f64"]
+    differences = value.sum() - recorded[f"{key}#sum_f64"], np.abs(value).sum() - largest
+    return float(np.abs(differences).max() / largest)

@@ -190,6 +190,14 @@ def test_other_backbones_take_the_recipe_of_their_family(name, backbone):
     assert (config.optim.name, config.optim.lr) == (row.optimizer, row.lr)
 
 
+@pytest.mark.parametrize("backbone", ["swin_tiny_patch4_window7", "convnext_base"])
+@pytest.mark.parametrize("name", FILES)
+def test_backbones_without_a_published_experiment_take_the_recipe_of_resnets(name, backbone):
+    config, resnet = (validate(recipes.load(f"{name}:backbone={other}")) for other in (backbone, "resnet50"))
+    assert config.model.backbone == backbone
+    assert (config.optim, config.train) == (resnet.optim, resnet.train)
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -218,7 +226,7 @@ def test_arguments_that_make_no_sense_are_refused(spec, message):
 @pytest.mark.parametrize("name", FILES)
 def test_unknown_backbones_are_refused_before_anything_starts(name):
     with pytest.raises(
-        ValueError, match=r"unknown backbone 'resnet19'; the backbones are hrnet_w18, .*resnet152_dilated"
+        ValueError, match=r"unknown backbone 'resnet19'; the backbones are .*, hrnet_w18, .*resnet152_dilated"
     ):
         models.build(recipes.load(f"{name}:backbone=resnet19"))
 

@@ -1,9 +1,11 @@
 """Backbones: networks from images to feature maps. `build` makes one by name, `register` adds a name."""
 
 from mtl_jax.backbones.base import Backbone, Maps
+from mtl_jax.backbones.convnext import ConvNeXt
 from mtl_jax.backbones.hrnet import HRNet
 from mtl_jax.backbones.registry import BACKBONES, build, register
 from mtl_jax.backbones.resnet import ResNet
+from mtl_jax.backbones.swin import Swin
 from mtl_jax.backbones.vit import ViT
 
-__all__ = ["BACKBONES", "Backbone", "HRNet", "Maps", "ResNet", "ViT", "build", "register"]
+__all__ = ["BACKBONES", "Backbone", "ConvNeXt", "HRNet", "Maps", "ResNet", "Swin", "ViT", "build", "register"]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
+from mtl_jax.backbones.published import renamed
 from mtl_jax.backbones.vit_variants import Variant
 from mtl_jax.nn import PackedSwiGLU
 from mtl_jax.nn.position_embedding import resize_antialiased
@@ -33,18 +34,9 @@ def published(arrays: Mapping[str, np.ndarray], variant: Variant) -> Arrays:
         arrays: {torch key: array} of a file from DINOv2, DINOv3 or timm.
         variant: Sizes of the transformer that takes them.
     """
-    left_out = [name for name in arrays if _LEFT_OUT.fullmatch(name)]
-    if left_out:
-        logger.info("leaves out what the backbone does not have: %s", ", ".join(left_out))
-    renamed = {_renamed(name, variant): array for name, array in arrays.items() if name not in left_out}
-    return _split_biases(_with_positions(renamed, variant), variant)
-
-
-def _renamed(name: str, variant: Variant) -> str:
     perceptron = _TIMM_PACKED if variant.mlp is PackedSwiGLU else _DINOV3_MLP
-    for pattern, replacement in (*_NAMES, *perceptron):
-        name = re.sub(pattern, replacement, name)
-    return name
+    ours = renamed(arrays, _LEFT_OUT, (*_NAMES, *perceptron))
+    return _split_biases(_with_positions(ours, variant), variant)
 
 
 def _with_positions(arrays: Arrays, variant: Variant) -> Arrays:
