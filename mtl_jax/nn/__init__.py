@@ -15,15 +15,18 @@ from mtl_jax.nn.numbered import Numbered
 from mtl_jax.nn.patch_embed import PatchEmbed, PatchProjection
 from mtl_jax.nn.pool import max_pool_2x2, max_pool_stem
 from mtl_jax.nn.remat import Staged, recomputable
-from mtl_jax.nn.resize import resize_bilinear, resize_like
+from mtl_jax.nn.resize import double_aligned, resize_bilinear, resize_like
+from mtl_jax.nn.resize_layers import resize_layers
 from mtl_jax.nn.self_attention import SelfAttention
 from mtl_jax.nn.sequential import Sequential
 from mtl_jax.nn.squeeze_excite import SqueezeExcite
+from mtl_jax.nn.tokens import BlockTokens, Tokens
 from mtl_jax.nn.transposed_conv import TransposedConv
 
 __all__ = [
     "BasicBlock",
     "BatchNorm",
+    "BlockTokens",
     "Bottleneck",
     "Conv",
     "Dropout",
@@ -42,12 +45,15 @@ __all__ = [
     "SqueezeExcite",
     "Staged",
     "SwiGLU",
+    "Tokens",
     "TransposedConv",
     "compute_dtype",
+    "double_aligned",
     "fold_batch_norm",
     "max_pool_2x2",
     "max_pool_stem",
     "recomputable",
     "resize_bilinear",
+    "resize_layers",
     "resize_like",
 ]
