@@ -1,7 +1,8 @@
 """The numbers recorded from DINOv2's own code and from timm: where they are, and the weights they were made with.
 
 timm 1.0.31 and DINOv2 (commit b8931f7) are Apache-2.0. `golden/transformers` holds what they returned for small
-transformers: sums over complete arrays in float64, some complete arrays, gradients, and the keys of published files.
+transformers and for DINOv2's dense heads on them: sums over complete arrays in float64, some complete arrays,
+gradients, and the keys of published files.
 """
 
 import gzip
@@ -29,6 +30,8 @@ def weight(key: str, shape: tuple[int, ...], source: str) -> np.ndarray:
     """The value of one entry of a state_dict, a function of its key and shape alone, and of who recorded it."""
     rng = np.random.default_rng(zlib.crc32(key.encode("utf-8")))
     last = key.rpartition(".")[-1]
+    if last == "running_var":
+        return rng.uniform(0.5, 1.5, shape).astype(np.float32)
     values = rng.standard_normal(shape)
     if last in _TOKENS:
         values *= {"dinov2": 1.0, "timm": 0.5}[source]

@@ -1,6 +1,7 @@
 """The interface of a backbone."""
 
 from collections.abc import Mapping
+from typing import Self
 
 import jax
 import numpy as np
@@ -54,6 +55,17 @@ class Backbone(Staged):
     def select(self, outputs: Mapping[str, Maps]) -> Maps:
         """Returns the maps that heads read, from {stage: its maps}."""
         return outputs[self.stages[-1]]
+
+    def for_tokens(self) -> Self:
+        """Lets the backbone return tokens in place of maps, for heads that read these; returns the backbone itself.
+
+        The result of a call is then a `mtl_jax.nn.BlockTokens` for each of several blocks, the first block first, and
+        `channels` are the widths of the tokens.
+
+        Raises:
+            ValueError: The backbone has no tokens.
+        """
+        raise ValueError(f"a {type(self).__name__} has no tokens")
 
     def pretrained_part(self) -> nnx.Module:
         """Returns the part that pretrained weights fill: all of the backbone, unless a subclass adds layers to it."""

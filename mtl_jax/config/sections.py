@@ -93,8 +93,8 @@ class Model:
     Attributes:
         name: Name of the model, a key of `mtl_jax.models.MODELS`.
         backbone: Name of the backbone, a key of `mtl_jax.backbones.BACKBONES`.
-        head: Name of the heads, a key of `mtl_jax.heads.HEADS`; empty = deeplab for a backbone with one map, hrnet for
-            several.
+        head: Heads, a key of `mtl_jax.heads.HEADS` with arguments after a colon, as in "dpt:features=128"; empty =
+            deeplab for a backbone with one map, hrnet for several.
         pretrained: Weights of the backbone: "imagenet", the path of a file with torch-named arrays, or empty for
             random ones.
         pretrained_entry: Entry of the file `pretrained` that holds the weights, if the file is a training checkpoint
@@ -110,6 +110,11 @@ class Model:
             scale_0 to scale_3 of MTI-Net, fusion, initial_predictions and distillation of PAD-Net, and attention_1 to
             attention_4 of MTAN.
         dtype: Computation dtype, "float32" or "bfloat16"; parameters, statistics and losses stay float32.
+        heads: {task: its head}, written as `head`; other tasks have `head`. On the command line:
+            `--model.heads.semseg=bn_linear`.
+        regression: {task: how its head computes values such as depth}, a key of `mtl_jax.heads.REGRESSIONS` with
+            parameters after a colon; other tasks have a head with a single channel, which is the value itself. On the
+            command line: `--model.regression.depth=bins:low=0.001,high=10`.
     """
 
     name: str = "mti_net"
@@ -122,6 +127,9 @@ class Model:
     options: dict[str, Any] = option(factory=dict, may_change=True, same_experiment=True)
     remat: tuple[str, ...] = option((), may_change=True)
     dtype: str = option("float32", choices=("float32", "bfloat16"))
+    _: KW_ONLY
+    heads: dict[str, str] = field(default_factory=dict)
+    regression: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass

@@ -1,15 +1,17 @@
 """The check of a finished configuration."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
-from mtl_jax import field_values, optim
+from mtl_jax import field_values, heads, optim
 from mtl_jax import losses as loss_table
+from mtl_jax import tasks as task_table
 from mtl_jax.config.queries import all_tasks, num_channels
 from mtl_jax.config.rules import fields
 from mtl_jax.config.sections import EMA, PLAIN_BALANCING, Config
 from mtl_jax.data import augmentation
 from mtl_jax.data.label_fraction import EVERY_TASK
+from mtl_jax.labels import RealValues
 
 
 def validate(config: Config) -> Config:
@@ -178,6 +180,25 @@ def _pretrained_problems(config: Config) -> Iterator[str]:
             yield f"model.pretrained_{name} is {part!r} and model.pretrained is empty; give the path of a file"
 
 
+def _head_problems(config: Config) -> Iterator[str]:
+    """Yields what is wrong with the heads, and with the regression of values."""
+    model, tasks = config.model, config.data.tasks
+    for name, chosen in (("model.heads", model.heads), ("model.regression", model.regression)):
+        if unknown := [task for task in chosen if task not in tasks]:
+            yield f"{name} names {', '.join(unknown)}; the main tasks of this configuration are {', '.join(tasks)}"
+    given: list[tuple[str, str, Callable[[str], None]]] = [("model.head", model.head, heads.check)]
+    given += [(f"model.heads.{task}", text, heads.check) for task, text in model.heads.items()]
+    given += [(f"model.regression.{task}", text, heads.check_regression) for task, text in model.regression.items()]
+    for name, text, check in given:
+        try:
+            check(text)
+        except ValueError as error:
+            yield f"{name} is {text!r}: {error}"
+    for task in filter(model.regression.get, tasks):
+        if not isinstance(task_table.get(task).kind, RealValues):
+            yield f"model.regression names {task}, whose labels are no real values; leave it out"
+
+
 def _task_problems(config: Config) -> Iterator[str]:
     if not config.data.tasks:
         yield "data.tasks is empty; name at least one task, for example ('semseg', 'depth')"
@@ -188,6 +209,7 @@ def _task_problems(config: Config) -> Iterator[str]:
     else:
         yield from _loss_problems(config, channels)
         yield from _label_problems(config)
+        yield from _head_problems(config)
 
 
 def _label_problems(config: Config) -> Iterator[str]:

@@ -18,16 +18,19 @@ from mtl_jax.nn.pad import pad_to_multiples
 from mtl_jax.nn.patch_embed import PatchEmbed, PatchProjection
 from mtl_jax.nn.pool import max_pool_2x2, max_pool_stem
 from mtl_jax.nn.remat import Staged, recomputable
-from mtl_jax.nn.resize import resize_bilinear, resize_like
+from mtl_jax.nn.resize import double_aligned, resize_bilinear, resize_like
+from mtl_jax.nn.resize_layers import resize_layers
 from mtl_jax.nn.self_attention import SelfAttention
 from mtl_jax.nn.sequential import Sequential
 from mtl_jax.nn.squeeze_excite import SqueezeExcite
+from mtl_jax.nn.tokens import BlockTokens, Tokens
 from mtl_jax.nn.transposed_conv import TransposedConv
 from mtl_jax.nn.window_attention import WindowAttention
 
 __all__ = [
     "BasicBlock",
     "BatchNorm",
+    "BlockTokens",
     "Bottleneck",
     "Conv",
     "DepthwiseConv",
@@ -48,15 +51,18 @@ __all__ = [
     "SqueezeExcite",
     "Staged",
     "SwiGLU",
+    "Tokens",
     "TransposedConv",
     "WindowAttention",
     "compute_dtype",
     "drop_path_rates",
+    "double_aligned",
     "fold_batch_norm",
     "max_pool_2x2",
     "max_pool_stem",
     "pad_to_multiples",
     "recomputable",
     "resize_bilinear",
+    "resize_layers",
     "resize_like",
 ]
