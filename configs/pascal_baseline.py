@@ -5,7 +5,8 @@
     mtl train pascal_baseline:backbone=resnet18_dilated --workdir runs/pascal_base_r18
 
 Options: tasks (small: semseg, human_parts and sal), backbone.
-Recipe: ImageNet weights, batch 8 (ResNets: 6), 100 epochs (small: 80), Adam with 1e-4 (poly), weight decay 1e-4.
+Recipe: ImageNet weights, batch 8 (ResNets, Swin Transformers, ConvNeXts: 6), 100 epochs (small: 80), Adam with 1e-4
+(poly), weight decay 1e-4.
 Expected of hrnet_w18 on all tasks (reported for the PyTorch code of arXiv 2004.13379): semseg 55.4 mIoU, human_parts
 59.4 mIoU, sal 65.4 mIoU, edge 71.6 odsF, normals 15.0 degrees (multi-task performance -1.98 %). Not yet reproduced
 here.
@@ -22,5 +23,7 @@ def get_config(arg=None):
         data=Data("pascal", tasks),
         model=Model("baseline", arg.backbone, pretrained="imagenet"),
         optim=Optim("adam", lr=1e-4, weight_decay=1e-4),
-        train=Train(batch_size=for_backbone(arg.backbone, hrnet=8, resnet=6), epochs=80 if small else 100),
+        train=Train(
+            batch_size=for_backbone(arg.backbone, hrnet=8, resnet=6, swin=6, convnext=6), epochs=80 if small else 100
+        ),
     )

@@ -11,9 +11,11 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
+
+from flax import nnx
 
 from mtl_jax import config_help, config_overrides, field_values, notation
 from mtl_jax.commands import list_names
@@ -82,7 +84,9 @@ def field(name: str, each: dataclasses.Field[Any], owner: type) -> Parameter:
         meaning += f" One of {', '.join(f'`{choice}`' for choice in allowed if choice)}."
     if rules.may_change:
         meaning += " It may change when a run continues."
-    limits = [f"at least {rules.least:g}"] if rules.least is not None else ["above 0"] if rules.positive else []
+    bounds = {"at least": rules.least, "at most": rules.most, "below": rules.below}
+    limits = [f"{words} {bound:g}" for words, bound in bounds.items() if bound is not None]
+    limits = ["above 0", *limits] if rules.positive else limits
     default = each.default if each.default is not dataclasses.MISSING else each.default_factory()
     return Parameter(name, ", ".join([in_words(each.type), *limits]), written(default), meaning)
 
@@ -116,20 +120,26 @@ def parameters(entry: Any) -> Iterator[Parameter]:
     for each in (entry, *within):
         if isinstance(each, type) and dataclasses.is_dataclass(each):
             yield from (field(option.name, option, each) for option in dataclasses.fields(each))
+        elif isinstance(each, type) and issubclass(each, nnx.Module):
+            yield from parameters_of(each.__init__, arguments(each), ("self", "rngs"))  # type: ignore[misc]
         elif inspect.isfunction(each):
-            yield from parameters_of(each)
+            yield from parameters_of(each, arguments(each))
 
 
-def parameters_of(function: types.FunctionType) -> Iterator[Parameter]:
+def parameters_of(function: Any, meanings: Mapping[str, str], left_out: Collection[str] = ()) -> Iterator[Parameter]:
     """Yields the parameters of a function that have a default, and a notation on the command line.
 
     There are none where a parameter has no annotation, or a keyword parameter no default: code calls such functions.
+
+    Args:
+        function: The function.
+        meanings: {parameter: meaning}.
+        left_out: Parameters that do not count.
     """
-    given = inspect.signature(function).parameters
+    given = {name: each for name, each in inspect.signature(function).parameters.items() if name not in left_out}
     keywords = [each for each in given.values() if each.kind is inspect.Parameter.KEYWORD_ONLY]
     if set(given) - set(function.__annotations__) or any(each.default is each.empty for each in keywords):
         return
-    meanings = arguments(function)
     for name, (kinds, default) in notation.parameters(function).items():
         words = list(filter(None, map(word, kinds)))
         if default is not inspect.Parameter.empty and words and words != ["none"]:
@@ -150,13 +160,15 @@ WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "
 
 def in_words(kind: Any) -> str:
     """Returns the type of a field in words."""
+    if typing.get_origin(kind) is Literal:
+        return word(kind)
     if typing.get_origin(kind) in (tuple, dict) or kind in (bool, str, Any):
         return field_values.in_words(kind)
     return WORDS.get(kind, str(kind))
 
 
-def arguments(function: types.FunctionType) -> dict[str, str]:
-    """Returns {parameter: meaning} of the section "Args" in a docstring, each on one line."""
+def arguments(function: Any) -> dict[str, str]:
+    """Returns {parameter: meaning} of the section "Args" of a docstring, each on one line."""
     section = re.split(r"\n(?=\S)", (inspect.getdoc(function) or "").partition("Args:\n")[2])[0]
     found = re.findall(r"^    (\w+): (.*(?:\n     .*)*)", section, re.MULTILINE)
     return {name: " ".join(meaning.split()) for name, meaning in found}

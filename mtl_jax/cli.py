@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType, TracebackType
 from typing import NoReturn
 
@@ -45,6 +45,8 @@ class Parser(argparse.ArgumentParser):
             prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )
         self._takes_config = self._needs_config = self._positional = self._explains = False
+        self._needs: Mapping[str, Sequence[str]] = {}
+        self._excluded: Mapping[str, Sequence[str]] = {}
         self._asked: str | None = None  # the recipe that somebody asks help on
 
     def add_config(self, *, required: bool = True, positional: bool = True, explain: bool = False) -> None:
@@ -89,21 +91,34 @@ class Parser(argparse.ArgumentParser):
             help="directory with results of single-task runs (repeatable)",
         )
 
+    def refuse_ineffective(
+        self, *, needs: Mapping[str, Sequence[str]] | None = None, excluded: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        """Makes options that have no effect beside the other ones an error of `parse`.
+
+        Options named first in these tables have no default value, so that whatever value they have was given.
+
+        Args:
+            needs: {option: the options with one of which it has an effect}.
+            excluded: {option: the options with each of which it has no effect}.
+        """
+        self._needs, self._excluded = needs or {}, excluded or {}
+
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
-        """Returns the values of the options.
+        """Returns the values of the options. A wrong option ends the program with status 2.
 
         Raises:
             ValueError, FileNotFoundError: The configuration cannot be read.
         """
         if not self._takes_config:
-            return self.parse_args(argv)
+            return self._parse_effective(argv)
         try:
             overrides, others = config_overrides.split(argv)
         except ValueError as error:
             self.error(str(error))
         if any(each in _HELP for each in others):
             self._asked = self._named_recipe(others)
-        arguments = self.parse_args(others)
+        arguments = self._parse_effective(others)
         spec, named_twice = arguments.config, vars(arguments).pop("recipe", None)
         if spec is not None and named_twice is not None:
             self.error(f"the recipe is given twice, as {named_twice} and as --config {spec}")
@@ -116,6 +131,24 @@ class Parser(argparse.ArgumentParser):
                 config_overrides.apply(arguments.config, overrides)
             except ValueError as error:
                 self.error(str(error))
+        return arguments
+
+    def _parse_effective(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Returns the values of the options, all of which have an effect."""
+        arguments = self.parse_args(argv)
+
+        def given(option: str) -> bool:
+            value = getattr(arguments, option)
+            return value is not None and value is not False and value not in ("", (), [])
+
+        for option, others in self._needs.items():
+            if given(option) and not any(map(given, others)):
+                listed = " or ".join(f"--{other}" for other in others)
+                self.error(f"--{option} has no effect without {listed}; leave --{option} out, or give {listed}")
+        for option, others in self._excluded.items():
+            for other in filter(given, others):
+                if given(option):
+                    self.error(f"--{option} has no effect with --{other}; leave one of them out")
         return arguments
 
     def format_help(self) -> str:
@@ -143,7 +176,7 @@ class Parser(argparse.ArgumentParser):
         """Ends the program with status 2 and a message that names options and choices of similar spelling."""
         known = [option for action in self._actions for option in action.option_strings]
         known += [str(choice) for action in self._actions for choice in action.choices or ()]
-        words = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
+        words = [word.partition("=")[0].rstrip(";,.") for word in message.split() if word.startswith("--")]
         words += re.findall("invalid choice: '(.+?)'", message)
         near = [each for word in words if word not in known for each in difflib.get_close_matches(word, known, 2)]
         hint = f"; did you mean {' or '.join(near)}?" if near else ""

@@ -111,15 +111,18 @@ def test_recorded_backbone(name):
         assert report.record(f"flax float64 {name} / recorded", quantity, deviation) < FLOAT64[quantity], quantity
 
 
+HRNETS = {"hrnet_w18_small": (1, (1, 1, 1), 2, 16, 32), "hrnet_w18_full": (4, (1, 4, 3), 4, 18)}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet34_dilated", "hrnet_w18_full", "resnet101", "resnet152_dilated"])
+@pytest.mark.parametrize("name", ["resnet34_dilated", *HRNETS, "resnet101", "resnet152_dilated"])
 def test_unrecorded_backbone(name):
     """Variants of the same code, against the twin with weights drawn by the recording's rule."""
     torch = pytest.importorskip("torch", reason="the twin needs torch", exc_type=ModuleNotFoundError)
     from parity.reference import hrnet, resnet, run
 
-    if name == "hrnet_w18_full":
-        twin = hrnet.HRNet(4, (1, 4, 3), 4, 18)
+    if name in HRNETS:
+        twin = hrnet.HRNet(*HRNETS[name])
     else:
         twin = resnet.resnet(name.removesuffix("_dilated"), name.endswith("_dilated"))
     arrays = {key: golden.weight(key, tuple(x.shape)) for key, x in twin.state_dict().items()}

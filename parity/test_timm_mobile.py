@@ -95,6 +95,7 @@ def arrays_of(twin):
     return {name: value.numpy().copy() for name, value in twin.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SMALL)
 def test_maps_gradients_and_statistics(case, timm, torch, seed):
     """In float64, of images with odd sides: a training step's maps, gradients and statistics, then an evaluation."""

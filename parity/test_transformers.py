@@ -72,14 +72,6 @@ def normed(model, maps):
     return model.norm(jnp.concatenate([prefix[:, 0], patches.reshape(len(patches), -1, patches.shape[-1])], axis=1))
 
 
-def sums(key, value, recorded):
-    """The deviation of a complete array from the recorded sums, relative to the sum of its absolute values."""
-    assert value.shape == tuple(recorded[f"{key}#shape"])
-    largest = recorded[f"{key}#abssum_f64"]
-    differences = value.sum() - recorded[f"{key}#sum_f64"], np.abs(value).sum() - largest
-    return float(np.abs(differences).max() / largest)
-
-
 def gradients(name, model, loss, prefix):
     """The objective, and the largest deviation of a gradient's norm and sum, relative to the norm.
 
@@ -119,7 +111,7 @@ def test_timm(name):
     for size in sizes:
         images = jnp.asarray(padded(transformers.image(*map(int, size.split("x"))), variant.patch), jnp.float64)
         for output, value in jax.jit(tokens)(model, images).items():
-            deviations[f"{size}/{output}"] = sums(f"eval/{size}/{output}", np.asarray(value), recorded)
+            deviations[f"{size}/{output}"] = transformers.sums(f"eval/{size}/{output}", np.asarray(value), recorded)
             if output == "final_tokens":  # recorded in float32
                 np.testing.assert_allclose(value, recorded[f"eval/{size}/{output}"], atol=1e-4)
     images = jnp.asarray(padded(transformers.image(*map(int, sizes[0].split("x"))), variant.patch), jnp.float64)
@@ -154,7 +146,7 @@ def test_dinov2(name):
             **({"x_norm_regtokens": y[:, 1 : 1 + registers]} if registers else {}),
         }
         for output, value in complete.items():
-            deviations[f"{size}/{output}"] = sums(f"{size}/{output}", value, recorded)
+            deviations[f"{size}/{output}"] = transformers.sums(f"{size}/{output}", value, recorded)
         elements = recorded[f"{size}/x_norm_patchtokens#f64"]
         deviations[f"{size}/elements"] = np.abs(complete["x_norm_patchtokens"][:, ::5, ::4] - elements).max()
 

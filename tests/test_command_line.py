@@ -1,6 +1,7 @@
 """The command `mtl`: names of commands, recipes and options, configurations on the command line, help."""
 
 import argparse
+import importlib
 import subprocess
 import sys
 import zipfile
@@ -57,6 +58,7 @@ def test_unknown_commands(capsys, args, message):
         (["demo", "--wrokdir=x"], 2, "the following arguments are required: --workdir"),
         (["demo", "--workdir=x", "--single_tsk=y"], 2, "did you mean --single_task?"),
         (["demo", "--workdir=x", "--num_processes=0"], 2, "'0' is not a whole number of at least 1"),
+        (["demo", "--workdir=x", "--find_lr", "--find_lr_steps=5"], 2, "'5' is not a whole number of at least 13"),
         (["demo", "--workdir=x", "--optim.lr=fast"], 2, "--optim.lr is 'fast'; expected a finite number"),
         (["demo", "--workdir=x", "--config.optim.lr=nan"], 2, "--config.optim.lr is 'nan'; expected a finite number"),
         (["demo", "--workdir=x", "--optim.lr"], 2, "--optim.lr has no value; write --optim.lr=VALUE"),
@@ -71,6 +73,68 @@ def test_what_training_refuses(tmp_path, monkeypatch, args, status, message):
     assert process.returncode == status, process.stderr
     assert message in " ".join(process.stderr.split())
     assert not list(tmp_path.iterdir())
+
+
+TRAIN, EVALUATE, PREDICT = ("train", "demo", "--workdir=x"), ("evaluate",), ("predict", "--workdir=x")
+IMAGES, LABELS = (*PREDICT, "--images=x", "--out=y"), (*PREDICT, "--split=train", "--save_labels=y")
+SHOW = ("show_data", "demo", "--out=sheet.png")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((*TRAIN, "--find_lr_steps=100"), "--find_lr_steps has no effect without --find_lr; leave --find_lr_steps out"),
+        ((*TRAIN, "--no-find_lr", "--find_lr_min=1e-6"), "--find_lr_min has no effect without --find_lr"),
+        ((*TRAIN, "--find_lr_max=0"), "--find_lr_max has no effect without --find_lr"),
+        ((*TRAIN, "--find_lr", "--profile=10:20"), "--profile has no effect with --find_lr; leave one of them out"),
+        ((*TRAIN, "--find_lr", "--single_task=x"), "--single_task has no effect with --find_lr"),
+        ((*TRAIN, "--find_lr", "--allow_config_change"), "--allow_config_change has no effect with --find_lr"),
+        ((*EVALUATE, "--predictions=x", "--step=3"), "--step has no effect without --workdir"),
+        ((*EVALUATE, "--predictions=x", "--batch_size=0"), "--batch_size has no effect without --workdir"),
+        ((*EVALUATE, "--predictions=x", "--weights=ema"), "--weights has no effect without --workdir"),
+        ((*EVALUATE, "--workdir=x", "--tasks=edge"), "--tasks has no effect without --predictions"),
+        ((*IMAGES, "--overlap=0.5"), "--overlap has no effect without --window"),
+        ((*IMAGES, "--errors"), "--errors has no effect without --split"),
+        ((*IMAGES, "--frames_per_second=5"), "--frames_per_second has no effect without --video"),
+        ((*IMAGES, "--data_dir=x"), "--data_dir has no effect without --split or --save_labels"),
+        ((*IMAGES, "--fill"), "--fill has no effect without --save_labels"),
+        ((*IMAGES, "--save_labels_confidence=0"), "--save_labels_confidence has no effect without --save_labels"),
+        ((*IMAGES, "--no_panels", "--style=map"), "--style has no effect with --no_panels"),
+        ((*IMAGES, "--no_panels", "--long_side=80"), "--long_side has no effect with --no_panels"),
+        ((*PREDICT, "--images=x", "--save_labels=y", "--fill"), "--fill has no effect with --images"),
+        ((*LABELS, "--errors"), "--errors has no effect with --save_labels"),
+        ((*PREDICT, "--video=x", "--save_labels=y"), "--save_labels has no effect without --images or --split"),
+        (("report", "x", "--gallery=0"), "--gallery has no effect without --html"),
+        (("report", "x", "--gallery_scored=0"), "--gallery_scored has no effect without --html"),
+        ((*SHOW, "--seed=0"), "--seed has no effect without --augment"),
+        ((*SHOW, "--ids=a", "--count=12"), "--count has no effect with --ids"),
+        ((*SHOW, "--ids=a", "--start=0"), "--start has no effect with --ids"),
+    ],
+)
+def test_options_without_effect_are_refused(tmp_path, monkeypatch, args, message):
+    monkeypatch.chdir(tmp_path)
+    process = scripts.run(*args)
+    assert process.returncode == 2, process.stderr
+    said = " ".join(process.stderr.split())
+    assert message in said
+    assert "did you mean" not in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_report_without_images_scores_none(tmp_path):
+    process = scripts.run("report", tmp_path, f"--html={tmp_path / 'x.html'}", "--gallery=0", "--gallery_scored=5")
+    assert process.returncode == 1
+    assert "--gallery_scored has no effect with --gallery 0" in process.stderr
+
+
+def test_options_that_may_have_no_effect_have_no_default():
+    for name, module in commands.COMMANDS.items():
+        parser = cli.Parser(f"mtl {name}", "")
+        importlib.import_module(f"mtl_jax.commands.{module}").add_arguments(parser)
+        options = {action.dest for action in parser._actions}
+        for option, others in [*parser._needs.items(), *parser._excluded.items()]:
+            assert {option, *others} <= options
+            assert parser.get_default(option) in (None, False, "", [], ())
 
 
 def parsed(*args):

@@ -142,14 +142,15 @@ def test_fields_of_the_optimiser():
     config.optim = Optim("adamw", options={"b2": 0.95}, multipliers={"backbone": 0.1}, layer_decay=0.75, clip_norm=1.0)
     assert validate(config) is config
     config.optim = Optim("lion", options={"eps": 0.1}, multipliers={"backbone": -1.0}, layer_decay=1.5, clip_norm=-1.0)
-    config.optim.weight_decay_on = "weights"
+    config.optim.weight_decay_on, config.optim.momentum = "weights", 1.0
     with pytest.raises(ValueError, match="does not work") as error:
         validate(config)
     for part in (
         "optim.options.eps is 0.1, but the options of optimiser lion are b1, b2",
         "optim.multipliers has -1.0 for backbone; the least is 0",
-        "optim.layer_decay is 1.5; the most is 1, which is no decay",
+        "optim.layer_decay is 1.5; the most is 1",
         "optim.clip_norm is -1.0; the least is 0",
+        "optim.momentum is 1.0; it must be below 1",
         "optim.weight_decay_on is 'weights'; it may be '' or 'all' or 'kernels'",
     ):
         assert part in str(error.value)

@@ -118,7 +118,9 @@ class Experiment(NamedTuple):
 
 
 EXPERIMENTS = [Experiment.read(line) for line in TABLE.strip().splitlines()[1:]]
-FILES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in {"demo", "folder"})
+# Recipes of other experiments, which have tests of their own.
+OTHERS = {"demo", "folder", "nyud_dinov2", "pascal_dinov2"}
+FILES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in OTHERS)
 each_experiment = pytest.mark.parametrize("row", EXPERIMENTS, ids=lambda row: row.spec)
 # Nearly every model, and every head and kind of loss, once, on backbones that are traced quickly.
 TRACED = {
@@ -190,6 +192,14 @@ def test_other_backbones_take_the_recipe_of_their_family(name, backbone):
     assert (config.optim.name, config.optim.lr) == (row.optimizer, row.lr)
 
 
+@pytest.mark.parametrize("backbone", ["swin_tiny_patch4_window7", "convnext_base"])
+@pytest.mark.parametrize("name", FILES)
+def test_backbones_without_a_published_experiment_take_the_recipe_of_resnets(name, backbone):
+    config, resnet = (validate(recipes.load(f"{name}:backbone={other}")) for other in (backbone, "resnet50"))
+    assert config.model.backbone == backbone
+    assert (config.optim, config.train) == (resnet.optim, resnet.train)
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -218,7 +228,7 @@ def test_arguments_that_make_no_sense_are_refused(spec, message):
 @pytest.mark.parametrize("name", FILES)
 def test_unknown_backbones_are_refused_before_anything_starts(name):
     with pytest.raises(
-        ValueError, match=r"unknown backbone 'resnet19'; the backbones are hrnet_w18, .*resnet152_dilated"
+        ValueError, match=r"unknown backbone 'resnet19'; the backbones are .*, hrnet_w18, .*resnet152_dilated"
     ):
         models.build(recipes.load(f"{name}:backbone=resnet19"))
 

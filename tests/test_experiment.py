@@ -5,6 +5,7 @@ import random
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -165,6 +166,16 @@ def test_published_data_have_the_published_border(dataset, builder, border, tmp_
     assert experiment.differences(changed, tmp_path) == f"data.border: '{border}' there, '{other}' now"
 
 
+def test_lists_of_a_recipe_are_no_change(tmp_path):
+    def config(frozen):
+        return Config(Data("nyud", ["semseg", "depth"]), Model("baseline", "tiny"), Optim(freeze=[frozen]))
+
+    experiment.store_config(experiment.make(config("backbone")).config, tmp_path)
+    assert experiment.differences(config("backbone"), tmp_path) == ""
+    expected = "optim.freeze: ('backbone',) there, ('heads',) now"
+    assert experiment.differences(config("heads"), tmp_path) == expected
+
+
 @pytest.fixture
 def stored(tmp_path):
     """A work directory with a configuration, which has numbers, texts and lists."""
@@ -273,6 +284,19 @@ def test_the_optimiser_has_what_the_configuration_says():
     for path, step in clipped.items():
         decay = 0.5 if path.endswith("kernel") else 0
         assert step == pytest.approx(-0.1 * (0.01 / np.sqrt(number) + decay), rel=1e-4), path
+
+
+@pytest.mark.parametrize("coupled", [False, True])
+def test_a_registered_optimiser_tells_position_embeddings_from_kernels(monkeypatch, coupled):
+    """Also if its weight decay does not."""
+    monkeypatch.setattr(tiny.TinyBackbone, "no_weight_decay", ("stem.kernel",))
+    config = tiny.config("")
+    config.optim = Optim("orthogonal", weight_decay_on="all")
+    optim.register_optimizer("orthogonal", coupled=coupled)(lambda parts, options: optax.identity())
+    try:
+        assert experiment.make(config).parameter_groups == ({}, {"backbone.stem.kernel"})
+    finally:
+        del optim.OPTIMIZERS["orthogonal"]
 
 
 def test_fusions_learn_at_their_multiplier_and_may_be_named():

@@ -1,6 +1,9 @@
 """Training on few labels, a teacher's labels for the other images, and a student that learns from both."""
 
+import dataclasses
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -131,11 +134,30 @@ def test_photographs(run, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("augmentation", "given", "resize"),
+    [
+        ("", (), "fit"),
+        ("invpt", (), "pad"),
+        ("custom", ("--resize=fit",), "fit"),
+        ("custom", ("--window=64x64",), "windows"),
+    ],
+)
+def test_a_teacher_sees_images_at_the_scale_that_it_learned_from(run, monkeypatch, augmentation, given, resize):
+    """A recipe that crops does not enlarge small images."""
+    config = dataclasses.replace(run[1].config, data=dataclasses.replace(run[1].config.data, augmentation=augmentation))
+    loaded = SimpleNamespace(experiment=experiment.make(config), tasks=TASKS)
+    asked, written = [], teacher.Written(Path("rooms"), {"train": 1, "val": 1})
+    monkeypatch.setattr("mtl_jax.inference.model.load", lambda *args: loaded)
+    monkeypatch.setattr(teacher, "save_labels", lambda *args, **options: asked.append(args[-1]) or written)
+    process = save_labels(run, "unused", "--split=train", *given)
+    assert process.returncode == 0, process.stderr
+    assert [options.resize for options in asked] == [resize]
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--split=val",), "so they cannot be its training images; give --split train, or --images"),
-        (("--images=x", "--fill"), "--fill has an effect with --split alone"),
-        (("--split=train", "--errors"), "--errors has an effect with --out alone"),
         (("--split=train", "--save_labels_confidence=1"), "give a number from 0 to below 1"),
         (("--split=train", "--save_labels_confidence=0.999"), "no pixel of semseg"),
     ],

@@ -1,12 +1,14 @@
 """The interface of a backbone."""
 
+import re
 from collections.abc import Mapping
+from typing import Self
 
 import jax
 import numpy as np
 from flax import nnx
 
-from mtl_jax.backbones.left_out import without
+from mtl_jax.backbones.published import renamed
 from mtl_jax.nn import Staged
 from mtl_jax.nn.remat import recompute
 
@@ -28,7 +30,7 @@ class Backbone(Staged):
         no_weight_decay: Paths of submodules and parameters with two or more axes that are no kernels, such as position
             embeddings and class tokens, so that they do not decay with kernels.
         multiple: The sides of images that prediction pads or scales become multiples of this number of pixels.
-        left_out: Regular expression for the names of arrays that files of published weights hold and the backbone does
+        left_out: Pattern of the whole names of arrays that files of published weights hold and the backbone does
             not: those of a classifier.
         fixed_size: True if weights depend on the size of the images, as position embeddings do. Prediction then refuses
             images of other sizes than the network's input size.
@@ -38,7 +40,7 @@ class Backbone(Staged):
     layers: tuple[tuple[str, ...], ...] = ()
     no_weight_decay: tuple[str, ...] = ()
     multiple: int = 32
-    left_out: str = r"(?:fc|classifier)\..*"
+    left_out: re.Pattern[str] = re.compile(r"(?:fc|classifier)\..*")
     fixed_size: bool = False
 
     def stage_channels(self, stage: str) -> tuple[int, ...]:
@@ -59,6 +61,17 @@ class Backbone(Staged):
         """Returns the maps that heads read, from {stage: its maps}."""
         return outputs[self.stages[-1]]
 
+    def for_tokens(self) -> Self:
+        """Lets the backbone return tokens in place of maps, for heads that read these; returns the backbone itself.
+
+        The result of a call is then a `mtl_jax.nn.BlockTokens` for each of several blocks, the first block first, and
+        `channels` are the widths of the tokens.
+
+        Raises:
+            ValueError: The backbone has no tokens.
+        """
+        raise ValueError(f"a {type(self).__name__} has no tokens")
+
     def pretrained_part(self) -> nnx.Module:
         """Returns the part that pretrained weights fill: all of the backbone, unless a subclass adds layers to it."""
         return self
@@ -68,7 +81,7 @@ class Backbone(Staged):
 
         A log line lists those that are left out (`left_out`).
         """
-        return without(arrays, self.left_out)
+        return renamed(arrays, self.left_out, ())
 
     def __call__(self, images: jax.Array) -> Maps:
         """`[B, H, W, 3]` images -> the maps that heads read, finest first."""

@@ -13,9 +13,9 @@ import numpy as np
 from flax import nnx
 
 from mtl_jax.backbones.mobile import TIMM, MobileNet, Variant, rounded, rows_to_groups
-from mtl_jax.backbones.published import register_weights
 from mtl_jax.backbones.registry import register
 from mtl_jax.backbones.renormalise import IMAGENET_MEAN, IMAGENET_STD
+from mtl_jax.backbones.weights_table import register_weights
 from mtl_jax.nn import SeparableConv
 from mtl_jax.nn.activations import relu6
 from mtl_jax.nn.norm import EPSILON

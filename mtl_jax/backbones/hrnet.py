@@ -1,12 +1,13 @@
 """HRNet (arXiv 1908.07919): four branches at 1/4, 1/8, 1/16 and 1/32 of the image's resolution."""
 
+import re
 from dataclasses import dataclass
 
 from flax import nnx
 
 from mtl_jax.backbones.base import Backbone, Maps
-from mtl_jax.backbones.published import register_weights
 from mtl_jax.backbones.registry import register
+from mtl_jax.backbones.weights_table import register_weights
 from mtl_jax.nn import BasicBlock, BatchNorm, Bottleneck, Conv, Sequential, resize_like
 from mtl_jax.runtime.published_files import Address
 
@@ -22,15 +23,19 @@ class Variant:
         bottlenecks: Number of bottlenecks in layer1.
         blocks: Number of basic blocks in every branch of a module.
         modules: Number of modules in each of stage2, stage3 and stage4.
+        inner: Number of channels inside the bottlenecks of layer1.
     """
 
     width: int
     bottlenecks: int
     blocks: int
     modules: tuple[int, int, int]
+    inner: int = 64
 
 
 VARIANTS = {
+    # "Small v1" among the ImageNet models.
+    "hrnet_w18_small": Variant(width=16, bottlenecks=1, blocks=2, modules=(1, 1, 1), inner=32),
     # Multi-task papers call this one HRNet-18; among the ImageNet models it is "small v2".
     "hrnet_w18": Variant(width=18, bottlenecks=2, blocks=2, modules=(1, 3, 2)),
     "hrnet_w18_full": Variant(width=18, bottlenecks=4, blocks=4, modules=(1, 4, 3)),
@@ -61,7 +66,7 @@ class HRNet(Backbone):
         ("transition2", "stage3"),
         ("transition3", "stage4"),
     )
-    left_out = r"(?:classifier|final_layer|incre_modules|downsamp_modules)\..*"
+    left_out = re.compile(r"(?:classifier|final_layer|incre_modules|downsamp_modules)\..*")
 
     def __init__(self, variant: str, *, rngs: nnx.Rngs):
         sizes = VARIANTS[variant]
@@ -70,9 +75,10 @@ class HRNet(Backbone):
         self.bn1 = BatchNorm(64, momentum=MOMENTUM)
         self.conv2 = Conv(64, 64, 3, stride=2, rngs=rngs)
         self.bn2 = BatchNorm(64, momentum=MOMENTUM)
-        inner, outer = 64, 64 * Bottleneck.expansion
-        inputs = (inner, *[outer] * (sizes.bottlenecks - 1))
-        self.layer1 = Sequential([Bottleneck(width, inner, momentum=MOMENTUM, rngs=rngs) for width in inputs])
+        outer = sizes.inner * Bottleneck.expansion
+        inputs = (64, *[outer] * (sizes.bottlenecks - 1))
+        self.layer1 = Sequential([Bottleneck(width, sizes.inner, momentum=MOMENTUM, rngs=rngs) for width in inputs])
+        self._layer1_channels = outer
 
         def stage(branches: int, modules: int) -> Sequential:
             return Sequential([_Module(widths[:branches], sizes.blocks, rngs=rngs) for _ in range(modules)])
@@ -85,7 +91,7 @@ class HRNet(Backbone):
         self.stage4 = stage(4, sizes.modules[2])
 
     def stage_channels(self, stage: str) -> tuple[int, ...]:
-        fixed = {"conv": (64,), "layer1": (64 * Bottleneck.expansion,)}
+        fixed = {"conv": (64,), "layer1": (self._layer1_channels,)}
         return fixed.get(stage) or self.channels[: int(stage.removeprefix("stage"))]
 
     def forward_stage(self, stage: str, maps: Maps) -> Maps:
@@ -105,6 +111,7 @@ class HRNet(Backbone):
 
 _TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-hrnet/"
 for _name, _file in {
+    "hrnet_w18_small": "hrnet_w18_small_v1-f460c6bc.pth",
     "hrnet_w18": "hrnet_w18_small_v2-4c50a8cb.pth",
     "hrnet_w18_full": "hrnetv2_w18-8cb57bb9.pth",
     "hrnet_w32": "hrnetv2_w32-90d8c5fb.pth",

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -97,7 +98,7 @@ class MobileNet(Backbone):
     """
 
     stages = (STEM, *STAGES)
-    left_out = r"(?:conv_head|bn2|classifier)\..*"
+    left_out = re.compile(r"(?:conv_head|bn2|classifier)\..*")
     norm_inputs: ClassVar[Mapping[str, str]] = {"bn1": "conv_stem"}
 
     def __init__(self, variant: Variant, *, rngs: nnx.Rngs):

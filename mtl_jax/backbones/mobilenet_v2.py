@@ -3,8 +3,8 @@
 from flax import nnx
 
 from mtl_jax.backbones.mobile import TIMM, MobileNet, Variant, rounded, rows_to_groups
-from mtl_jax.backbones.published import register_weights
 from mtl_jax.backbones.registry import register
+from mtl_jax.backbones.weights_table import register_weights
 from mtl_jax.nn.activations import relu6
 from mtl_jax.runtime.published_files import Address
 

@@ -4,8 +4,8 @@ from flax import nnx
 from flax.nnx import relu
 
 from mtl_jax.backbones.mobile import TIMM, Block, MobileNet, Variant, rounded
-from mtl_jax.backbones.published import register_weights
 from mtl_jax.backbones.registry import register
+from mtl_jax.backbones.weights_table import register_weights
 from mtl_jax.nn.activations import hard_swish
 from mtl_jax.runtime.published_files import Address
 

@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 
 from mtl_jax.backbones.base import Maps
-from mtl_jax.nn import Conv, Sequential, TransposedConv, recomputable
+from mtl_jax.nn import Conv, recomputable, resize_layers
 
 
 class Pyramid(nnx.Module):
@@ -27,16 +27,8 @@ class Pyramid(nnx.Module):
 
     def __init__(self, features: int, *, rngs: nnx.Rngs):
         self.channels = (features // 8, features // 4, features // 2, features)
-        finest, fine, _, coarse = self.channels
         self.projects = nnx.List([Conv(features, width, 1, use_bias=True, rngs=rngs) for width in self.channels])
-        self.resize_layers = nnx.List(
-            [
-                TransposedConv(finest, finest, 4, rngs=rngs),
-                TransposedConv(fine, fine, 2, rngs=rngs),
-                Sequential([]),
-                Conv(coarse, coarse, 3, stride=2, use_bias=True, rngs=rngs),
-            ]
-        )
+        self.resize_layers = resize_layers(self.channels, rngs=rngs)
 
     @recomputable
     def __call__(self, maps: Sequence[jax.Array]) -> Maps:

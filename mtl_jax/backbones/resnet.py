@@ -9,8 +9,8 @@ import jax
 from flax import nnx
 
 from mtl_jax.backbones.base import Backbone, Maps
-from mtl_jax.backbones.published import register_weights
 from mtl_jax.backbones.registry import register
+from mtl_jax.backbones.weights_table import register_weights
 from mtl_jax.nn import BasicBlock, BatchNorm, Bottleneck, Conv, Sequential, max_pool_stem
 from mtl_jax.nn.init import he_normal_fan_out
 from mtl_jax.nn.remat import recompute

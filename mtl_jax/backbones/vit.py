@@ -1,9 +1,9 @@
-"""Vision transformers as backbones: four maps of different resolutions."""
+"""Vision transformers as backbones: four maps of different resolutions, or the tokens after four blocks."""
 
 import itertools
 from collections.abc import Iterable, Mapping
+from typing import Any, Self
 
-import jax
 import numpy as np
 from flax import nnx
 
@@ -13,6 +13,7 @@ from mtl_jax.backbones.registry import register
 from mtl_jax.backbones.vit_encoder import Block, VisionTransformer
 from mtl_jax.backbones.vit_variants import VARIANTS
 from mtl_jax.backbones.vit_weights import published
+from mtl_jax.nn import BlockTokens, Tokens
 
 STEM = "patch_embed"
 GROUPS = ("blocks_1", "blocks_2", "blocks_3", "blocks_4")
@@ -28,14 +29,17 @@ class ViT(Backbone):
     With patches of p pixels the four maps have the strides p/4, p/2, p and 2p: `[B, H, W, 3] -> ([B, 4h, 4w, C/8],
     [B, 2h, 2w, C/4], [B, h, w, C/2], [B, h/2, w/2, C])`, where h = H/p and w = W/p.
 
+    After `for_tokens` there is no pyramid: heads over plain tokens, such as DPT's, read the tokens of the four groups.
+
     Args:
         variant: A key of `VARIANTS`.
         rngs: Source of the initial weights.
 
     Attributes:
-        channels: Number of channels of the four maps, finest first.
+        channels: Number of channels of the four maps, finest first, or of the tokens of the four groups.
         encoder: The transformer, which pretrained weights fill.
-        pyramid: The layers from its tokens to the four maps, which start from random weights.
+        pyramid: The layers from its tokens to the four maps, which start from random weights; None where heads read
+            tokens.
     """
 
     stages = (STEM, *GROUPS)
@@ -43,7 +47,7 @@ class ViT(Backbone):
     def __init__(self, variant: str, *, rngs: nnx.Rngs):
         sizes = VARIANTS[variant]
         self.encoder = VisionTransformer(sizes, rngs=rngs)
-        self.pyramid = Pyramid(sizes.width, rngs=rngs)
+        self.pyramid: Any = Pyramid(sizes.width, rngs=rngs)
         self.channels = self.pyramid.channels
         self.multiple = sizes.patch
         tokens = ("encoder.cls_token", "encoder.register_tokens", "encoder.pos_embed")
@@ -65,23 +69,25 @@ class ViT(Backbone):
     def forward_stage(self, stage: str, maps: Maps) -> Maps:
         return self.encoder.embed(*maps) if stage == STEM else self.encoder.run(self._blocks(stage), maps)
 
-    def tokens(self, images: jax.Array) -> tuple[Maps, ...]:
-        """Computes what heads over plain tokens read, such as DPT's or InvPT's.
+    def for_tokens(self) -> Self:
+        self.pyramid = None
+        self.channels = (self.encoder.variant.width,) * len(GROUPS)
+        return self
+
+    def _tokens(self, outputs: Mapping[str, Maps]) -> tuple[BlockTokens, ...]:
+        """Returns the tokens after each of the four groups of blocks, as DINOv2's `get_intermediate_layers`.
 
         Args:
-            images: `[B, H, W, 3]` images, normalised with ImageNet statistics.
-
-        Returns:
-            (patch tokens `[B, h, w, C]`, class and register tokens `[B, 1, n, C]`) after each of the four groups of
-            blocks, without the final norm, which is `encoder.norm`. The class token is the first one.
+            outputs: {group: patch tokens `[B, h, w, C]`, class and register tokens `[B, 1, n, C]`}.
         """
-        outputs = [self.run_stage(STEM, (images,))]
-        for group in GROUPS:
-            outputs.append(self.run_stage(group, outputs[-1]))
-        return tuple(outputs[1:])
+        norm = self.encoder.norm
+        raw = [Tokens(patches, prefix[:, 0, 0]) for patches, prefix in map(outputs.__getitem__, GROUPS)]
+        return tuple(BlockTokens(each, Tokens(norm(each.patches), norm(each.class_token))) for each in raw)
 
-    def select(self, outputs: Mapping[str, Maps]) -> Maps:
-        return self.pyramid([self.encoder.norm(outputs[group][0]) for group in GROUPS])
+    def select(self, outputs: Mapping[str, Maps]) -> Any:
+        """Returns the maps of the pyramid, or after `for_tokens` the tokens, from {group: its tokens}."""
+        tokens = self._tokens(outputs)
+        return tokens if self.pyramid is None else self.pyramid([each.normed.patches for each in tokens])
 
     def pretrained_part(self) -> nnx.Module:
         return self.encoder

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
-from mtl_jax.backbones.left_out import without
-from mtl_jax.backbones.published import register_weights
+from mtl_jax.backbones.published import renamed
 from mtl_jax.backbones.vit_variants import Variant
+from mtl_jax.backbones.weights_table import register_weights
 from mtl_jax.nn import PackedSwiGLU
 from mtl_jax.nn.position_embedding import resize_antialiased
 from mtl_jax.runtime.published_files import Address, HubFile
@@ -37,15 +37,9 @@ def published(arrays: Mapping[str, np.ndarray], variant: Variant) -> Arrays:
         arrays: {torch key: array} of a file from DINOv2, DINOv3 or timm.
         variant: Sizes of the transformer that takes them.
     """
-    renamed = {_renamed(name, variant): array for name, array in without(arrays, _LEFT_OUT).items()}
-    return _split_biases(_with_positions(renamed, variant), variant)
-
-
-def _renamed(name: str, variant: Variant) -> str:
     perceptron = _TIMM_PACKED if variant.mlp is PackedSwiGLU else _DINOV3_MLP
-    for pattern, replacement in (*_NAMES, *perceptron):
-        name = re.sub(pattern, replacement, name)
-    return name
+    ours = renamed(arrays, _LEFT_OUT, (*_NAMES, *perceptron))
+    return _split_biases(_with_positions(ours, variant), variant)
 
 
 def _with_positions(arrays: Arrays, variant: Variant) -> Arrays:

@@ -21,10 +21,17 @@ from mtl_jax.evaluation import result_files
 from mtl_jax.inference import evaluate
 from mtl_jax.protocol import PROTOCOLS
 
-_OF_RUNS, _OF_FILES = (
-    ("step", "weights", "batch_size", "save_predictions"),
-    ("dataset", "builder", "tasks", "manual_dir"),
-)
+# {option: the options with one of which it has an effect}
+_NEEDS = {
+    "step": ("workdir",),
+    "weights": ("workdir",),
+    "batch_size": ("workdir",),
+    "save_predictions": ("workdir",),
+    "dataset": ("predictions",),
+    "builder": ("predictions",),
+    "tasks": ("predictions",),
+    "manual_dir": ("predictions",),
+}
 
 
 def add_arguments(parser: cli.Parser) -> None:
@@ -81,11 +88,13 @@ def add_arguments(parser: cli.Parser) -> None:
         default=False,
         help="also score the best constant prediction, for comparison",
     )
+    parser.refuse_ineffective(needs=_NEEDS)
 
 
 def run(arguments: argparse.Namespace) -> None:
     cli.enable_compilation_cache()
-    _check(arguments)
+    if bool(arguments.workdir) == bool(arguments.predictions):
+        raise ValueError("give either --workdir, a training run, or --predictions, a folder with files")
     options = evaluate.Options(
         protocol=arguments.protocol or "",
         single_task=arguments.single_task,
@@ -114,11 +123,3 @@ def run(arguments: argparse.Namespace) -> None:
             manual_dir=arguments.manual_dir or "",
         )
     cli.show(result_files.readable(report))
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    if bool(arguments.workdir) == bool(arguments.predictions):
-        raise ValueError("give either --workdir, a training run, or --predictions, a folder with files")
-    way, foreign = ("--workdir", _OF_FILES) if arguments.workdir else ("--predictions", _OF_RUNS)
-    if wrong := [f"--{name}" for name in foreign if getattr(arguments, name) not in (None, "")]:
-        raise ValueError(f"{', '.join(wrong)} cannot be given with {way}")

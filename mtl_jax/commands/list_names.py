@@ -87,6 +87,7 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "backbones": lambda: _named(backbones.BACKBONES),
     "weights": _weights,
     "heads": lambda: _documented(heads.HEADS),
+    "regressions": lambda: _documented(heads.REGRESSIONS),
     "tasks": lambda: {name: f"loss {row.loss}, {row.criterion.name}" for name, row in tasks.TASKS.items()},
     "datasets": _datasets,
     "augmentations": lambda: _documented(augmentation.RECIPES),

@@ -46,11 +46,19 @@ _NEEDS = {
     "style": ("images", "split"),
     "long_side": ("images", "split"),
     "overlap": ("window",),
-    "fill": ("split",),
+    "fill": ("save_labels",),
     "save_labels": ("images", "split"),
     "save_labels_confidence": ("save_labels",),
 }
-_OF_MAPS = ("format", "no_panels", "style", "errors", "long_side")  # options that change what --out writes
+# {option: the options with each of which it has none}
+_EXCLUDED = {
+    "fill": ("images", "video"),
+    "format": ("save_labels",),
+    "no_panels": ("save_labels",),
+    "style": ("save_labels", "no_panels"),
+    "errors": ("save_labels", "no_panels"),
+    "long_side": ("save_labels", "no_panels"),
+}
 _DEFAULTS, _PANELS = PredictOptions(), PanelOptions()
 
 
@@ -112,9 +120,9 @@ def add_arguments(parser: cli.Parser) -> None:
     way.add_argument(
         "--resize",
         choices=list(PLACEMENTS),
-        default=_DEFAULTS.resize,
-        help="how images get to the network: fit = aspect kept (the default), stretch = as in evaluation, none = own "
-        "size",
+        help="how images get to the network: fit = aspect kept (the default), pad = as fit, but small ones are not "
+        "enlarged (the default of --save_labels if the run's augmentation crops), stretch = aspect not kept, "
+        "none = own size",
     )
     way.add_argument(
         "--window",
@@ -149,13 +157,14 @@ def add_arguments(parser: cli.Parser) -> None:
         metavar="N",
         help=f"with --video: rate of the video for a folder of frames; {_FRAMES_PER_SECOND:g} by default",
     )
+    parser.refuse_ineffective(needs=_NEEDS, excluded=_EXCLUDED)
 
 
 def run(arguments: argparse.Namespace) -> None:
     cli.enable_compilation_cache()
-    _check(arguments)
+    _check_split(arguments)
     options = PredictOptions(
-        resize=arguments.resize if arguments.window is None else WINDOWS,
+        resize=_or_default(arguments.resize, _DEFAULTS.resize) if arguments.window is None else WINDOWS,
         window_size=arguments.window or _DEFAULTS.window_size,
         overlap=_or_default(arguments.overlap, _DEFAULTS.overlap),
         batch_size=arguments.batch_size,
@@ -198,16 +207,8 @@ def _tell(unreadable: list[str]) -> None:
         raise ValueError(f"{len(unreadable)} files could not be read:\n{listed}")
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    """Refuses options that have no effect."""
-    for name, needed in _NEEDS.items():
-        if getattr(arguments, name) not in (None, False) and not any(getattr(arguments, each) for each in needed):
-            raise ValueError(f"--{name} has an effect with {' or '.join(f'--{each}' for each in needed)} alone")
-    if arguments.fill and arguments.save_labels is None:
-        raise ValueError("--fill has an effect with --save_labels alone")
-    for name in _OF_MAPS:
-        if arguments.save_labels is not None and getattr(arguments, name) not in (None, False):
-            raise ValueError(f"--{name} has an effect with --out alone; --save_labels writes labels in their own form")
+def _check_split(arguments: argparse.Namespace) -> None:
+    """Refuses the validation split as the training images of a data set, whose validation images it is already."""
     if arguments.save_labels is not None and arguments.split == teacher.VAL:
         raise ValueError(
             f"--save_labels takes the split {teacher.VAL} with its real labels as the validation images of the data "
@@ -223,6 +224,8 @@ def _save_labels(
     loaded: model.Model, paths: list[Path] | None, options: PredictOptions, arguments: argparse.Namespace
 ) -> None:
     run = _experiment(loaded, arguments)
+    if arguments.resize is None and arguments.window is None:
+        options = dataclasses.replace(options, resize=teacher.default_resize(run))
     val_source = run.open_split(teacher.VAL, loaded.tasks)
     unreadable: list[str] = []
     samples: Iterable[predict.Sample]

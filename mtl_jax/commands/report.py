@@ -21,6 +21,8 @@ from mtl_jax.reports import page, run_table
 from mtl_jax.runtime import atomic_files
 
 _PAGE = page.Options()
+# {option: the options with one of which it has an effect}
+_NEEDS = {"gallery": ("html",), "gallery_scored": ("html",)}
 
 
 def add_arguments(parser: cli.Parser) -> None:
@@ -32,21 +34,25 @@ def add_arguments(parser: cli.Parser) -> None:
     parser.add_argument(
         "--gallery",
         type=cli.at_least(0),
-        default=_PAGE.gallery,
         metavar="N",
-        help=f"images of each experiment in the page, {_PAGE.gallery} by default; 0 = none, which takes seconds",
+        help=f"with --html: images of each experiment in the page, {_PAGE.gallery} by default; 0 = none, which takes "
+        "seconds",
     )
     parser.add_argument(
         "--gallery_scored",
         type=cli.at_least(0),
-        default=_PAGE.scored,
         metavar="N",
-        help="validation images that are scored to find the worst and the best, "
+        help="with --html: validation images that are scored to find the worst and the best, "
         f"{_PAGE.scored} by default, evenly spaced over the split; 0 = all",
     )
+    parser.refuse_ineffective(needs=_NEEDS)
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if arguments.gallery == 0 and arguments.gallery_scored is not None:
+        raise ValueError(
+            "--gallery_scored has no effect with --gallery 0, which leaves the images out; omit one of them"
+        )
     runs = run_table.find_runs(arguments.directories)
     tables = run_table.tabulate(runs)
     text = run_table.markdown(tables)
@@ -61,5 +67,6 @@ def run(arguments: argparse.Namespace) -> None:
         plots.draw(runs, Path(arguments.plots))
     if arguments.html:
         cli.enable_compilation_cache()
-        options = page.Options(gallery=arguments.gallery, scored=arguments.gallery_scored)
+        given = {"gallery": arguments.gallery, "scored": arguments.gallery_scored}
+        options = page.Options(**{name: value for name, value in given.items() if value is not None})
         cli.show(f"the page is in {page.write(runs, arguments.html, options)}")

@@ -25,6 +25,12 @@ from mtl_jax.experiment import Experiment
 from mtl_jax.labels.keys import STYLES
 from mtl_jax.runtime import atomic_files
 
+_COUNT = 12
+# {option: the options with one of which it has an effect}
+_NEEDS = {"seed": ("augment",)}
+# {option: the options with each of which it has none}
+_EXCLUDED = {"count": ("ids",), "start": ("ids",)}
+
 
 def add_arguments(parser: cli.Parser) -> None:
     parser.add_config()
@@ -39,9 +45,8 @@ def add_arguments(parser: cli.Parser) -> None:
     parser.add_argument(
         "--count",
         type=cli.at_least(1),
-        default=12,
         metavar="N",
-        help="greatest number of images, evenly spread over the split; 12 by default",
+        help=f"greatest number of images, evenly spread over the split; {_COUNT} by default",
     )
     parser.add_argument(
         "--start",
@@ -62,7 +67,9 @@ def add_arguments(parser: cli.Parser) -> None:
         default=False,
         help="draw the augmented samples that training sees",
     )
-    parser.add_argument("--seed", type=cli.at_least(0), default=0, metavar="N", help="seed of the augmentation")
+    parser.add_argument(
+        "--seed", type=cli.at_least(0), metavar="N", help="with --augment: seed of the augmentation; 0 by default"
+    )
     parser.add_argument(
         "--height",
         type=cli.at_least(32),
@@ -77,6 +84,7 @@ def add_arguments(parser: cli.Parser) -> None:
         help="overlay (the default) lays classes, saliency and edges over the images, map draws the labels alone",
     )
     parser.add_argument("--out", required=True, metavar="FILE", help="image file to write, for example sheet.png")
+    parser.refuse_ineffective(needs=_NEEDS, excluded=_EXCLUDED)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -125,9 +133,7 @@ def _open(shown: Experiment, arguments: argparse.Namespace) -> Split:
 
 def _positions(source: Split, arguments: argparse.Namespace) -> list[int]:
     if not arguments.ids:
-        return contact_sheet.spread(len(source), arguments.count, arguments.start)
-    if arguments.start is not None:
-        raise ValueError("give either --ids or --start")
+        return contact_sheet.spread(len(source), arguments.count or _COUNT, arguments.start)
     return contact_sheet.find(source, arguments.ids)
 
 
@@ -138,7 +144,7 @@ def _samples(
     for position in positions:
         sample = source.sample(position, source.tasks, shown.conventions)
         if arguments.augment:
-            rng = np.random.default_rng([arguments.seed, position])
+            rng = np.random.default_rng([arguments.seed or 0, position])
             sample = contact_sheet.augmented(
                 sample, rng, shown.recipe, shown.image_size, data.border, shown.conventions
             )

@@ -8,7 +8,7 @@
 
 --find_lr trains nothing that is kept. It raises the learning rate from step to step (learning-rate range test, arXiv
 1506.01186), prints the rate at which the loss falls fastest, and writes lr_finder.json and lr_finder.png into the work
-directory; it needs the extra "plots".
+directory, which must have no checkpoint. It needs the extra "plots".
 
 Several processes, one a host or one a GPU, train together where SLURM, Open MPI or Kubernetes starts them, or with
 --coordinator_address, --num_processes and --process_id.
@@ -31,6 +31,10 @@ from mtl_jax.train.loop import fit
 from mtl_jax.train.stop import EXIT_STATUS, StoppedError
 
 _SWEEP = lr_finder.Sweep()
+# {option: the options with one of which it has an effect}
+_NEEDS = {"find_lr_steps": ("find_lr",), "find_lr_min": ("find_lr",), "find_lr_max": ("find_lr",)}
+# {option: the options with each of which it has none}
+_EXCLUDED = {"single_task": ("find_lr",), "allow_config_change": ("find_lr",), "profile": ("find_lr",)}
 
 
 def add_arguments(parser: cli.Parser) -> None:
@@ -50,7 +54,7 @@ def add_arguments(parser: cli.Parser) -> None:
         type=_steps,
         metavar="FIRST:LAST",
         help="steps to record for TensorBoard and Perfetto in WORKDIR/profile, counted from 1 at the start of this "
-        "process: 10:20 for example",
+        "process: 10:20 for example; the trace ends before an evaluation",
     )
     parser.add_argument(
         "--find_lr",
@@ -60,22 +64,19 @@ def add_arguments(parser: cli.Parser) -> None:
     )
     parser.add_argument(
         "--find_lr_steps",
-        type=cli.at_least(1),
-        default=_SWEEP.steps,
+        type=cli.at_least(lr_finder.LEAST_STEPS),
         metavar="N",
         help=f"steps of --find_lr, {_SWEEP.steps} by default",
     )
     parser.add_argument(
         "--find_lr_min",
         type=float,
-        default=_SWEEP.low,
         metavar="RATE",
         help=f"learning rate that --find_lr begins with, {_SWEEP.low:g} by default",
     )
     parser.add_argument(
         "--find_lr_max",
         type=float,
-        default=_SWEEP.high,
         metavar="RATE",
         help=f"learning rate that --find_lr ends with, {_SWEEP.high:g} by default",
     )
@@ -89,6 +90,7 @@ def add_arguments(parser: cli.Parser) -> None:
         metavar="SECONDS",
         help="time after which a silent process counts as dead, which ends the others",
     )
+    parser.refuse_ineffective(needs=_NEEDS, excluded=_EXCLUDED)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -140,11 +142,12 @@ def _find_lr(run: Experiment, arguments: argparse.Namespace) -> None:
         raise ValueError(
             f"--find_lr draws a plot, which needs {error.name}; install the extra: {messages.install('plots')}"
         ) from error
-    sweep = lr_finder.Sweep(arguments.find_lr_min, arguments.find_lr_max, arguments.find_lr_steps)
-    test = lr_finder.run(run, sweep)
+    given = {"low": arguments.find_lr_min, "high": arguments.find_lr_max, "steps": arguments.find_lr_steps}
+    sweep = lr_finder.Sweep(**{name: value for name, value in given.items() if value is not None})
+    model, workdir = run.config.model, Path(arguments.workdir)
+    test = lr_finder.run(run, sweep, workdir)
     if not processes.first():
         return
-    model, workdir = run.config.model, Path(arguments.workdir)
     numbers = lr_finder.write(test, workdir)
     what = f"{model.name} on {model.backbone}, {run.builder_name}, optimiser {run.config.optim.name}"
     title = f"Learning-rate range test\n{what}"

@@ -17,7 +17,7 @@ from mtl_jax.config.recipe_options import for_backbone, parse_arg
 from mtl_jax.config.rules import Rules, option, rules_of
 from mtl_jax.config.sections import EMA, PLAIN_BALANCING, TRAINED, WEIGHTS, Config, Data, Model, Optim, Train
 from mtl_jax.config.stored import from_json, to_json
-from mtl_jax.config.validation import validate
+from mtl_jax.config.validation import length_problems, validate
 
 __all__ = [
     "EMA",
@@ -39,6 +39,7 @@ __all__ = [
     "from_json",
     "identity",
     "image_size",
+    "length_problems",
     "main_tasks",
     "note_new_name",
     "num_channels",

@@ -17,8 +17,10 @@ class Rules:
 
     Attributes:
         choices: The values allowed, or a function from the configuration to them; None allows any value.
-        least: The smallest value allowed.
+        least: The smallest value allowed. In a list it holds for every number, as all bounds do.
         positive: Only values above 0 are allowed.
+        most: The greatest value allowed.
+        below: Only values below this number are allowed.
         bits: Only values below 2^bits are allowed.
         may_change: A run may continue with another value of the field.
         same_experiment: Runs that differ only here are runs of one experiment, and share a line of a report.
@@ -29,6 +31,8 @@ class Rules:
     choices: "Collection[str] | Callable[[Config], Collection[str]] | None" = None
     least: float | None = None
     positive: bool = False
+    most: float | None = None
+    below: float | None = None
     bits: int | None = None
     may_change: bool = False
     same_experiment: bool = False
@@ -39,10 +43,15 @@ class Rules:
         choices = self.choices(config) if callable(self.choices) else self.choices
         if choices is not None and value not in choices:
             yield f"{name} is {value!r}; it may be {' or '.join(map(repr, choices))}"
-        if self.least is not None and value < self.least:
+        numbers = value if isinstance(value, tuple | list) else (value,)
+        if self.least is not None and any(number < self.least for number in numbers):
             yield f"{name} is {value}; the least is {self.least}"
-        if self.positive and not value > 0:
+        if self.positive and not all(number > 0 for number in numbers):
             yield f"{name} is {value}; it must be positive"
+        if self.most is not None and any(number > self.most for number in numbers):
+            yield f"{name} is {value}; the most is {self.most}"
+        if self.below is not None and not all(number < self.below for number in numbers):
+            yield f"{name} is {value}; it must be below {self.below}"
         if self.bits is not None and value >= 2**self.bits:
             yield f"{name} is {value}; it must be below 2^{self.bits}"
 
@@ -54,6 +63,8 @@ def option(
     choices: "Collection[str] | Callable[[Config], Collection[str]] | None" = None,
     least: float | None = None,
     positive: bool = False,
+    most: float | None = None,
+    below: float | None = None,
     bits: int | None = None,
     may_change: bool = False,
     same_experiment: bool = False,
@@ -64,9 +75,9 @@ def option(
     Args:
         default: Default of the field.
         factory: In place of a default, a function without arguments that returns it: `dict` for an empty dict.
-        choices, least, positive, bits, may_change, same_experiment, instead_of: Attributes of `Rules`.
+        choices, least, positive, most, below, bits, may_change, same_experiment, instead_of: Attributes of `Rules`.
     """
-    rules = Rules(choices, least, positive, bits, may_change, same_experiment, instead_of)
+    rules = Rules(choices, least, positive, most, below, bits, may_change, same_experiment, instead_of)
     return field(default=default, default_factory=factory, metadata={_RULES: rules})
 
 

@@ -93,8 +93,8 @@ class Model:
     Attributes:
         name: Name of the model, a key of `mtl_jax.models.MODELS`.
         backbone: Name of the backbone, a key of `mtl_jax.backbones.BACKBONES`.
-        head: Name of the heads, a key of `mtl_jax.heads.HEADS`; empty = deeplab for a backbone with one map, hrnet for
-            several.
+        head: Heads, a key of `mtl_jax.heads.HEADS` with arguments after a colon, as in "dpt:features=128"; empty =
+            deeplab for a backbone with one map, hrnet for several.
         pretrained: Weights of the backbone: the name of published ones ("imagenet" for most backbones; `mtl list
             weights` lists all), the path of a file with torch-named arrays, or empty for random ones.
         pretrained_entry: Entry of the file `pretrained` that holds the weights, if the file is a training checkpoint
@@ -110,6 +110,11 @@ class Model:
             scale_0 to scale_3 of MTI-Net, fusion, initial_predictions and distillation of PAD-Net, and attention_1 to
             attention_4 of MTAN.
         dtype: Computation dtype, "float32" or "bfloat16"; parameters, statistics and losses stay float32.
+        heads: {task: its head}, written as `head`; other tasks have `head`. On the command line:
+            `--model.heads.semseg=bn_linear`.
+        regression: {task: how its head computes values such as depth}, a key of `mtl_jax.heads.REGRESSIONS` with
+            parameters after a colon; other tasks have a head with a single channel, which is the value itself. On the
+            command line: `--model.regression.depth=bins:low=0.001,high=10`.
     """
 
     name: str = "mti_net"
@@ -122,6 +127,9 @@ class Model:
     options: dict[str, Any] = option(factory=dict, may_change=True, same_experiment=True)
     remat: tuple[str, ...] = option((), may_change=True)
     dtype: str = option("float32", choices=("float32", "bfloat16"))
+    _: KW_ONLY
+    heads: dict[str, str] = field(default_factory=dict)
+    regression: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -156,9 +164,10 @@ class Optim:
         poly_power: Exponent of "poly"; 1 lets the rate fall linearly.
         min_lr: Learning rate that "poly", "cosine" and "step" fall towards in place of 0.
         decay_epochs: Epochs of "step" by epochs: each epoch after one of these multiplies the rate by `decay_rate`
-            once. Epochs are counted from 0 at the beginning of the run.
+            once. Epochs are counted from 0 at the beginning of the run. The least is the number of epochs
+            of the warm-up.
         decay_steps: Numbers of steps of "step" by steps: after as many steps of the run the rate is multiplied by
-            `decay_rate` once.
+            `decay_rate` once. Each is greater than the number of steps of the warm-up.
         decay_rate: Factor of "step".
         warmup_steps: Length of the warm-up in steps: the rate rises linearly from `warmup_start` * lr to lr. 0 = no
             warm-up, or as long a one as `warmup_epochs` says.
@@ -171,26 +180,26 @@ class Optim:
     name: str = option("adam", choices=optim.OPTIMIZERS)
     lr: float = option(1e-4, positive=True)
     weight_decay: float = option(1e-4, least=0)
-    momentum: float = option(0.9, least=0)
+    momentum: float = option(0.9, least=0, below=1)
     schedule: str = option("poly", choices=optim.SCHEDULES)
-    decay_epochs: tuple[int, ...] = ()
-    decay_rate: float = option(0.1, least=0)
+    decay_epochs: tuple[int, ...] = option((), least=0)
+    decay_rate: float = option(0.1, positive=True, most=1)
     fusion_lr_multiplier: float = option(100.0, least=0)
     _: KW_ONLY
     # The class of an optimiser's options checks them.
     options: dict[str, Any] = field(default_factory=dict)
     weight_decay_on: str = option("", choices=("", *optim.DECAYED))
     clip_norm: float = option(0.0, least=0)
-    layer_decay: float = option(1.0, positive=True)
+    layer_decay: float = option(1.0, positive=True, most=1)
     multipliers: dict[str, float] = field(default_factory=dict)
     freeze: tuple[str, ...] = ()
     schedule_by: str = option("epoch", choices=("epoch", "step"))
     poly_power: float = option(0.9, positive=True)
     min_lr: float = option(0.0, least=0)
-    decay_steps: tuple[int, ...] = ()
+    decay_steps: tuple[int, ...] = option((), least=1)
     warmup_steps: int = option(0, least=0, instead_of="optim.warmup_epochs")
     warmup_epochs: int = option(0, least=0, instead_of="optim.warmup_steps")
-    warmup_start: float = option(1e-6, least=0)
+    warmup_start: float = option(1e-6, least=0, most=1)
 
 
 @dataclass
@@ -233,7 +242,7 @@ class Train:
             that decides it.
         keep: Number of best checkpoints that stay, besides the two newest ones.
         patience: Number of evaluations in a row without a better score (see `best`) after which the run ends early; 0 =
-            it never does.
+            it never does. Evaluations before the first score do not count.
         log_every: Number of steps between two lines of the log.
         checkpoint_every: Number of steps between checkpoints, besides the one after every epoch; 0 = only that one.
         loggers: Loggers, keys of `mtl_jax.loggers.LOGGERS` with their options, as in
@@ -257,7 +266,7 @@ class Train:
     _: KW_ONLY
     steps: int = option(0, least=0, instead_of="train.epochs")
     eval_every: int = option(0, least=0)
-    ema: float = option(0.0, least=0)
+    ema: float = option(0.0, least=0, below=1)
     ema_warmup: bool = False
     eval_weights: str = option("", choices=("", *WEIGHTS))
     best: str = ""

@@ -1,14 +1,17 @@
 """The check of a finished configuration."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 
-from mtl_jax import field_values, optim
+from mtl_jax import field_values, heads, optim
 from mtl_jax import losses as loss_table
+from mtl_jax import tasks as task_table
 from mtl_jax.config.queries import all_tasks, num_channels
 from mtl_jax.config.rules import fields
 from mtl_jax.config.sections import EMA, PLAIN_BALANCING, Config
 from mtl_jax.data import augmentation
 from mtl_jax.data.label_fraction import EVERY_TASK
+from mtl_jax.labels import RealValues
 
 
 def validate(config: Config) -> Config:
@@ -95,8 +98,6 @@ def _schedule_problems(config: Config) -> Iterator[str]:
         yield f"optim.min_lr is {given.min_lr} and optim.lr {given.lr}; min_lr must be below lr"
     if given.min_lr and given.schedule == "constant":
         yield f"optim.min_lr is {given.min_lr} and optim.schedule 'constant', which does not fall; set min_lr to 0"
-    if given.warmup_start > 1:
-        yield f"optim.warmup_start is {given.warmup_start}; the factor on the learning rate is at most 1"
     train = config.train
     for name, warmup, length in (
         ("steps", given.warmup_steps, train.steps),
@@ -108,10 +109,53 @@ def _schedule_problems(config: Config) -> Iterator[str]:
             )
 
 
+def length_problems(config: Config, steps_per_epoch: int = 0) -> Iterator[str]:
+    """Yields what is wrong with fields that depend on the length of the run.
+
+    Args:
+        config: The configuration.
+        steps_per_epoch: Number of steps of an epoch; 0 = not known, and steps are not compared with epochs.
+    """
+    yield from _decay_problems(config, steps_per_epoch)
+    yield from _patience_problems(config, steps_per_epoch)
+
+
+def _decay_problems(config: Config, steps_per_epoch: int) -> Iterator[str]:
+    """Yields what is wrong with a schedule "step" that decays within the warm-up."""
+    given = config.optim
+    if given.schedule_by == "step":
+        name, decays, least = "decay_steps", given.decay_steps, 1  # the first step with the smaller rate
+        least += given.warmup_steps or given.warmup_epochs * steps_per_epoch
+    else:
+        name, decays, least = "decay_epochs", given.decay_epochs, given.warmup_epochs  # the last one with the larger
+        least += given.warmup_steps // steps_per_epoch if steps_per_epoch else 0
+    warmup = "warmup_steps" if given.warmup_steps else "warmup_epochs"
+    if given.schedule == "step" and getattr(given, warmup) and any(decay < least for decay in decays):
+        yield (
+            f"optim.{name} is {decays} and optim.{warmup} {getattr(given, warmup)}; a decay within the warm-up would "
+            f"lower all of it, so the least of optim.{name} is {least}"
+        )
+
+
+def _patience_problems(config: Config, steps_per_epoch: int) -> Iterator[str]:
+    """Yields what is wrong with a patience that never ends the run early."""
+    train = config.train
+    if train.eval_every > 0:
+        evaluations = math.ceil((train.steps or train.epochs * steps_per_epoch) / train.eval_every)
+    else:
+        epochs = train.epochs or (math.ceil(train.steps / steps_per_epoch) if steps_per_epoch else 0)
+        evaluations = min(filter(None, (epochs, train.eval_final_epochs)), default=0)
+    most = evaluations - 2  # besides the best one, and the one at the end of the run
+    if evaluations and train.patience > max(most, 0):
+        yield (
+            f"train.patience is {train.patience} and the run has at most {evaluations} evaluations, the last one at "
+            f"its end, so it never ends early; evaluate more often (train.eval_every, train.eval_final_epochs), or set "
+            f"train.patience to {f'at most {most}' if most > 0 else 0}"
+        )
+
+
 def _optim_problems(config: Config) -> Iterator[str]:
     """Yields what is wrong with the optimiser and the rates of parts."""
-    if config.optim.layer_decay > 1:
-        yield f"optim.layer_decay is {config.optim.layer_decay}; the most is 1, which is no decay"
     for part, factor in config.optim.multipliers.items():
         if factor < 0:
             yield f"optim.multipliers has {factor} for {part}; the least is 0"
@@ -124,8 +168,6 @@ def _optim_problems(config: Config) -> Iterator[str]:
 
 def _ema_problems(config: Config) -> Iterator[str]:
     train = config.train
-    if train.ema >= 1:
-        yield f"train.ema is {train.ema}; it must be below 1, for example 0.999"
     needing = {"train.ema_warmup": train.ema_warmup, "train.eval_weights": train.eval_weights == EMA}
     for name in (name for name, needs in needing.items() if needs and not train.ema):
         yield f"{name} asks for averaged weights and train.ema is 0; give the decay of the average, for example 0.999"
@@ -138,6 +180,25 @@ def _pretrained_problems(config: Config) -> Iterator[str]:
             yield f"model.pretrained_{name} is {part!r} and model.pretrained is empty; give the path of a file"
 
 
+def _head_problems(config: Config) -> Iterator[str]:
+    """Yields what is wrong with the heads, and with the regression of values."""
+    model, tasks = config.model, config.data.tasks
+    for name, chosen in (("model.heads", model.heads), ("model.regression", model.regression)):
+        if unknown := [task for task in chosen if task not in tasks]:
+            yield f"{name} names {', '.join(unknown)}; the main tasks of this configuration are {', '.join(tasks)}"
+    given: list[tuple[str, str, Callable[[str], None]]] = [("model.head", model.head, heads.check)]
+    given += [(f"model.heads.{task}", text, heads.check) for task, text in model.heads.items()]
+    given += [(f"model.regression.{task}", text, heads.check_regression) for task, text in model.regression.items()]
+    for name, text, check in given:
+        try:
+            check(text)
+        except ValueError as error:
+            yield f"{name} is {text!r}: {error}"
+    for task in filter(model.regression.get, tasks):
+        if not isinstance(task_table.get(task).kind, RealValues):
+            yield f"model.regression names {task}, whose labels are no real values; leave it out"
+
+
 def _task_problems(config: Config) -> Iterator[str]:
     if not config.data.tasks:
         yield "data.tasks is empty; name at least one task, for example ('semseg', 'depth')"
@@ -148,6 +209,7 @@ def _task_problems(config: Config) -> Iterator[str]:
     else:
         yield from _loss_problems(config, channels)
         yield from _label_problems(config)
+        yield from _head_problems(config)
 
 
 def _label_problems(config: Config) -> Iterator[str]:
@@ -198,6 +260,7 @@ _CHECKS = (
     _batch_problems,
     _optim_problems,
     _schedule_problems,
+    length_problems,
     _ema_problems,
     _pretrained_problems,
     _task_problems,

@@ -63,13 +63,15 @@ def differences(config: Config, workdir: str | Path) -> str:
     Raises:
         FileNotFoundError, ValueError: See `load_config`.
     """
-    old, new = (_fixed_on_resume(make(each).config) for each in (load_config(workdir), config))
+    # As the file gives it back: a recipe may hold lists in place of tuples.
+    given = configs.from_json(configs.to_json(config), "the configuration")
+    old, new = (fixed_on_resume(make(each).config) for each in (load_config(workdir), given))
     return "; ".join(
         f"{name}: {old.get(name)!r} there, {new[name]!r} now" for name in new if old.get(name) != new[name]
     )
 
 
-def _fixed_on_resume(config: Config) -> dict[str, object]:
+def fixed_on_resume(config: Config) -> dict[str, object]:
     """Returns {field: value} of all fields that must not change when a run continues, options of the model included."""
     options = {name: value for name, value, rules in models.option_fields(config) if not rules.may_change}
     return configs.fixed_on_resume(config) | options

@@ -37,6 +37,8 @@ def create_model(
     options: Mapping[str, Any] | None = None,
     dtype: str = "float32",
     seed: int = 0,
+    heads: Mapping[str, str] | None = None,
+    regression: Mapping[str, str] | None = None,
 ) -> MultiTaskModel:
     """Builds a network from normalised images, float32 `[B, H, W, 3]`, to `Outputs`.
 
@@ -51,10 +53,12 @@ def create_model(
             extra; or the name of others (`mtl list weights`); or the path of a file; False for random ones.
         aux_tasks: Tasks of the intermediate predictions of PAD-Net and MTI-Net; empty = the main tasks.
         image_size: (height, width) of the images in pixels, for backbones that depend on it; (0, 0) = the data set's.
-        head: Name of the heads, a key of `mtl_jax.heads.HEADS`; empty = the one that goes with the backbone.
+        head: The heads, see `mtl_jax.heads.build`; empty = the one that goes with the backbone.
         options: Options of the model, {name: value}; see the model's own class of options.
         dtype: Computation dtype, "float32" or "bfloat16".
         seed: Seed of the random weights.
+        heads: {task: its head}; other tasks have `head`.
+        regression: {task: how its head computes values such as depth}, see `mtl_jax.heads.build`.
 
     Raises:
         ValueError: A name is unknown, the tasks or numbers of classes do not go together, or the weights do not fit.
@@ -72,7 +76,16 @@ def create_model(
         image_size=(size[0], size[1]),
         class_names=_class_names((*tasks, *aux_tasks), dataset, num_classes),
     )
-    model = Model(name, backbone, head, pretrained=source, options=given, dtype=dtype)
+    model = Model(
+        name,
+        backbone,
+        head,
+        pretrained=source,
+        options=given,
+        dtype=dtype,
+        heads=dict(heads or {}),
+        regression=dict(regression or {}),
+    )
     return initial_weights.build_model(experiment.make(Config(data, model, train=Train(seed=seed))).config)
 
 

@@ -43,7 +43,7 @@ class OnnxFormat(ExportFormat):
                 program.images,
                 program.tasks,
                 name=description["input"]["name"],
-                calls=dict.fromkeys(resize.BILINEAR, to_onnx.resize_linear),
+                calls=dict.fromkeys(resize.BILINEAR, to_onnx.resize_linear) | {resize.ALIGNED: to_onnx.resize_aligned},
             )
         model.producer_version = mtl_jax.__version__
         complete = description | {

@@ -16,8 +16,9 @@ class PredictOptions:
 
     Attributes:
         resize: How an image is brought to the network. "fit": it keeps its aspect and is shrunk or enlarged until it
-            fits into the network's input size; what is left is padded, and the padding is cut off afterwards.
-            "stretch": it gets the network's input size whatever its aspect, as in evaluation. "none": it keeps its own
+            fits into the network's input size; what is left is padded, and the padding is cut off afterwards. "pad": as
+            "fit", but a smaller image is not enlarged, as in evaluation after recipes that crop. "stretch": it gets the
+            network's input size whatever its aspect, as in evaluation after other recipes. "none": it keeps its own
             size, with sides padded to what the backbone takes. "windows": it keeps its own size and is predicted in
             windows that overlap.
         flip: Predict the mirrored image as well, and average.

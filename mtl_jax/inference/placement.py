@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mtl_jax.data import augmentation
+from mtl_jax.data import augmentation, placing
 
 Size = tuple[int, int]  # height and width in pixels
 _CUBIC_UP_TO = 3.0  # times the size; beyond, cubic interpolation passes over whole pixels
@@ -60,6 +60,11 @@ def _fit(image: np.ndarray, size: Size, multiple: int) -> Placed:
     return Placed(padded(scaled(image, content), size), content)
 
 
+def _pad(image: np.ndarray, size: Size, multiple: int) -> Placed:
+    content = placing.fitted((image.shape[0], image.shape[1]), size)
+    return Placed(padded(scaled(image, content), size), content)
+
+
 def _stretch(image: np.ndarray, size: Size, multiple: int) -> Placed:
     return Placed(_as_in_training(image, size), size)
 
@@ -72,6 +77,7 @@ def _own_size(image: np.ndarray, size: Size, multiple: int) -> Placed:
 # {name: function (image, the network's input size, number of which sides are multiples) -> placed image}
 PLACEMENTS: Mapping[str, Callable[[np.ndarray, Size, int], Placed]] = {
     "fit": _fit,
+    "pad": _pad,
     "stretch": _stretch,
     "none": _own_size,
 }

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from mtl_jax import tasks as task_table
 from mtl_jax.data.folder_writer import FolderWriter
+from mtl_jax.data.placing import Placement
 from mtl_jax.data.split import Split
 from mtl_jax.experiment import Experiment
 from mtl_jax.inference import maps, predict
@@ -21,6 +22,10 @@ from mtl_jax.labels import Conventions
 
 TRAIN, VAL = "train", "val"
 FILE = "file"  # entry of a sample with the content of the image's file
+
+
+# How images get to the network: smaller ones are not enlarged where the teacher learned from them as they are.
+_RESIZES: Mapping[Placement, str] = {"stretch": "fit", "pad": "pad"}
 
 
 @dataclass
@@ -55,6 +60,11 @@ class _Labels:
     key: str
     real: Sequence[str]
     shares: Mapping[str, float]
+
+
+def default_resize(run: Experiment) -> str:
+    """Returns the option `resize` of prediction by which a teacher sees images at the scale that it learned from."""
+    return _RESIZES[run.recipe.placement]
 
 
 def file_samples(paths: Sequence[Path], unreadable: list[str]) -> Iterator[Sample]:
@@ -93,7 +103,7 @@ def save_labels(
         val_source: Validation images.
         run: The experiment whose data set the validation images are from.
         out: The folder, which must not exist or be empty.
-        options: Options of prediction.
+        options: Options of prediction; None = the defaults, with `default_resize`.
         confidence: Least probability of a label's value, from 0 to below 1; pixels below it have no label. It concerns
             the tasks that predict probabilities: classes, saliency, edges.
 
@@ -109,7 +119,8 @@ def save_labels(
     names |= maps.class_names(run)
     writer = FolderWriter(out, run.image_size, names, model.tasks, run.conventions)
     reserved = frozenset(val_source.ids())
-    predicted = model.stream(samples, predict.image_of, options or PredictOptions(), confidence=True)
+    chosen = options or PredictOptions(resize=default_resize(run))
+    predicted = model.stream(samples, predict.image_of, chosen, confidence=True)
     work = partial(_label, writer, confidence, reserved)
     labels = list(predict.in_threads(tqdm(predicted, unit="image"), work))
     written = _summary(writer.root, [each for each in labels if each.real or each.shares], model.tasks)

@@ -24,6 +24,8 @@ class RunStart:
         evaluates_again: The run continues with the evaluation of `step`. The line of an earlier evaluation of this step
             does not count.
         config: {field: value} of the configuration, as in "optim.lr".
+        fixed: {field: value} of the fields that decide what is trained. A run that repeats steps with other values of
+            them gets other losses and scores there.
         facts: {title: text} about the run: versions of packages, devices, model, data.
         scores: Names of the scores that decide between checkpoints, as in "semseg/mIoU".
     """
@@ -32,6 +34,7 @@ class RunStart:
     step: int = 0
     evaluates_again: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     scores: Sequence[str] = ()
 

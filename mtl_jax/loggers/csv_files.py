@@ -40,13 +40,12 @@ class Csv(Logger):
             self._write_again(kind)
 
     def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
-        """Writes a row. A value without a column adds the column to the whole table."""
-        columns = self._columns.get(kind, [])
-        if not set(values) <= set(columns):
+        """Writes a row, which may have no value. A value without a column adds the column to the whole table."""
+        if kind not in self._files or not set(values) <= set(self._columns[kind]):
             self._write_again(kind)  # log.jsonl has this line already
             return
         with messages.writing(_WHAT, self._folder):
-            atomic_files.append(self._files[kind], _rows(columns, [{"step": step, **values}]))
+            atomic_files.append(self._files[kind], _rows(self._columns[kind], [{"step": step, **values}]))
 
     def place(self) -> str:
         return f"{self._folder}/"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtl_jax.loggers import jsonl
-from mtl_jax.loggers.base import LoggedImage, Logger, RunStart
+from mtl_jax.loggers.base import EVALUATION, LoggedImage, Logger, RunStart
 from mtl_jax.runtime import atomic_files, messages
 
 FOLDER = "loggers"
@@ -19,9 +19,10 @@ logger = logging.getLogger(__name__)
 class Service(Logger):
     """A logger that sends every line once, also if the run is interrupted and continues from an earlier step.
 
-    The file loggers/NAME.json in the work directory holds the id of the run at the service, and the last step of each
-    kind of lines that was sent. Lines of log.jsonl that were not sent yet, for example because the service could not be
-    reached, are sent when the run continues.
+    The file loggers/NAME.json in the work directory holds the id of the run at the service, the last step of each kind
+    of lines that was sent, and the configuration that they belong to. Lines of log.jsonl that were not sent yet, for
+    example because the service could not be reached, are sent when the run continues. A run that goes back and repeats
+    steps with another configuration begins anew at the service, because the lines of these steps differ.
 
     A subclass calls `continued` in its constructor, then opens the run at the service, and then calls `begin`.
 
@@ -35,6 +36,7 @@ class Service(Logger):
     def __init__(self, start: RunStart, name: str, account: Mapping[str, str]):
         self._start, self._name, self._account = start, name, dict(account)
         self._file = start.workdir / FOLDER / f"{name}.json"
+        self._config = json.loads(json.dumps(dict(start.fixed)))  # as the file gives it back: lists for tuples
         self._id = ""
         self._sent: dict[str, int] = {}
 
@@ -42,6 +44,7 @@ class Service(Logger):
         """Returns the id that an earlier part of the run had at the service, "" if there is none.
 
         A run that begins at step 0 is a new run there, because it may have another configuration than the one before.
+        So is a run that goes on with another configuration from a step before the last one that was sent.
 
         Raises:
             ValueError: The file in the work directory is damaged.
@@ -51,6 +54,8 @@ class Service(Logger):
         try:
             content = json.loads(self._file.read_text(encoding="utf-8"))
             account, known, sent = content["account"], str(content["id"]), dict(content["sent"])
+            before = dict(content.get("config", self._config))  # older versions have not stored it
+            repeated = any(step > self._last_kept(kind) for kind, step in sent.items())
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"{self._file} is damaged ({type(error).__name__}: {error}); delete the file, and the run continues as "
@@ -62,6 +67,18 @@ class Service(Logger):
                 self._name,
                 _words(account),
                 _words(self._account),
+            )
+            return ""
+        # A field that an older version lacked has its default, which is what that version did.
+        changed = [name for name, value in self._config.items() if before.get(name, value) != value]
+        if changed and repeated:
+            logger.warning(
+                "%s: lines up to step %d were sent, and the run repeats the steps after step %d with another "
+                "configuration (%s); it is now logged as a new run with all lines",
+                self._name,
+                max(sent.values()),
+                self._start.step,
+                messages.listing([f"{name}: {before[name]!r}, now {self._config[name]!r}" for name in changed]),
             )
             return ""
         self._sent = sent
@@ -101,6 +118,11 @@ class Service(Logger):
     def send_images(self, step: int, images: Sequence[LoggedImage]) -> None:
         """Sends the pictures of the evaluation of a step."""
 
+    def _last_kept(self, kind: str) -> int:
+        """Returns the step up to which lines of a kind, sent by earlier parts of the run, are those of the run."""
+        evaluated = self._start.evaluates_again and kind in (EVALUATION, _IMAGES)
+        return self._start.step - 1 if evaluated else self._start.step
+
     def _is_new(self, step: int, kind: str) -> bool:
         return step > self._sent.get(kind, -1)
 
@@ -109,7 +131,12 @@ class Service(Logger):
         self._store()
 
     def _store(self) -> None:
-        content: dict[str, Any] = {"account": self._account, "id": self._id, "sent": self._sent}
+        content: dict[str, Any] = {
+            "account": self._account,
+            "id": self._id,
+            "sent": self._sent,
+            "config": self._config,
+        }
         with messages.writing(f"the state of the logger {self._name}", self._file):
             atomic_files.write(self._file, json.dumps(content, indent=1) + "\n", sync=False)
 

@@ -32,6 +32,8 @@ def build(config: Config, *, rngs: nnx.Rngs | None = None) -> MultiTaskModel:
         head_name=config.model.head,
         image_size=size if size != (0, 0) else None,
         rngs=nn.InitialKeys(config.train.seed) if rngs is None else rngs,
+        task_heads=config.model.heads,
+        regressions=config.model.regression,
     )
     # None: float32 parameters compute in float32, and a state cast to float64 computes in float64.
     dtype = None if config.model.dtype == "float32" else jnp.dtype(config.model.dtype)

@@ -155,12 +155,14 @@ def build_mti_net(parts: ModelParts, options: NoOptions) -> MTINet:
     """Builds an MTI-Net.
 
     Raises:
-        ValueError: The configuration asks for DeepLab heads on a backbone with several maps.
+        ValueError: The configuration asks for DeepLab heads on a backbone with several maps, or for heads that read
+            tokens.
     """
+    parts.refuse_heads_of_tokens()
     backbone = parts.backbone()
-    if parts.head_name == "deeplab" and len(backbone.channels) > 1:
+    if "deeplab" in map(parts.head, parts.tasks) and len(backbone.channels) > 1:
         raise ValueError(
-            "model mti_net distils at every scale, and model.head='deeplab' would read the coarsest alone; leave it "
-            "empty"
+            "model mti_net distils at every scale, and the head 'deeplab' would read the coarsest alone; leave "
+            "model.head empty"
         )
     return MTINet(backbone, parts.num_aux_outputs, parts.heads(backbone), rngs=parts.rngs)

@@ -26,9 +26,11 @@ class ModelParts:
         num_aux_outputs: {auxiliary task: number of logit channels} in task order. The auxiliary tasks are the main
             tasks where the configuration names none.
         backbone_name: Name of the backbone, a key of `mtl_jax.backbones.BACKBONES`.
-        head_name: Name of the heads, a key of `mtl_jax.heads.HEADS`; empty to choose by the backbone's maps.
+        head_name: The heads in the notation of `mtl_jax.heads.build`; empty to choose by the backbone's maps.
         image_size: (height, width) of the network's inputs in pixels; None if it is not known.
         rngs: Source of the initial weights.
+        task_heads: {main task: its head} of the tasks whose head is another one than `head_name`.
+        regressions: {main task: regression of its values, see `mtl_jax.heads.build`}.
     """
 
     name: str
@@ -38,6 +40,8 @@ class ModelParts:
     head_name: str
     image_size: tuple[int, int] | None
     rngs: nnx.Rngs
+    task_heads: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    regressions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -49,16 +53,68 @@ class ModelParts:
         """The auxiliary tasks in task order."""
         return tuple(self.num_aux_outputs)
 
+    def head(self, task: str) -> str:
+        """Returns the head of a main task in the notation of `mtl_jax.heads.build`."""
+        return self.task_heads.get(task, self.head_name)
+
+    @property
+    def reads_tokens(self) -> bool:
+        """True if the heads read tokens of a transformer in place of maps.
+
+        Raises:
+            ValueError: Some heads read tokens and others read maps.
+        """
+        of_tokens = [task for task in self.tasks if heads.reads_tokens(self.head(task))]
+        if of_maps := [task for task in self.tasks if of_tokens and task not in of_tokens]:
+            tokens, maps = (f"the head {self.head(task) or 'default'!r}" for task in (of_tokens[0], of_maps[0]))
+            raise ValueError(
+                f"model.head and model.heads give {of_tokens[0]} {tokens}, which reads the tokens of a transformer, "
+                f"and {of_maps[0]} {maps}, which reads maps; all heads of a model read the same"
+            )
+        return bool(of_tokens)
+
     def backbone(self) -> Backbone:
-        """Builds a backbone; every call builds another one."""
-        return backbones.build(self.backbone_name, image_size=self.image_size, rngs=self.rngs)
+        """Builds a backbone that returns what the heads read; every call builds another one.
+
+        Raises:
+            ValueError: The heads read tokens, and the backbone has none.
+        """
+        backbone = backbones.build(self.backbone_name, image_size=self.image_size, rngs=self.rngs)
+        if not self.reads_tokens:
+            return backbone
+        try:
+            return backbone.for_tokens()
+        except ValueError as error:
+            head = self.head(self.tasks[0])
+            raise ValueError(
+                f"model.backbone is {self.backbone_name!r}, and {error}, which the head {head!r} reads; choose a "
+                "vision transformer, for example dinov2_base, or another head"
+            ) from error
 
     def heads(self, backbone: Backbone) -> dict[str, nnx.Module]:
-        """Builds a head for each main task that reads the maps of a backbone."""
+        """Builds a head for each main task that reads the maps or tokens of a backbone."""
         return {
-            task: heads.build(self.head_name, backbone.channels, number, rngs=self.rngs)
+            task: heads.build(
+                self.head(task),
+                backbone.channels,
+                number,
+                regression=self.regressions.get(task, ""),
+                rngs=self.rngs,
+            )
             for task, number in self.num_outputs.items()
         }
+
+    def refuse_heads_of_tokens(self) -> None:
+        """Checks that no head reads tokens, for models that compute with the maps before the heads.
+
+        Raises:
+            ValueError: A head reads tokens.
+        """
+        if self.reads_tokens:
+            raise ValueError(
+                f"model {self.name} computes with maps, and the head {self.head(self.tasks[0])!r} reads the tokens of "
+                "a transformer; choose another head, or model.name=baseline"
+            )
 
     def refuse_aux_tasks(self) -> None:
         """Checks that every auxiliary task is a main task, for models without intermediate predictions.

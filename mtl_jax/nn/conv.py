@@ -11,7 +11,7 @@ from flax.nnx.nn.dtypes import promote_dtype
 from flax.typing import Dtype
 
 from mtl_jax.nn.dtype import layer_dtype
-from mtl_jax.nn.init import Initializer, torch_uniform
+from mtl_jax.nn.init import Initializer, initial_bias, torch_uniform
 from mtl_jax.nn.isolate import isolated
 from mtl_jax.nn.padding import Margins, same_margins, symmetric_margins
 from mtl_jax.nn.per_channel import per_channel
@@ -69,11 +69,7 @@ class Conv(nnx.Module):
         self.dtype = layer_dtype(dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        if x.ndim != 4 or x.shape[-1] != self.kernel.shape[2]:
-            raise ValueError(
-                f"a convolution of {self.kernel.shape[2]} channels got an input of shape {x.shape}; images and maps "
-                "are [B, H, W, C], images with 3 channels"
-            )
+        check_map(x, self.kernel.shape[2])
         y = self._convolve(x)
         if self.bias is None:
             return y
@@ -127,14 +123,8 @@ class Linear(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.kernel = nnx.Param(kernel_init(rngs.params(), (in_features, out_features)))
-        self.bias = nnx.Param(self._initial_bias(kernel_init, in_features, out_features, rngs)) if use_bias else None
+        self.bias = nnx.Param(initial_bias(kernel_init, out_features, in_features, rngs)) if use_bias else None
         self.dtype = layer_dtype(dtype)
-
-    @staticmethod
-    def _initial_bias(kernel_init: Initializer, in_features: int, out_features: int, rngs: nnx.Rngs) -> jax.Array:
-        if kernel_init is torch_uniform:
-            return torch_uniform(rngs.params(), (out_features,), in_features)
-        return jnp.zeros((out_features,))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x, kernel = promote_dtype((x, self.kernel[...]), dtype=self.dtype)
@@ -142,6 +132,19 @@ class Linear(nnx.Module):
         if self.bias is None:
             return y
         return y + per_channel(self.bias[...], y)
+
+
+def check_map(x: jax.Array, features: int) -> None:
+    """Checks that the input of a convolution is `[B, H, W, features]`.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if x.ndim != 4 or x.shape[-1] != features:
+        raise ValueError(
+            f"a convolution of {features} channels got an input of shape {x.shape}; images and maps are [B, H, W, C], "
+            "images with 3 channels"
+        )
 
 
 def overlap(kernel_size: Sequence[int], dilation: int, size: Sequence[int]) -> float:

@@ -12,8 +12,9 @@ from flax.nnx.nn.dtypes import promote_dtype
 from flax.typing import Dtype
 
 from mtl_jax.nn import isolate
+from mtl_jax.nn.conv import check_map
 from mtl_jax.nn.dtype import layer_dtype
-from mtl_jax.nn.init import Initializer, torch_uniform
+from mtl_jax.nn.init import Initializer, initial_bias, torch_uniform
 from mtl_jax.nn.padding import Margins, same_margins, symmetric_margins
 from mtl_jax.nn.per_channel import per_channel
 
@@ -31,12 +32,12 @@ class DepthwiseConv(nnx.Module):
         stride: Stride in both directions.
         same_padding: True to pad as TensorFlow's "SAME" does; False to pad by `kernel_size // 2` on every side.
         use_bias: True to add a bias.
-        kernel_init: Initialiser of the kernels; the bias has torch's default.
+        kernel_init: Initialiser of the kernels; the bias follows as in `Linear`.
         dtype: Computation dtype, as for `Conv`.
         rngs: Source of the initial weights.
 
     Raises:
-        ValueError: The kernel size is even.
+        ValueError: The kernel size is even, or the input of a call is not `[B, H, W, C]`.
     """
 
     def __init__(
@@ -54,12 +55,13 @@ class DepthwiseConv(nnx.Module):
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size is {kernel_size}; padding keeps an image's size for odd ones only")
         self.kernel = nnx.Param(kernel_init(rngs.params(), (kernel_size, kernel_size, 1, features)))
-        self.bias = nnx.Param(torch_uniform(rngs.params(), (features,), kernel_size**2)) if use_bias else None
+        self.bias = nnx.Param(initial_bias(kernel_init, features, kernel_size**2, rngs)) if use_bias else None
         self.stride = stride
         self.same_padding = same_padding
         self.dtype = layer_dtype(dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        check_map(x, self.kernel.shape[3])
         x, kernel = promote_dtype((x, self.kernel[...]), dtype=self.dtype)
         size = kernel.shape[0]
         margins = same_margins(x.shape[1:3], size, self.stride) if self.same_padding else symmetric_margins(size)

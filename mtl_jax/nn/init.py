@@ -10,6 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 Initializer = Callable[[jax.Array, tuple[int, ...]], jax.Array]
 
@@ -44,6 +45,20 @@ def trunc_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     timm and DINOv2 call it truncated at ±2. That is a hundred standard deviations away, where nothing is cut.
     """
     return _draw(key, shape, lambda generator: generator.normal(0, 0.02, shape))
+
+
+def initial_bias(kernel_init: Initializer, features: int, fan_in: int, rngs: nnx.Rngs) -> jax.Array:
+    """Returns the bias `[features]` that belongs to an initialiser of kernels: torch's for torch's, 0 for any other.
+
+    Args:
+        kernel_init: Initialiser of the kernel.
+        features: Number of outputs.
+        fan_in: Number of inputs of an output.
+        rngs: Source of the initial weights; zeros take no key from it.
+    """
+    if kernel_init is torch_uniform:
+        return torch_uniform(rngs.params(), (features,), fan_in)
+    return jnp.zeros((features,))
 
 
 def _draw(key: jax.Array, shape: tuple[int, ...], sample: Callable[[np.random.Generator], np.ndarray]) -> jax.Array:

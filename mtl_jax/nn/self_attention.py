@@ -59,23 +59,32 @@ class SelfAttention(nnx.Module):
         return self.proj(attend(q, k, v).reshape(x.shape))
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """Computes softmax(q kᵀ / √D) v. On a GPU, in 16 bits, cuDNN computes it without storing the N x N scores.
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+    """Computes softmax(q kᵀ / √D + bias) v.
+
+    On a GPU, in 16 bits, cuDNN computes it without storing the N x N scores, unless there is a bias.
 
     Args:
         q: `[B, N, heads, D]` queries.
         k: `[B, N, heads, D]` keys.
         v: `[B, N, heads, D]` values.
+        bias: `[B, heads, N, N]`, or sides of 1 in place of B and heads; None = 0.
 
     Returns:
         `[B, N, heads, D]`
     """
     if q.dtype == jnp.float64:  # jax.nn.dot_product_attention has its softmax in float32
         scores = jnp.einsum("bnhd,bmhd->bhnm", q, k) / q.shape[-1] ** 0.5
+        if bias is not None:
+            scores = scores + bias
         return jnp.einsum("bhnm,bmhd->bnhd", jax.nn.softmax(scores), v)
-    if not isolate.fuses() and implementation(q, jax.default_backend()) == "cudnn" and _has_cudnn_attention():
+    if bias is None and not isolate.fuses() and _cudnn_suits(q):
         return attend_by_cudnn(q, k, v)
-    return jax.nn.dot_product_attention(q, k, v, implementation="xla")
+    return jax.nn.dot_product_attention(q, k, v, bias, implementation="xla")
+
+
+def _cudnn_suits(q: jax.Array) -> bool:
+    return implementation(q, jax.default_backend()) == "cudnn" and _has_cudnn_attention()
 
 
 def _has_cudnn_attention() -> bool:

@@ -42,7 +42,7 @@ class SgdOptions:
             raise ValueError(f"optim.options.nesterov needs a momentum above 0; optim.momentum is {self.momentum}")
 
 
-@register_optimizer("sgd", options=SgdOptions, coupled=True)
+@register_optimizer("sgd", options=SgdOptions, coupled=True, uses_kernels=False)
 def sgd(parts: OptimizerParts, options: SgdOptions) -> optax.GradientTransformation:
     """Returns stochastic gradient descent with momentum and without dampening, as torch's SGD."""
     return optax.trace(options.momentum, options.nesterov)
@@ -71,7 +71,7 @@ class AdamOptions:
         _check({"b1": self.b1, "b2": self.b2}, {"eps": self.eps})
 
 
-@register_optimizer("adam", options=AdamOptions, coupled=True)
+@register_optimizer("adam", options=AdamOptions, coupled=True, uses_kernels=False)
 def adam(parts: OptimizerParts, options: AdamOptions) -> optax.GradientTransformation:
     """Returns Adam (arXiv 1412.6980), with the weight decay in the gradient, as torch's Adam."""
     return optax.scale_by_adam(options.b1, options.b2, options.eps, nesterov=options.nesterov)

@@ -40,11 +40,13 @@ class Optimizer:
             learning rate multiplies and the parameters are moved against.
         options: Class of the options, a frozen dataclass.
         coupled: True if the weight decay is added to the gradient before the moments, False if it is added after.
+        uses_kernels: False if `make` does not use `OptimizerParts.kernels`.
     """
 
     make: Callable[[OptimizerParts, Any], optax.GradientTransformation]
     options: type
     coupled: bool
+    uses_kernels: bool = True
 
 
 MakeFunction = TypeVar("MakeFunction", bound=Callable[[OptimizerParts, Any], optax.GradientTransformation])
@@ -53,7 +55,7 @@ OPTIMIZERS: Registry[Optimizer] = Registry("optimiser", "optimisers", "mtl_jax.o
 
 
 def register_optimizer(
-    name: str, *, options: type = NoOptions, coupled: bool = False
+    name: str, *, options: type = NoOptions, coupled: bool = False, uses_kernels: bool = True
 ) -> Callable[[MakeFunction], MakeFunction]:
     """Returns a decorator that registers an optimiser, which `optim.name` then may name::
 
@@ -74,13 +76,15 @@ def register_optimizer(
             has the value of `optim.momentum`.
         coupled: True if the weight decay belongs to the gradient, as in torch's SGD and Adam. It then applies to every
             parameter by default. Otherwise it applies to kernels.
+        uses_kernels: False if the function does not use `parts.kernels`. A run whose weight decay does not depend on
+            kernels either then starts some seconds sooner, because it does not ask the model for them.
 
     Raises:
         ValueError: There is another optimiser of this name.
     """
 
     def add(make: MakeFunction) -> MakeFunction:
-        OPTIMIZERS.register(name, Optimizer(make, options, coupled))
+        OPTIMIZERS.register(name, Optimizer(make, options, coupled, uses_kernels))
         return make
 
     return add
@@ -106,13 +110,19 @@ def optimizer_options(name: str, given: Mapping[str, Any], momentum: float) -> A
 
 
 def distinguishes_kernels(name: str, weight_decay_on: str) -> bool:
-    """Returns True if an optimiser treats kernels differently from other parameters.
+    """Returns True if an optimiser, or its weight decay, may treat kernels differently from other parameters.
 
     Args:
         name: Key of `OPTIMIZERS`.
         weight_decay_on: What decays, see `make_optimizer`.
     """
-    return weight_decay_on == KERNELS or not OPTIMIZERS[name].coupled
+    entry = OPTIMIZERS[name]
+    return entry.uses_kernels or _decayed(entry, weight_decay_on) == KERNELS
+
+
+def _decayed(entry: Optimizer, weight_decay_on: str) -> str:
+    """Returns what decays, "all" or "kernels"."""
+    return weight_decay_on or (ALL if entry.coupled else KERNELS)
 
 
 def make_optimizer(
@@ -154,8 +164,8 @@ def make_optimizer(
     entry = OPTIMIZERS[name]
     if weight_decay_on not in ("", *DECAYED):
         raise ValueError(f"weight_decay_on is {weight_decay_on!r}; it may be {' or '.join(map(repr, DECAYED))}")
-    decayed = weight_decay_on or (ALL if entry.coupled else KERNELS)
-    decay = optax.add_decayed_weights(weight_decay, kernels(exempt) if decayed == KERNELS else None)
+    on_kernels = _decayed(entry, weight_decay_on) == KERNELS
+    decay = optax.add_decayed_weights(weight_decay, kernels(exempt) if on_kernels else None)
     parts = OptimizerParts(optax.identity() if entry.coupled else decay, kernels(exempt))
     clip = clip_by_norm(clip_norm) if clip_norm else optax.identity()
     direction = entry.make(parts, optimizer_options(name, options or {}, momentum))

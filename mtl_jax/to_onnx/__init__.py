@@ -8,7 +8,7 @@ from mtl_jax.to_onnx import elements, reductions, shapes, windows
 from mtl_jax.to_onnx.convert import IR_VERSION, OPSET, to_model
 from mtl_jax.to_onnx.graph import Graph, Value
 from mtl_jax.to_onnx.table import OPERATORS, Converter, UnsupportedError
-from mtl_jax.to_onnx.windows import resize_linear
+from mtl_jax.to_onnx.windows import resize_aligned, resize_linear
 
 __all__ = [
     "IR_VERSION",
@@ -20,6 +20,7 @@ __all__ = [
     "Value",
     "elements",
     "reductions",
+    "resize_aligned",
     "resize_linear",
     "shapes",
     "to_model",

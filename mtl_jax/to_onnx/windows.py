@@ -103,8 +103,17 @@ def _window(eqn: Any, value: Value) -> tuple[tuple[int, ...], Mapping[str, list[
 
 def resize_linear(graph: Graph, eqn: Any, operands: list[Value]) -> list[Value]:
     """Converts a function that resizes `[B, H, W, C]` bilinearly with half-pixel centres, edges clamped."""
+    return _resize(graph, eqn, operands, "half_pixel")
+
+
+def resize_aligned(graph: Graph, eqn: Any, operands: list[Value]) -> list[Value]:
+    """Converts a function that resizes `[B, H, W, C]` bilinearly so that corners stay corners."""
+    return _resize(graph, eqn, operands, "align_corners")
+
+
+def _resize(graph: Graph, eqn: Any, operands: list[Value], coordinates: str) -> list[Value]:
     images, order = graph.ordered(graph.whole(operands[0]), (0, 3, 1, 2)), (0, 3, 1, 2)
     result = output_of(eqn, order)
     sizes = graph.sides([result.shape[axis] for axis in order])
-    attributes = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    attributes = {"mode": "linear", "coordinate_transformation_mode": coordinates}
     return [graph.add("Resize", [images, "", "", sizes], result, **attributes)]

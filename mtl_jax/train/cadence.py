@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from mtl_jax import config as configs
 from mtl_jax.data import loader
 from mtl_jax.experiment import Experiment, configured_optim
 from mtl_jax.runtime.messages import counted
@@ -86,8 +87,8 @@ def of_run(run: Experiment, images: int) -> Cadence:
         images: Number of training images.
 
     Raises:
-        ValueError: A batch has more images than there are, see `loader.steps_per_epoch`, or the warm-up is as long as
-            the run.
+        ValueError: A batch has more images than there are, see `loader.steps_per_epoch`; the warm-up is as long as the
+            run, or the rate decays within it; or `train.patience` never ends the run.
     """
     train = run.config.train
     steps_per_epoch = loader.steps_per_epoch(images, train.batch_size)
@@ -98,6 +99,8 @@ def of_run(run: Experiment, images: int) -> Cadence:
             f"the warm-up takes {warmup} steps (optim.warmup_steps, optim.warmup_epochs), the run {total}, which are "
             f"{total / steps_per_epoch:g} epochs of {steps_per_epoch} steps; the warm-up must end before the run does"
         )
+    if problems := list(configs.length_problems(run.config, steps_per_epoch)):
+        raise ValueError("; ".join(problems))
     return Cadence(
         steps_per_epoch,
         total,

@@ -141,7 +141,8 @@ class Checkpoints:
 
         Args:
             step: Number of the step.
-            arrays: Arrays of model, optimiser and balancing method.
+            arrays: Arrays of the training state: those of the model, of the optimiser, and where there are any those of
+                a balancing method and of the average of the weights.
             progress: Other state of the run, ready for JSON.
 
         Raises:

@@ -171,7 +171,12 @@ def _command(config: Config, task: str, path: Path) -> str:
     arguments = f"task={task},backbone={config.model.backbone}"
     if config.data.release != Data().release:
         arguments += f",release={config.data.release}"
-    options = {"data.builder": config.data.builder, "model.head": config.model.head}
+    options = {
+        "data.builder": config.data.builder,
+        "model.head": config.model.head,
+        f"model.heads.{task}": config.model.heads.get(task, ""),
+        f"model.regression.{task}": config.model.regression.get(task, ""),
+    }
     overrides = "".join(f" --{name}={value}" for name, value in options.items() if value)
     command = f"mtl train {config.data.dataset}_single:{arguments}"
     return f"{command} --workdir {path}{overrides}"

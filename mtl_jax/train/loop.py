@@ -23,6 +23,7 @@ from mtl_jax.loggers import EVALUATION, TRAINING
 from mtl_jax.metrics import deciding
 from mtl_jax.runtime import atomic_files, compilation, processes, sharding
 from mtl_jax.train import (
+    agreement,
     banner,
     cadence,
     configured_step,
@@ -64,7 +65,10 @@ def fit(
     allow_config_change: bool = False,
     profile: profiling.Steps | None = None,
 ) -> scoring.Results:
-    """Trains to the last epoch, from the newest whole checkpoint in the work directory if there is one.
+    """Trains from the newest whole checkpoint in the work directory, or from the initial weights if there is none.
+
+    The training ends after the epochs or steps of the configuration, or earlier where `train.patience` evaluations in a
+    row have brought no better score, where a loss is not finite, or where a signal stops it.
 
     Writes config.json, checkpoints/, log.jsonl, and the files of other loggers. The result is the same, bit for bit on
     CPU, whether or not the run was interrupted. All processes of a run call this function with the same arguments and
@@ -77,10 +81,10 @@ def fit(
             to these scores, or by default to the first evaluation of this run.
         allow_config_change: True to continue with this configuration where the work directory has another one.
         profile: Steps of this process that the first process records for TensorBoard and Perfetto, in the folder
-            `profile` of the work directory; None = none.
+            `profile` of the work directory, up to the first evaluation among them; None = none.
 
     Returns:
-        {task: {metric: value}} of the last evaluation.
+        {task: {metric: value}} of the last evaluation of this call; empty where nothing was left to do.
 
     Raises:
         ValueError, FileNotFoundError: The configuration, the data or the work directory does not fit, or another run
@@ -100,8 +104,7 @@ class _Run:
     def __init__(self, run: Experiment, workdir: Path, single_task: scoring.Results | None, allow_config_change: bool):
         self.experiment, self.workdir = run, workdir
         self.config = config = run.config
-        processes.check_agreement("the configuration", configs.shared_by_processes(config))
-        processes.check_agreement("the packages", banner.versions())
+        agreement.check_configuration(config)
         self.mesh = sharding.make_mesh()
         self.balancing = task_balancing.from_config(config)
         self.loggers = loggers.parse(config.train.loggers)
@@ -116,9 +119,7 @@ class _Run:
             initial_weights.check(run)  # an impossible model or missing weights fail before any data is fetched
         self.source = run.training_labels.open()
         self.val_source = run.open_split("val", run.main_tasks)
-        processes.check_agreement(
-            "the data", {source.split: [source.name, len(source)] for source in (self.source, self.val_source)}
-        )
+        agreement.check_data(self.source, self.val_source)
         self.labelled = {
             "train": run.training_labels.counts(),
             "val": datasets.count_labelled(run.prepare_data(), "val", run.all_tasks),
@@ -210,7 +211,7 @@ class _Run:
                         batch, self.position = next(self.placed)
                     arrays, scalars = self.train_step(arrays, batch, seed)
                 self.step += 1
-                profiler.finished(self.step, arrays)
+                profiler.finished(self.step, arrays, evaluates=self.cadence.evaluates(self.step))
                 pending.append((self.step, scalars))
                 # Otherwise a slow device lags behind by all steps between two lines of the log: the bar shows a rate
                 # that is not true, a signal waits for all these steps, and their batches fill the memory.

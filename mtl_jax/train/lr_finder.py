@@ -14,25 +14,27 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mtl_jax import folders
 from mtl_jax.data import datasets, prefetch
 from mtl_jax.experiment import Experiment
 from mtl_jax.runtime import atomic_files, processes, sharding
-from mtl_jax.train import configured_step, initial_weights, inputs, task_balancing
+from mtl_jax.runtime.messages import counted
+from mtl_jax.train import agreement, configured_step, initial_weights, inputs, measured_losses, task_balancing
 from mtl_jax.train import state as train_state
 from mtl_jax.train.progress import Plan, Progress
 
 NUMBERS = "lr_finder.json"  # file in a work directory
 _LOSS = "loss/total"
 _MEMORY = 0.98  # of the running mean that says whether the loss diverges
-_DIVERGED = 4.0  # the test ends where the running mean is this many times its least value
+_RISE = 3.0  # the test ends where the running mean has risen by this many times the size of the losses
 _WIDTH = 0.04  # standard deviation of the weights of the centred mean, as a share of the steps
 _SKIPPED = (10, 1)  # first and last steps that cannot be suggested: the mean of few losses says little
+LEAST_STEPS = sum(_SKIPPED) + 2  # without two steps that count, nothing can be suggested
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ class Sweep:
                 f"the learning rates of the range test go from {self.low:g} to {self.high:g}; they must rise, and be "
                 "positive and finite"
             )
-        if self.steps < sum(_SKIPPED) + 2:
-            raise ValueError(f"the range test has {self.steps} steps; the least is {sum(_SKIPPED) + 2}")
+        if self.steps < LEAST_STEPS:
+            raise ValueError(f"the range test has {self.steps} steps; the least is {LEAST_STEPS}")
 
     def rate(self, step: jax.typing.ArrayLike) -> jax.Array:
         """Returns the learning rate of a step, counted from 0."""
@@ -85,24 +87,33 @@ class RangeTest:
     diverged: bool
 
 
-def run(experiment: Experiment, sweep: Sweep) -> RangeTest:
+def run(experiment: Experiment, sweep: Sweep, workdir: Path) -> RangeTest:
     """Trains from the initial weights at rising learning rates. Nothing of the training is kept.
 
-    All processes of a run call this function with the same arguments.
+    All processes of a run call this function with the same arguments and share the work directory.
 
     Args:
         experiment: The experiment. Its schedule and its learning rate do not count.
         sweep: The learning rates.
+        workdir: The work directory, which is made where it is not. It receives what the losses measure on the labels,
+            as in training.
 
     Raises:
-        ValueError, OSError: The configuration or the data does not fit.
+        ValueError, OSError: The configuration, the data or the work directory does not fit; nothing has been trained
+            then.
     """
     config, mesh = experiment.config, sharding.make_mesh()
     train, balancing = config.train, task_balancing.from_config(config)
+    agreement.check_configuration(config)
+    processes.check_agreement("the range test", asdict(sweep))
+    processes.on_first(partial(_check_has_no_run, workdir))
     sharding.check_batch_size(train.batch_size, mesh, "train.batch_size", train.accumulate)
     datasets.check_data_dir(experiment.data_dir)
     initial_weights.check(experiment)
     source = experiment.training_labels.open()
+    agreement.check_data(source)
+    processes.on_first(partial(workdir.mkdir, parents=True, exist_ok=True))
+    objective = measured_losses.objective(experiment, source, workdir)
     batches = inputs.train_batches(experiment, source)
     state = train_state.create(
         partial(initial_weights.build_model, config),
@@ -111,7 +122,7 @@ def run(experiment: Experiment, sweep: Sweep) -> RangeTest:
         split=train.split_state,
         balancing=balancing,
     )
-    step = configured_step.train_step(config, state, experiment.objective, balancing)
+    step = configured_step.train_step(config, state, objective, balancing)
     plan = Plan(sweep.steps, batches.steps_per_epoch, train.batch_size, experiment.all_tasks)
     progress = Progress(plan, 0, shown=processes.first())
     arrays, losses = state.arrays, Losses()
@@ -134,18 +145,32 @@ def run(experiment: Experiment, sweep: Sweep) -> RangeTest:
     return RangeTest(rates, losses.values, smoothed, suggest(rates, smoothed), losses.diverged)
 
 
+def _check_has_no_run(workdir: Path) -> None:
+    """Raises a ValueError if a work directory has a checkpoint, which the range test would not begin with."""
+    if folders.holds_checkpoint(workdir):
+        raise ValueError(
+            f"{workdir} holds a run with checkpoints, and the range test begins with the initial weights of the "
+            "configuration; give it a folder of its own by another --workdir"
+        )
+
+
 class Losses:
     """The losses of a range test so far.
 
+    They diverge where their running mean has risen above its least value by more than three times the mean size
+    (absolute value) of the losses at that step. For positive losses that is four times the least value, the rule of
+    fastai and Lightning. It also fits losses that may be negative, such as negative log-likelihoods of densities.
+
     Attributes:
         values: All losses that are finite.
-        diverged: The running mean of the losses is four times its least value, or a loss was not finite.
+        diverged: The losses diverge, or one was not finite.
     """
 
     def __init__(self) -> None:
         self.values: list[float] = []
         self.diverged = False
-        self._sum, self._least = 0.0, math.inf
+        self._sum, self._sum_of_sizes = 0.0, 0.0
+        self._least, self._size = math.inf, 0.0  # least running mean, and mean size of the losses at its step
 
     def add(self, loss: float) -> None:
         """Adds the loss of a step."""
@@ -154,9 +179,12 @@ class Losses:
             return
         self.values.append(loss)
         self._sum = _MEMORY * self._sum + (1 - _MEMORY) * loss
-        mean = self._sum / (1 - _MEMORY ** len(self.values))  # the sum begins at 0; the division takes that out
-        self._least = min(self._least, mean)
-        self.diverged = mean > _DIVERGED * self._least
+        self._sum_of_sizes = _MEMORY * self._sum_of_sizes + (1 - _MEMORY) * abs(loss)
+        weight = 1 - _MEMORY ** len(self.values)  # the sums begin at 0; the division takes that out
+        mean = self._sum / weight
+        if mean < self._least:
+            self._least, self._size = mean, self._sum_of_sizes / weight
+        self.diverged = mean > self._least + _RISE * self._size
 
 
 def smooth(losses: Sequence[float], steps: int) -> list[float]:
@@ -199,12 +227,15 @@ def write(test: RangeTest, workdir: Path) -> Path:
 
 def text(test: RangeTest, sweep: Sweep) -> str:
     """Returns what a range test says, for people."""
-    tried = f"{len(test.rates)} steps from {sweep.low:g} to {_last(test, sweep):g}"
+    if not test.losses:
+        return (
+            "the loss of the first step is not finite before any learning rate counts, so there is no suggestion. "
+            "Correct the labels or the initial weights"
+        )
+    tried = f"{counted(len(test.rates), 'step')} from {sweep.low:g} to {test.rates[-1]:g}"
     end = f"the loss diverged after {tried}" if test.diverged else f"the loss did not diverge in {tried}"
-    if test.suggestion is None:
-        return f"{end}; it never fell, so there is no suggestion. Try a lower --find_lr_min, or correct the labels"
-    return f"{end}\nsuggested learning rate: {test.suggestion:.2e}   (--optim.lr={test.suggestion:.2e})"
-
-
-def _last(test: RangeTest, sweep: Sweep) -> Any:
-    return test.rates[-1] if test.rates else sweep.low
+    if test.suggestion is not None:
+        return f"{end}\nsuggested learning rate: {test.suggestion:.2e}   (--optim.lr={test.suggestion:.2e})"
+    if len(test.losses) < LEAST_STEPS:
+        return f"{end}; a suggestion needs {LEAST_STEPS} steps. Try a lower --find_lr_min, or more --find_lr_steps"
+    return f"{end}; it never fell, so there is no suggestion. Try a lower --find_lr_min, or correct the labels"

@@ -84,13 +84,19 @@ def ranked(run: Experiment, criteria: dict[str, Criterion]) -> dict[str, Criteri
         criteria: {task: deciding score} from `scorable`, which rank the checkpoints where `train.best` is empty.
 
     Raises:
-        ValueError: No validation image has a label of the task that `train.best` names.
+        ValueError: No validation image has a label of the task that `train.best` names, or of any task where
+            `train.patience` needs scores.
     """
-    best = chosen(run)
+    best, patience = chosen(run), run.config.train.patience
     if lost := [task for task in best if task not in criteria]:
         raise ValueError(
             f"train.best is {run.config.train.best!r}, and no validation image has a label of {', '.join(lost)}; rank "
             "by another task, or leave train.best empty"
+        )
+    if patience and not criteria:
+        raise ValueError(
+            f"train.patience is {patience}, and no validation image has a label of {', '.join(run.main_tasks)}, so no "
+            "evaluation has a score to wait for; set train.patience to 0"
         )
     return best or criteria
 
@@ -125,11 +131,11 @@ def progress_of_scores(scores: Scores, best: str) -> dict[str, Any]:
 def evaluations_since_best(scores: Scores) -> int:
     """Returns the number of evaluations after the one with the best score, the first of equal ones.
 
-    A score that is not defined is never the best one.
+    A score that is not defined is never the best one. Before the first defined score the number is 0.
     """
     values = [score for _, score in scores]
     defined = [score for score in values if score is not None]
-    return len(values) - 1 - values.index(max(defined)) if defined else len(values)
+    return len(values) - 1 - values.index(max(defined)) if defined else 0
 
 
 def choose_reference(

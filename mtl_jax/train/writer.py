@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from mtl_jax import config as configs
-from mtl_jax import models
+from mtl_jax import experiment, models
 from mtl_jax.config import Config
 from mtl_jax.loggers import Choice, LoggedImage, Logger, Outcome, RunStart
 from mtl_jax.runtime import processes
@@ -138,6 +138,7 @@ def open_log(choices: Sequence[Choice], start: banner.Start, evaluates_again: bo
         step=start.step,
         evaluates_again=evaluates_again,
         config=_settings(run.config),
+        fixed=experiment.fixed_on_resume(run.config),
         facts=banner.facts(start),
         scores=[f"{task}/{criterion.name}" for task, criterion in criteria],
     )

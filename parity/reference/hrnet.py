@@ -56,13 +56,13 @@ class HRModule(nn.Module):
 class HRNet(nn.Module):
     """`[B, 3, H, W]` to four maps at strides 4, 8, 16 and 32; `channels` holds their widths."""
 
-    def __init__(self, bottlenecks: int, modules: Sequence[int], blocks: int, width: int):
+    def __init__(self, bottlenecks: int, modules: Sequence[int], blocks: int, width: int, inner: int = 64):
         super().__init__()
         self.channels = tuple(width * 2**i for i in range(4))
         self.conv1, self.bn1 = conv_bn(3, 64, stride=2, momentum=MOMENTUM)
         self.conv2, self.bn2 = conv_bn(64, 64, stride=2, momentum=MOMENTUM)
-        self.layer1 = nn.Sequential(*(Bottleneck(256 if i else 64, 64, MOMENTUM) for i in range(bottlenecks)))
-        previous = (256,)
+        self.layer1 = nn.Sequential(*(Bottleneck(4 * inner if i else 64, inner, MOMENTUM) for i in range(bottlenecks)))
+        previous = (4 * inner,)
         for stage, number in enumerate(modules, start=2):
             widths = self.channels[:stage]
             setattr(self, f"transition{stage - 1}", self._transition(previous, widths))

@@ -110,8 +110,6 @@ def test_command(folder, data_dir):
     [
         slow("", "give either --workdir"),
         slow("--predictions {}/run --dataset nyud", "is the work directory of a run; give it as --work"),
-        ("--predictions {} --step 3 --batch_size 2", "--step, --batch_size cannot be given with"),
-        slow("--workdir {} --tasks edge", "--tasks cannot be given with --workdir"),
         slow("--predictions {}/nowhere", "there is no folder"),
         slow("--predictions {}", "--predictions needs --dataset: nyud, pascal, folder"),
         ("--predictions {} --dataset nyud", "has no sub-folder of a task of nyud: semseg"),

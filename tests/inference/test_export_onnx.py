@@ -1,12 +1,15 @@
 """Export of a run in the format "onnx", compared with evaluation by means of ONNX Runtime."""
 
 import json
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
 from mtl_jax import backbones, experiment, models
+from mtl_jax.backbones import vit_variants
+from mtl_jax.backbones.vit import build_vit
 from mtl_jax.config import Config, Data, Model
 from mtl_jax.inference import export
 from mtl_jax.inference import program as programs
@@ -66,6 +69,46 @@ def test_models_that_exchange_features(name):
     wanted = jax.tree.map(np.asarray, program.predict(images))
     assert np.ptp(wanted["depth"]) > 0.1  # a hundred times the tolerance
     exported_runs.assert_close(run(content, images), {task: wanted[task] for task in tasks})
+
+
+def differences(model, size):
+    """{task: largest difference between ONNX Runtime and JAX} of the predictions for random images."""
+    tasks = model.tasks
+    config = Config(Data("nyud", tasks, image_size=size), Model("baseline"))
+    program = programs.make(model, tasks, size, batch_size=0)
+    content, _ = export.FORMATS["onnx"].encode(
+        program, export.describe(experiment.make(config), history.UNKNOWN, program), ()
+    )
+    images = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
+    wanted, maps = jax.tree.map(np.asarray, program.predict(images)), run(content, images)
+    assert all(np.ptp(wanted[task]) > 0.01 for task in tasks)
+    exported_runs.assert_close(maps, {task: wanted[task] for task in tasks})
+    return {task: float(np.abs(maps[task] - wanted[task]).max()) for task in tasks if task != "semseg"}
+
+
+@pytest.mark.parametrize("head", ["dpt:features=8", slow("linear")])
+def test_heads_that_read_tokens(monkeypatch, head):
+    variant = replace(
+        vit_variants.VARIANTS["dinov2_small"], width=16, heads=2, outputs=(1, 2, 3, 4), patch=8, grid=3, hidden=1
+    )
+    monkeypatch.setitem(vit_variants.VARIANTS, "tiny_vit", variant)
+    monkeypatch.setitem(backbones.BACKBONES, "tiny_vit", build_vit)
+    regression = {"depth": "relu:high=5" if head.startswith("dpt") else "bins:number=8"}
+    heads = {"semseg": "bn_linear"}
+    config = Config(
+        Data("nyud", ("semseg", "depth"), image_size=(40, 56)),
+        Model("baseline", "tiny_vit", head, heads=heads, regression=regression),
+    )
+    assert differences(models.build(config), (40, 56))["depth"] < 1e-4
+
+
+@pytest.mark.slow
+def test_dinov2_small_with_dpt_heads():
+    config = Config(
+        Data("nyud", ("semseg", "normals", "depth"), image_size=(224, 280)),
+        Model("baseline", "dinov2_small", "dpt", regression={"depth": "relu"}),
+    )
+    assert differences(models.build(config), (224, 280))["depth"] < 1e-4
 
 
 @pytest.mark.slow

@@ -472,7 +472,7 @@ def test_pretrained_weights_by_path(tmp_path):
         ({"tasks": ("semseg",), "num_classes": 3, "dataset": "nyud"}, "leave num_classes out"),
         ({"tasks": ("semseg",), "num_classes": {"semseg": 0}}, "give a number of at least 1"),
         ({"tasks": ("sal",), "dataset": "nyud"}, "data set 'nyud' has no task sal"),
-        ({"tasks": ("depth",), "pretrained": True}, "no ImageNet weights are known for backbone 'tiny'"),
+        ({"tasks": ("depth",), "pretrained": True}, "backbone 'tiny' has no published weights"),
         ({"tasks": ("nothing",)}, "unknown task 'nothing'"),
     ],
 )

@@ -38,6 +38,16 @@ def test_fit_keeps_the_aspect_and_pads_the_rest(size, content):
     assert (placed.pixels[:, content[1] :] == placed.pixels[:, content[1] - 1 : content[1]]).all()
 
 
+@pytest.mark.parametrize(
+    ("size", "content"), [((60, 80), (60, 80)), ((96, 128), (96, 128)), ((192, 128), (96, 64)), ((50, 256), (25, 128))]
+)
+def test_pad_enlarges_nothing(size, content):
+    placed = PLACEMENTS["pad"](picture(*size), (96, 128), 32)
+    assert placed.content == content
+    assert placed.pixels.shape == (96, 128, 3)
+    np.testing.assert_array_equal(placed.pixels[: content[0], : content[1]], scaled(picture(*size), content))
+
+
 def test_a_photo_is_shrunk_without_false_patterns():
     """Stripes one pixel wide become grey."""
     stripes = np.zeros((240, 320, 3), np.uint8)
@@ -145,7 +155,7 @@ def test_windows_blend_without_steps(axis):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"resize": "crop"}, "resize is 'crop'; it may be 'fit' or 'stretch' or 'none' or 'windows'"),
+        ({"resize": "crop"}, "resize is 'crop'; it may be 'fit' or 'pad' or 'stretch' or 'none' or 'windows'"),
         ({"scales": ()}, "give at least one number"),
         ({"scales": (0.0,)}, "each above 0"),
         ({"overlap": 1.0}, "overlap is 1.0; give a number from 0 to below 1"),

@@ -222,9 +222,6 @@ def test_options_of_the_command(photos, tmp_path, monkeypatch):
         "--tta=flip,scales=1+x": "'1+x' is no list of scales such as 0.75+1+1.25",
         "--tta=flop": "'flop' is no view; the views are flip and scales=A+B",
         "--split=val": "not allowed with argument --images",
-        "--overlap=0.5": "--overlap has an effect with --window alone",
-        "--errors": "--errors has an effect with --split alone",
-        "--frames_per_second=5": "--frames_per_second has an effect with --video alone",
     }.items():
         result = scripts.run(*command, wrong)
         assert result.returncode != 0

@@ -1,6 +1,7 @@
 """The notation of loggers, tables as CSV, event files with images, and services that get every line once."""
 
 import csv
+import json
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -86,6 +87,14 @@ def test_tables_equal_the_log(tmp_path):
     assert rows(tmp_path, "eval") == [{"step": "4", "depth/rmse": "1.25"}]
 
 
+def test_a_table_takes_an_evaluation_without_any_score(tmp_path):
+    """Training leaves out scores that are not finite."""
+    with Writer(loggers.parse(["csv"]), RunStart(tmp_path)) as log:
+        for step, scores in ((1, {}), (2, {"depth/rmse": 1.5}), (3, {})):
+            log.write(step, "eval", scores)
+    assert [(row["step"], row["depth/rmse"]) for row in rows(tmp_path, "eval")] == [("1", ""), ("2", "1.5"), ("3", "")]
+
+
 def image(name, level):
     picture = np.full((20, 30, 3), level, np.uint8)
     return loggers.LoggedImage(name, f"id of {name}", picture, cv2.imencode(".jpg", picture)[1].tobytes())
@@ -161,9 +170,13 @@ def service(monkeypatch):
     return Recorded
 
 
-def train(workdir, first, last, *, account="a", evaluates_again=False):
-    """Logs steps like a run that continues from the step before the first one; each second step is evaluated."""
-    start = RunStart(workdir, first - 1, evaluates_again)
+def train(workdir, first, last, *, account="a", evaluates_again=False, **fixed):
+    """Logs steps like a run that continues from the step before the first one; each second step is evaluated.
+
+    Args:
+        fixed: Fields of the configuration that a run keeps.
+    """
+    start = RunStart(workdir, first - 1, evaluates_again, fixed=fixed)
     with Writer(loggers.parse([f"recorded:project={account}"]), start) as log:
         if evaluates_again:
             log.write(first - 1, "eval", {"rmse": float(first - 1)})
@@ -211,9 +224,48 @@ def test_a_run_that_begins_again_is_a_new_run_of_the_service(tmp_path, service):
     assert steps(service, "train") == [("run 0", 1), ("run 0", 2), ("run 0", 1)]
 
 
+def test_steps_that_another_configuration_repeats_are_a_new_run_of_the_service(tmp_path, service, caplog):
+    """The old run keeps its curve, which ends where it diverged."""
+    train(tmp_path, 1, 5, lr=1.0, freeze=("backbone",))
+    train(tmp_path, 3, 6, lr=0.5, freeze=("backbone",))
+    assert (
+        "recorded: lines up to step 5 were sent, and the run repeats the steps after step 2 with another configuration "
+        "(lr: 1.0, now 0.5); it is now logged as a new run with all lines" in caplog.text
+    )
+    assert steps(service, "train")[5:] == [("run 2", step) for step in range(1, 7)]
+    assert steps(service, "eval")[2:] == [("run 2", 2), ("run 2", 4), ("run 2", 6)]
+    train(tmp_path, 5, 7, lr=0.5, freeze=["backbone"], added="a field of a later version")
+    assert steps(service, "train")[11:] == [("run 2", 7)]
+
+
+def test_another_configuration_after_the_last_line_continues_the_run_of_the_service(tmp_path, service):
+    train(tmp_path, 1, 4, lr=1.0)
+    train(tmp_path, 5, 5, lr=0.5)
+    assert {run for run, *_ in service.received} == {"run 0"}
+    train(tmp_path, 5, 5, lr=0.25)  # but it repeats step 5
+    assert steps(service, "train")[5:] == [("run 4", step) for step in range(1, 6)]
+
+
+def test_an_evaluation_that_another_configuration_repeats_is_a_new_run_of_the_service(tmp_path, service):
+    train(tmp_path, 1, 2, protocol="survey")
+    train(tmp_path, 3, 3, evaluates_again=True, protocol="astmt")
+    assert steps(service, "eval") == [("run 0", 2), ("run 2", 2)]
+
+
+def test_a_state_of_an_older_version_continues_the_run_of_the_service(tmp_path, service):
+    train(tmp_path, 1, 5, lr=1.0)
+    path = tmp_path / "loggers" / "recorded.json"
+    content = json.loads(path.read_text())
+    assert content.pop("config") == {"lr": 1.0}
+    path.write_text(json.dumps(content))
+    train(tmp_path, 3, 6, lr=0.5)
+    assert steps(service, "train") == [("run 0", step) for step in range(1, 7)]
+
+
 def test_a_damaged_state_of_a_service_names_the_file(tmp_path, service):
     train(tmp_path, 1, 2)
     path = tmp_path / "loggers" / "recorded.json"
-    path.write_text("{")
-    with pytest.raises(ValueError, match=f"{path} is damaged"):
-        train(tmp_path, 3, 3)
+    for content in ("{", json.dumps({"account": {"project": "a"}, "id": "run 0", "sent": {}, "config": 3})):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=f"{path} is damaged"):
+            train(tmp_path, 3, 3)

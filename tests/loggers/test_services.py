@@ -11,6 +11,7 @@ from mtl_jax import loggers
 from mtl_jax.loggers import RunStart
 from mtl_jax.train.stop import StoppedError
 from mtl_jax.train.writer import Writer
+from tests.train import runs
 
 _BLOCK = 32768  # bytes of a block of wandb's files, which have the form of LevelDB's logs
 CONFIG = {"optim.lr": 0.5, "data.tasks": ("depth",), "train.log_every": 20}
@@ -24,7 +25,8 @@ def image(level):
 
 def train(workdir, logger, first, last, config=CONFIG, error=None):
     """Logs steps like a run that continues from the step before the first one; each second step is evaluated."""
-    with Writer(loggers.parse([logger]), RunStart(workdir, first - 1, config=config, facts=FACTS)) as log:
+    fixed = {"optim.lr": config["optim.lr"]}
+    with Writer(loggers.parse([logger]), RunStart(workdir, first - 1, config=config, fixed=fixed, facts=FACTS)) as log:
         for step in range(first, last + 1):
             log.write(step, "train", {"loss/total": 1.0 / step})
             if step % 2 == 0:
@@ -45,6 +47,8 @@ def records(path):
         if _BLOCK - at % _BLOCK < 7:
             at += _BLOCK - at % _BLOCK
         _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        if at + 7 + length > len(data):  # it is being written
+            return
         parts.append(data[at + 7 : at + 7 + length])
         at += 7 + length
         if kind in (1, 4):  # a whole record, or the last part of one
@@ -52,9 +56,24 @@ def records(path):
             parts = []
 
 
+def of_kind(path, kind):
+    """The records of a kind."""
+    return [getattr(record, kind) for record in records(path) if record.WhichOneof("record_type") == kind]
+
+
+def files_of_parts(workdir, number):
+    """The files of the parts of a run, the oldest first. The last bytes of a file come some time after `finish`."""
+
+    def found():
+        return sorted(workdir.glob("wandb/offline-run-*/run-*.wandb"), key=lambda path: path.stat().st_mtime)
+
+    runs.wait_for(lambda: [len(of_kind(path, "exit")) for path in found()] == [1] * number, "the end of all files")
+    return found()
+
+
 def rows(path):
     """[{name: value as JSON}] of the rows of the history, without what wandb adds."""
-    items = [record.history.item for record in records(path) if record.WhichOneof("record_type") == "history"]
+    items = [history.item for history in of_kind(path, "history")]
     named = [{item.key or ".".join(item.nested_key): item.value_json for item in row} for row in items]
     return [{name: value for name, value in row.items() if not name.startswith("_")} for row in named]
 
@@ -71,7 +90,7 @@ def test_wandb_offline(tmp_path, monkeypatch):
     with pytest.raises(StoppedError):
         train(workdir, named, 1, 3, error=StoppedError("stop"))
     places = train(workdir, named, 3, 4, CONFIG | {"train.log_every": 10})  # continues from step 2
-    first, second = sorted(workdir.glob("wandb/offline-run-*/run-*.wandb"), key=lambda path: path.stat().st_mtime)
+    first, second = files_of_parts(workdir, 2)
     assert first.name == second.name  # one run for wandb
     assert places["wandb"].startswith(f"wandb sync '{second.parents[1]}'/offline-run-*-{second.stem[4:]} ")
     sent = [*rows(first), *rows(second)]
@@ -86,16 +105,17 @@ def test_wandb_offline(tmp_path, monkeypatch):
         ("4", "0.25", None),
         ("4", None, "4"),
     ]
-    (run,) = [record.run for record in records(first) if record.WhichOneof("record_type") == "run"][:1]
+    run = of_kind(first, "run")[0]
     assert (run.project, run.run_group, list(run.tags), run.display_name) == ("rooms", "seeds", ["a", "b"], "my run")
     config = {item.key: item.value_json for item in run.config.update}
     assert config["optim.lr"] == "0.5"
     assert "jax 1, flax 2" in config["run"]
-    (ending,) = (record.exit for record in records(first) if record.WhichOneof("record_type") == "exit")
-    assert ending.exit_code == 1
-    assert any(record.WhichOneof("record_type") == "preempting" for record in records(first))
-    (ending,) = (record.exit for record in records(second) if record.WhichOneof("record_type") == "exit")
-    assert ending.exit_code == 0
+    assert [of_kind(path, "exit")[0].exit_code for path in (first, second)] == [1, 0]
+    assert of_kind(first, "preempting")
+    train(workdir, named, 3, 3, CONFIG | {"optim.lr": 0.25})  # repeats a step with another rate
+    *_, third = files_of_parts(workdir, 3)
+    assert third.name != first.name
+    assert [row["step"] for row in rows(third) if "train/loss/total" in row] == ["1", "2", "3"]
 
 
 # SQLAlchemy's pool closes its connections when it is collected.
@@ -128,6 +148,10 @@ def test_mlflow_in_a_local_file(tmp_path, monkeypatch):
     assert run.data.params["train.log_every"] == "20"
     assert run.data.tags["now train.log_every"] == "10"
     assert run.data.tags["task depth"] == "loss depth_l1"
+    train(workdir, named, 3, 3, CONFIG | {"optim.lr": 0.25})  # repeats a step with another rate
+    (other,) = (each for each in client.search_runs([experiment]) if each.info.run_id != run.info.run_id)
+    assert other.data.params["optim.lr"] == "0.25"
+    assert [m.step for m in client.get_metric_history(other.info.run_id, "train/loss/total")] == [1, 2, 3]
 
 
 def test_options_are_documented_in_order():

@@ -14,6 +14,7 @@ from mtl_jax.nn import (
     Dropout,
     Sequential,
     SqueezeExcite,
+    double_aligned,
     max_pool_2x2,
     max_pool_stem,
     resize_bilinear,
@@ -288,6 +289,19 @@ def test_resize_and_its_gradient_are_those_of_jax(factors, sides):
         np.testing.assert_allclose(out, wanted, atol=1e-12)
         g = jax.random.normal(jax.random.key(1), out.shape, jnp.float64)
         np.testing.assert_allclose(pull(g)[0], wanted_pull(g)[0], atol=1e-11)
+
+
+@pytest.mark.parametrize("sides", [(3, 4), (1, 2)])
+def test_doubling_keeps_corners_and_is_linear_between_them(sides):
+    rows, columns = (np.linspace(0, side - 1, 2 * side) for side in sides)
+    x = np.add.outer(2 * np.arange(sides[0]), -np.arange(sides[1])).astype(np.float32)
+    out = double_aligned(jnp.asarray(x)[None, ..., None])
+    np.testing.assert_allclose(out[0, ..., 0], np.add.outer(2 * rows, -columns), atol=1e-6)
+
+
+def test_doubling_interpolates_between_neighbours_alone():
+    out = double_aligned(jnp.array([0.0, 5.0, 0.0]).reshape(1, 1, 3, 1))
+    np.testing.assert_allclose(out[0, 0, :, 0], [0, 2, 4, 4, 2, 0], atol=1e-6)
 
 
 def test_resize_of_bfloat16_rounds_once():

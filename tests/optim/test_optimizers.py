@@ -217,6 +217,14 @@ def test_exempt_parameters_are_no_kernels():
         np.testing.assert_allclose(updates["layer"]["kernel"], -0.05)
 
 
+@pytest.mark.parametrize(
+    ("name", "decayed", "expected"),
+    [("sgd", "", False), ("adam", "all", False), ("adam", "kernels", True), ("adamw", "", True), ("muon", "all", True)],
+)
+def test_optimisers_that_distinguish_kernels(name, decayed, expected):
+    assert optim.distinguishes_kernels(name, decayed) == expected
+
+
 def test_the_places_of_arrays_in_checkpoints_are_those_of_older_versions():
     def paths(name):
         state = optim.make_optimizer(name, lambda step: 0.1).init(WEIGHTS)

@@ -105,6 +105,8 @@ def test_decays_count_from_the_beginning_of_the_run():
         lr=1.0, schedule="step", schedule_by="step", decay_steps=(5,), warmup_steps=2, warmup_start=1.0, min_lr=0.5
     )
     np.testing.assert_allclose(rates(by_step, 9, epochs=3), [1] * 5 + [0.5 + 0.5 * 0.1] * 4)
+    by_step.decay_steps = (3,)  # the least one
+    np.testing.assert_allclose(rates(by_step, 5, epochs=3), [1] * 3 + [0.5 + 0.5 * 0.1] * 2)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,22 @@ def test_decays_count_from_the_beginning_of_the_run():
         (Optim(decay_steps=(5,)), {}, "decay_steps needs schedule='step' and schedule_by='step'"),
         (Optim(min_lr=1e-3), {}, "optim.min_lr is 0.001 and optim.lr 0.0001; min_lr must be below lr"),
         (Optim(schedule="constant", min_lr=1e-5), {}, "'constant', which does not fall; set min_lr to 0"),
-        (Optim(warmup_start=2.0), {}, "optim.warmup_start is 2.0; the factor on the learning rate is at most 1"),
+        (Optim(warmup_start=2.0), {}, "optim.warmup_start is 2.0; the most is 1"),
+        (Optim(decay_rate=1.5), {}, "optim.decay_rate is 1.5; the most is 1"),
+        (Optim(decay_rate=0.0), {}, "optim.decay_rate is 0.0; it must be positive"),
+        (Optim(schedule="step", decay_epochs=(30, -1)), {}, r"optim.decay_epochs is \(30, -1\); the least is 0"),
+        (Optim(schedule="step", schedule_by="step", decay_steps=[0]), {}, r"decay_steps is \[0\]; the least is 1"),
+        (
+            Optim(schedule="step", decay_epochs=(2, 60), warmup_epochs=3),
+            {},
+            r"optim.decay_epochs is \(2, 60\) and optim.warmup_epochs 3; a decay within the warm-up would lower all of "
+            "it, so the least of optim.decay_epochs is 3",
+        ),
+        (
+            Optim(schedule="step", schedule_by="step", decay_steps=(1500,), warmup_steps=1500),
+            {},
+            r"optim.decay_steps is \(1500,\) and optim.warmup_steps 1500; .* least of optim.decay_steps is 1501",
+        ),
         (
             Optim(warmup_steps=10, warmup_epochs=1),
             {},

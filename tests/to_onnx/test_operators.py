@@ -15,7 +15,7 @@ onnx = pytest.importorskip("onnx", reason="conversion to ONNX needs onnx", exc_t
 onnxruntime = pytest.importorskip("onnxruntime", reason="running ONNX models needs onnxruntime")
 to_onnx = importlib.import_module("mtl_jax.to_onnx")  # imports onnx
 
-CALLS = dict.fromkeys(resize.BILINEAR, to_onnx.resize_linear)
+CALLS = dict.fromkeys(resize.BILINEAR, to_onnx.resize_linear) | {resize.ALIGNED: to_onnx.resize_aligned}
 RNG = np.random.default_rng(0)
 KERNEL = RNG.normal(size=(3, 3, 4, 6)).astype(np.float32)
 MATRIX = RNG.normal(size=(4, 5)).astype(np.float32)
@@ -87,6 +87,7 @@ FUNCTIONS = {
     "mean in windows": lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID") / 4,
     "enlarging by whole factors": lambda x: resize.resize_bilinear(x, (12, 24)),
     "resizing by other factors": lambda x: resize.resize_bilinear(spatial(x), (9, 5)),
+    "doubling with corners": lambda x: resize.double_aligned(spatial(x)),
     "interpolation without its operator": lambda x: jax.image.resize(x, (x.shape[0], 9, 11, 4), "cubic"),
     "operations on constants alone": lambda x: x + jnp.cumsum(jnp.arange(4, dtype=jnp.float32))[None, None, None],
     "recomputation": lambda x: jax.checkpoint(lambda y: jnp.sin(jnp.sin(y)))(x),

@@ -81,3 +81,41 @@ def test_a_warmup_that_takes_the_whole_run():
         of(14, Optim(warmup_steps=6), epochs=2)
     with pytest.raises(ValueError, match=r"the warm-up takes 6 steps .*, the run 5, which are 1.66667 epochs"):
         of(14, Optim(warmup_epochs=2), epochs=0, steps=5)
+
+
+def test_a_decay_within_the_warmup():
+    """A warm-up in the other unit is compared once the number of images is known: three steps are an epoch."""
+    with pytest.raises(ValueError, match=r"decay_epochs is \(1, 4\) and optim.warmup_steps 7; .*decay_epochs is 2"):
+        of(14, Optim(schedule="step", decay_epochs=(1, 4), warmup_steps=7), epochs=9)
+    assert of(14, Optim(schedule="step", decay_epochs=(2, 4), warmup_steps=7), epochs=9)
+    by_step = {"schedule": "step", "schedule_by": "step", "warmup_epochs": 2}
+    with pytest.raises(ValueError, match=r"decay_steps is \(6,\) and optim.warmup_epochs 2; .*decay_steps is 7"):
+        of(14, Optim(decay_steps=(6,), **by_step), epochs=9)
+    assert of(14, Optim(decay_steps=(7,), **by_step), epochs=9)
+    assert of(14, Optim(decay_epochs=(1, 4), warmup_steps=7), epochs=9)  # poly does not read them
+
+
+@pytest.mark.parametrize(
+    ("train", "most"),
+    [
+        ({"epochs": 20}, 8),
+        ({"epochs": 7}, 5),
+        ({"epochs": 20, "eval_final_epochs": 0}, 18),
+        ({"epochs": 20, "eval_every": 6}, 8),
+        ({"epochs": 0, "steps": 20, "eval_every": 6}, 2),
+        ({"epochs": 0, "steps": 20}, 5),
+        ({"epochs": 0, "steps": 20, "eval_final_epochs": 4}, 2),
+    ],
+)
+def test_a_patience_that_never_ends_the_run(train, most):
+    """Some need the number of images; three steps are an epoch."""
+    when = of(14, patience=most, **train)
+    assert len(steps(when, "evaluates")) == most + 2
+    with pytest.raises(ValueError, match=rf"patience is {most + 1} and the run has at most {most + 2} evaluations, .*"):
+        of(14, patience=most + 1, **train)
+
+
+def test_a_run_with_two_evaluations_never_ends_early():
+    with pytest.raises(ValueError, match=r"evaluate more often .*, or set train\.patience to 0"):
+        of(14, patience=1, epochs=2)
+    assert of(14, patience=0, epochs=2)

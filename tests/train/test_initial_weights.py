@@ -224,6 +224,15 @@ def test_every_missing_single_task_model_is_named(tmp_path):
     assert "single_depth" not in str(error.value)
 
 
+def test_the_commands_for_missing_models_name_the_heads(tmp_path):
+    config = multi_task(tmp_path, single_task=f"{tmp_path}/{{task}}")
+    config.model.heads, config.model.regression = {"normals": "deeplab"}, {"depth": "relu"}
+    with pytest.raises(FileNotFoundError) as error:
+        initial_weights.check(config)
+    options = [line.rpartition(" ")[2] for line in str(error.value).splitlines()[1:]]
+    assert options == ["--model.heads.normals=deeplab", "--model.regression.depth=relu"]
+
+
 @pytest.mark.parametrize("pattern", ["", "runs/single"])
 def test_the_pattern_needs_a_place_for_the_task(tmp_path, pattern):
     with pytest.raises(

@@ -5,7 +5,9 @@ import jax
 import numpy as np
 import pytest
 
+from mtl_jax import experiment
 from mtl_jax.drawing import panels
+from mtl_jax.runtime import sharding
 from mtl_jax.train import logged_images
 from mtl_jax.train.loop import fit
 from tests import tiny
@@ -42,6 +44,27 @@ def test_names_of_images_suit_files_and_services(image_id, expected):
 def images(workdir):
     """{file: its bytes} of the logged images."""
     return {str(path.relative_to(workdir)): path.read_bytes() for path in sorted(workdir.glob("images/*/*"))}
+
+
+def test_the_padding_of_a_recipe_that_crops_is_cut_off(data_dir, monkeypatch):
+    """The model gives back its input, in which the smaller image lies in the middle."""
+
+    def step(arrays, batch):
+        assert batch["image"].shape == (4, 128, 160, 3)
+        return batch["index"], batch["valid"], {"depth": batch["image"][..., :1].astype(np.float32)}
+
+    drawn = []
+    monkeypatch.setattr(logged_images, "make_predict_step", lambda *args: step)
+    monkeypatch.setattr(panels, "panel", lambda *args, **options: drawn.append(args) or np.zeros((8, 8, 3), np.uint8))
+    config = tiny.config(data_dir, log_images=1)
+    config.data.augmentation, config.data.image_size = "invpt", (128, 160)
+    run = experiment.make(config)
+    source = run.open_split("val", run.main_tasks)
+    (logged,) = logged_images.LoggedImages(run, source, None, sharding.make_mesh()).draw(None)
+    ((image, predictions, labels),) = drawn
+    assert logged.caption == "val_00000"
+    assert labels["depth"].shape[:2] == image.shape[:2] == (96, 128)
+    np.testing.assert_array_equal(predictions["depth"], image[..., :1])
 
 
 def test_every_evaluation_logs_the_same_images_and_training_stays_the_same(tmp_path, data_dir, monkeypatch):

@@ -2,13 +2,15 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtl_jax import experiment, optim
+from mtl_jax import experiment, folders, optim
 from mtl_jax.reports import lr_plot
+from mtl_jax.runtime import processes
 from mtl_jax.train import configured_step, lr_finder
 from mtl_jax.train.loop import fit
 from mtl_jax.train.lr_finder import Losses, RangeTest, Sweep
@@ -47,12 +49,20 @@ def test_the_suggestion_is_where_the_loss_falls_fastest():
     assert lr_finder.smooth(falling, 1) == pytest.approx(falling)  # the weights of other steps vanish
 
 
-@pytest.mark.parametrize("losses", [np.arange(100.0), np.arange(12.0)[::-1], []])
-def test_no_suggestion(losses):
+@pytest.mark.parametrize(
+    ("losses", "diverged", "reason"),
+    [
+        (np.arange(100.0), False, "100 steps from 1e-07 to 1e-07; it never fell, so there is no suggestion"),
+        (np.arange(12.0)[::-1], True, "12 steps from 1e-07 to 1e-07; a suggestion needs 13 steps"),
+        ([1.0], True, "the loss diverged after 1 step from"),
+        ([], True, "the loss of the first step is not finite before any learning rate counts"),
+    ],
+)
+def test_no_suggestion(losses, diverged, reason):
     """The loss never falls, or the test has ended too early to tell."""
     assert lr_finder.suggest(np.geomspace(1e-7, 1, max(1, len(losses))).tolist(), losses) is None
-    test = RangeTest([1e-7] * len(losses), list(losses), list(losses), None, False)
-    assert "it never fell, so there is no suggestion" in lr_finder.text(test, Sweep())
+    test = RangeTest([1e-7] * len(losses), list(losses), list(losses), None, diverged)
+    assert reason in lr_finder.text(test, Sweep())
 
 
 def test_a_loss_that_rises_to_four_times_the_least_one_diverges():
@@ -69,6 +79,27 @@ def test_a_loss_that_rises_to_four_times_the_least_one_diverges():
         losses.add(1.0)
     losses.add(1 + 3.01 / weight)
     assert losses.diverged
+
+
+def diverged(values):
+    """The number of losses after which the rule ends the test; None = it does not."""
+    losses = Losses()
+    for number, value in enumerate(values, start=1):
+        losses.add(value)
+        if losses.diverged:
+            return number
+    return None
+
+
+def test_losses_that_are_negative_may_fall_and_wander():
+    noise = np.random.default_rng(0).normal(0, 0.3, 100)
+    assert diverged([-1.0, -1.1, -1.2, -0.5]) is None
+    assert diverged(np.linspace(2, -3, 100) + noise) is None  # through zero, near which every rise is a large factor
+    assert diverged(np.linspace(-1, -3, 100) + noise) is None
+    # The least running mean is -1 of losses of the size 1: the test ends where the mean is above 2.
+    weight = 0.02 / (1 - 0.98**11)
+    assert diverged([-1.0] * 10 + [-1 + 2.99 / weight]) is None
+    assert diverged([-1.0] * 10 + [-1 + 3.01 / weight]) == 11
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
@@ -88,24 +119,73 @@ def test_the_losses_are_those_of_a_training_at_these_rates(tmp_path, data_dir, m
     trained = [line for line in runs.lines(tmp_path / "run") if line["kind"] == "train"]
 
     config = tiny.config(data_dir)  # its own schedule does not count
-    test = lr_finder.run(experiment.make(config), SWEEP)
+    test = lr_finder.run(experiment.make(config), SWEEP, tmp_path / "finder")
     assert test.losses == [line["loss/total"] for line in trained]
     assert test.rates == pytest.approx([line["learning_rate"] for line in trained], rel=1e-6)
     assert len(set(test.losses)) == SWEEP.steps
     assert not test.diverged
 
 
-def test_the_test_ends_where_the_loss_diverges(data_dir, monkeypatch):
-    def make(*args, **options):
+@pytest.fixture
+def objectives(monkeypatch):
+    """Training steps that compute nothing and soon diverge; the list receives what they would minimise."""
+    found = []
+
+    def make(graphdef, objective, **options):
+        found.append(objective)
         losses = iter([2.0, 2.0, 1000.0])
         return lambda arrays, *others: (arrays, {"loss/total": jnp.float32(next(losses))})
 
     monkeypatch.setattr(configured_step, "make_train_step", make)
-    test = lr_finder.run(experiment.make(tiny.config(data_dir)), SWEEP)
+    return found
+
+
+@pytest.mark.usefixtures("objectives")
+def test_the_test_ends_where_the_loss_diverges(tmp_path, data_dir):
+    test = lr_finder.run(experiment.make(tiny.config(data_dir)), SWEEP, tmp_path)
     assert test.losses == [2.0, 2.0, 1000.0]
     assert test.diverged
     assert test.suggestion is None
     assert lr_finder.text(test, SWEEP).startswith("the loss diverged after 3 steps from 1e-05 to ")
+
+
+@pytest.mark.parametrize("weights", ["measured", "file"])
+def test_losses_are_measured_as_in_training(tmp_path, data_dir, objectives, weights):
+    file = tmp_path / "weights.txt"
+    file.write_text(" ".join(map(str, range(1, 41))))
+    config = tiny.config(data_dir)
+    given = {"measured": "ce:class_weights=measured", "file": f"ce:class_weights={file}"}
+    config = replace(config, data=replace(config.data, tasks=("semseg",)), losses={"semseg": given[weights]})
+    lr_finder.run(experiment.make(config), SWEEP, tmp_path / "new" / "run")
+    ((loss),) = [objective.losses["semseg"] for objective in objectives]
+    numbers = [float(number) for number in loss.removeprefix("ce:class_weights=").split("/")]
+    assert len(numbers) == 40
+    if weights == "file":
+        assert numbers == list(range(1, 41))
+
+
+def test_a_work_directory_with_checkpoints_is_refused_before_any_data_is_read(tmp_path, data_dir):
+    (tmp_path / folders.CHECKPOINTS / "6").mkdir(parents=True)
+    run = experiment.make(tiny.config(data_dir / "nowhere"))
+    with pytest.raises(ValueError, match=rf"{tmp_path} holds a run with checkpoints, .* by another --workdir"):
+        lr_finder.run(run, SWEEP, tmp_path)
+
+
+@pytest.mark.usefixtures("objectives")
+def test_processes_must_agree(tmp_path, data_dir, monkeypatch):
+    """On the same facts as in training, and on the range."""
+    told = {}
+    monkeypatch.setattr(processes, "check_agreement", lambda what, facts: told.update({what: facts}))
+    config = tiny.config(data_dir, epochs=1)
+    lr_finder.run(experiment.make(config), SWEEP, tmp_path / "finder")
+    found, train_data = dict(told), told["the data"]["train"]
+    told.clear()
+    fit(config, tmp_path / "run")
+    assert found.pop("the range test") == {"low": 1e-5, "high": 1e-1, "steps": 14}
+    assert found.pop("the data") == {"train": train_data}
+    assert told.pop("the data")["train"] == train_data
+    assert found == told
+    assert set(found) == {"the configuration", "the packages"}
 
 
 def command(workdir, data_dir, *options):

@@ -114,6 +114,23 @@ def test_processes_with_different_configurations_do_not_start(run, tmp_path, opt
 
 
 @pytest.mark.slow
+def test_processes_with_different_range_tests_do_not_start(run, tmp_path):
+    for status, errors in run.finish(*run.start_together(tmp_path, "--find_lr", more=("--find_lr_max=0.5",))):
+        assert status == 1
+        assert "do not agree on the range test: high is 1.0 in process 0, 0.5 in process 1" in errors
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_two_processes_test_a_range_together(run, tmp_path):
+    options = ("--find_lr", "--find_lr_steps=13", "--data.tasks=semseg", "--losses.semseg=ce:class_weights=enet")
+    ended = run.finish(*run.start_together(tmp_path, *options))
+    assert [status for status, _ in ended] == [0, 0], ended
+    assert sum("counting the labels of semseg" in errors for _, errors in ended) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"label_frequencies.json", "lr_finder.json", "lr_finder.png"}
+
+
+@pytest.mark.slow
 def test_what_the_first_process_refuses_ends_all(run, tmp_path):
     with FileLock(tmp_path / LOCK):
         for status, errors in run.finish(*run.start_together(tmp_path, *SGD)):

@@ -59,6 +59,14 @@ def test_a_task_without_labels_cannot_rank():
         ranking.ranked(chosen, {"depth": chosen.streaming_criteria["depth"]})
 
 
+def test_without_any_score_there_is_nothing_to_wait_for():
+    waiting = experiment.make(Config(Data("nyud", ("semseg", "depth")), train=Train(patience=3)))
+    with pytest.raises(ValueError, match=r"patience is 3, and no validation image has a label of semseg, depth, so"):
+        ranking.ranked(waiting, {})
+    assert ranking.ranked(run(), {}) == {}
+    assert ranking.ranked(waiting, {"depth": "as it is"})
+
+
 def test_results_of_single_tasks_rank_nothing_beside_a_score():
     with pytest.raises(ValueError, match=r"leave out --single_task, or leave train.best empty"):
         ranking.choose_reference(None, {"depth": {"rmse": 1.0}}, "semseg/mIoU")
@@ -100,7 +108,7 @@ def test_a_run_without_evaluations_may_be_ranked_by_another_score(progress):
         ([0.5, 0.4, 0.3], 2),
         ([0.5, 0.5, 0.5], 2),  # as good is not better
         ([0.3, 0.5, None, 0.4], 2),
-        ([None, None], 2),
+        ([None, None], 0),
         ([None, -1.0], 0),
     ],
 )

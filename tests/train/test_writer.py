@@ -10,18 +10,21 @@ import shutil
 import struct
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
-from mtl_jax import loggers
+from mtl_jax import experiment, loggers
 from mtl_jax.loggers import RunStart
 from mtl_jax.loggers.registry import Entry
 from mtl_jax.runtime import atomic_files, processes
 from mtl_jax.runtime.messages import WriteError
+from mtl_jax.train import banner, writer
 from mtl_jax.train.stop import StoppedError
 from mtl_jax.train.writer import Writer
+from tests import tiny
 from tests.processes import ROOT
 
 KEPT = b'{"step": 1, "kind": "train", "loss/total": 2.5}'
@@ -107,6 +110,15 @@ def test_other_processes_write_nothing(tmp_path, monkeypatch):
     log.write(1, "train", {"loss/total": 1.0})
     log.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_loggers_are_told_which_fields_decide_what_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(banner, "facts", lambda start: {})
+    monkeypatch.setattr(writer, "Writer", lambda choices, start: start)
+    begun = SimpleNamespace(experiment=experiment.make(tiny.config("")), workdir=tmp_path, step=0)
+    start = writer.open_log((), begun, evaluates_again=False)
+    assert start.config["optim.lr"] == start.fixed["optim.lr"] == 1e-3
+    assert not start.fixed.keys() & {"train.log_every", "train.loggers", "data.data_dir"}
 
 
 def test_a_value_that_is_not_finite_is_refused(tmp_path):

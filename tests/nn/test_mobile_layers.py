@@ -1,4 +1,4 @@
-"""Depthwise convolutions: both ways of computing them, and their padding."""
+"""Layers of networks for phones: both ways of computing depthwise convolutions, paddings, activations."""
 
 import jax
 import jax.numpy as jnp
