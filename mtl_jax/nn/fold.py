@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mtl_jax.nn.conv import Conv
+from mtl_jax.nn.depthwise_conv import DepthwiseConv
 from mtl_jax.nn.norm import EPSILON, BatchNorm
 from mtl_jax.nn.sequential import Sequential
 
@@ -38,8 +39,8 @@ def fold_batch_norm(model: M) -> M:
 
     kernel' = kernel * factor and bias' = (bias - mean) * factor + beta, with factor = scale / sqrt(var + epsilon) of
     the running statistics, at least in float32. A batch norm belongs to the convolution before it in a `Sequential`,
-    and as an attribute `bn1` to `conv1` beside it: by our naming, which cannot be checked here, `conv1`'s output goes
-    through `bn1` and nowhere else. Batch norms without a convolution stay.
+    and as an attribute `bn1` to `conv1`, or `conv`, beside it: by our naming, which cannot be checked here, `conv1`'s
+    output goes through `bn1` and nowhere else. Batch norms without a convolution stay.
 
     Raises:
         ValueError: a convolution or its batch norm is used elsewhere too, or the two do not go together.
@@ -66,17 +67,18 @@ def fold_batch_norm(model: M) -> M:
     return folded
 
 
-def _pairs(module: nnx.Module) -> Iterator[tuple[Any, Conv, BatchNorm]]:
+def _pairs(module: nnx.Module) -> Iterator[tuple[Any, Conv | DepthwiseConv, BatchNorm]]:
     """(attribute or position of the batch norm, convolution, batch norm) among a module's children."""
     children: dict[Any, Any] = dict(nnx.iter_children(module))
     for key, norm in children.items():
         if isinstance(norm, BatchNorm):
-            conv = children.get(key - 1 if isinstance(module, Sequential) else str(key).replace("bn", "conv", 1))
-            if isinstance(conv, Conv):
+            names = (key - 1,) if isinstance(module, Sequential) else (str(key).replace("bn", "conv", 1), "conv")
+            conv = next((children[name] for name in names if name in children), None)
+            if isinstance(conv, Conv | DepthwiseConv):
                 yield key, conv, norm
 
 
-def _fold(conv: Conv, norm: BatchNorm) -> None:
+def _fold(conv: Conv | DepthwiseConv, norm: BatchNorm) -> None:
     dtype = jnp.promote_types(conv.kernel.dtype, jnp.float32)
     scale, beta, mean, var = (x[...].astype(dtype) for x in (norm.scale, norm.bias, norm.mean, norm.var))
     factor = scale * jax.lax.rsqrt(var + EPSILON)
