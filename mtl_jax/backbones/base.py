@@ -30,6 +30,7 @@ class Backbone(Staged):
         multiple: The sides of images that prediction pads or scales become multiples of this number of pixels.
         fixed_size: True if weights depend on the size of the images, as position embeddings do. Prediction then refuses
             images of other sizes than the network's input size.
+        one_resolution: True if all maps have one resolution, as those of a plain transformer do.
     """
 
     channels: tuple[int, ...]
@@ -37,6 +38,7 @@ class Backbone(Staged):
     no_weight_decay: tuple[str, ...] = ()
     multiple: int = 32
     fixed_size: bool = False
+    one_resolution: bool = False
 
     def stage_channels(self, stage: str) -> tuple[int, ...]:
         """Returns the number of channels of each map that a stage returns."""

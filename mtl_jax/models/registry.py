@@ -91,6 +91,16 @@ class ModelParts:
                 "vision transformer, for example dinov2_base, or another head"
             ) from error
 
+    def plain_backbone(self, drop_path: float) -> Backbone:
+        """Builds a backbone whose maps have one resolution where there is one of this name, else that of `backbone`.
+
+        Args:
+            drop_path: Rate of stochastic depth in the last block of a plain backbone.
+        """
+        return backbones.build_plain(
+            self.backbone_name, image_size=self.image_size, drop_path=drop_path, rngs=self.rngs
+        )
+
     def heads(self, backbone: Backbone) -> dict[str, nnx.Module]:
         """Builds a head for each main task that reads the maps or tokens of a backbone."""
         return {
