@@ -240,12 +240,11 @@ def build_invpt(parts: ModelParts, options: InvPTOptions) -> InvPT:
     """Builds an InvPT.
 
     Raises:
-        ValueError: The configuration names a head or auxiliary tasks besides the main ones, the backbone does not have
-            four maps, or the sides of the network's inputs are not the multiples that the model takes.
+        ValueError: The configuration names a head, a regression, or auxiliary tasks besides the main ones, the backbone
+            does not have four maps, or the sides of the network's inputs are not the multiples that the model takes.
     """
     parts.refuse_aux_tasks()
-    if parts.head_name:
-        raise ValueError(f"model invpt has its own heads; model.head is {parts.head_name!r}, leave it empty")
+    parts.refuse_heads()
     model = InvPT(parts.plain_backbone(options.drop_path), parts.num_outputs, options, rngs=parts.rngs)
     multiple = model.multiple
     if parts.image_size is not None and any(side % multiple for side in parts.image_size):

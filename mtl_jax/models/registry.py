@@ -114,6 +114,18 @@ class ModelParts:
             for task, number in self.num_outputs.items()
         }
 
+    def refuse_heads(self) -> None:
+        """Checks that the configuration names no heads, for models with heads of their own.
+
+        Raises:
+            ValueError: The configuration names a head or a regression.
+        """
+        if self.head_name:
+            raise ValueError(f"model {self.name} has its own heads; model.head is {self.head_name!r}, leave it empty")
+        for name, value in {"model.heads": self.task_heads, "model.regression": self.regressions}.items():
+            if any(value.values()):
+                raise ValueError(f"model {self.name} has its own heads; {name} is {dict(value)}, leave it empty")
+
     def refuse_heads_of_tokens(self) -> None:
         """Checks that no head reads tokens, for models that compute with the maps before the heads.
 
