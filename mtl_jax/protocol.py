@@ -52,7 +52,7 @@ class Protocol:
     Attributes:
         name: Key of `PROTOCOLS`.
         depth: RMSE of depth: "image" (mean over the images of each image's RMSE) or "pixel" (over all pixels).
-        saliency: Metric that decides saliency: "mIoU" or "maxF".
+        saliency: Score that decides saliency: "mIoU", "maxF" or "maxF_pixel".
         edges: Rules for the edges of data sets whose row has none for this protocol; None = such a row is an error.
     """
 
@@ -85,7 +85,7 @@ def criteria(names: Iterable[str], *, saliency: str, final: bool) -> dict[str, C
 
     Args:
         names: Names of the tasks.
-        saliency: Metric that decides saliency: "mIoU" or "maxF".
+        saliency: Score that decides saliency: "mIoU", "maxF" or "maxF_pixel".
         final: True for the final protocol; during training edges are ranked by their loss.
     """
     rows = [task_table.get(name) for name in names]
@@ -109,7 +109,7 @@ def register(protocol: Protocol) -> Protocol:
 
 register(Protocol("survey", "image", "mIoU"))  # arXiv 2004.13379 and 2001.06902
 register(Protocol("astmt", "pixel", "mIoU"))  # arXiv 1904.08918
-register(Protocol("invpt", "pixel", "maxF"))  # ATRC (arXiv 2104.13874), InvPT (arXiv 2203.07997), TaskPrompter
+register(Protocol("invpt", "pixel", "maxF_pixel"))  # ATRC (arXiv 2104.13874), InvPT (arXiv 2203.07997), TaskPrompter
 
 
 def get(name: str, depth: str = "") -> Protocol:

@@ -1,8 +1,9 @@
-"""The numbers recorded from DINOv2's own code and from timm: where they are, and the weights they were made with.
+"""The numbers recorded from DINOv2's own code, timm and InvPT: where they are, and the weights they were made with.
 
-timm 1.0.31 and DINOv2 (commit b8931f7) are Apache-2.0. `golden/transformers` holds what they returned for small
-transformers and for DINOv2's dense heads on them: sums over complete arrays in float64, some complete arrays,
-gradients, and the keys of published files.
+timm 1.0.31 and DINOv2 (commit b8931f7) are Apache-2.0. InvPT's code (commit 870c6be) does not allow its use here: the
+numbers of a run are all that there is of it. `golden/transformers` holds what they returned for small transformers and
+for DINOv2's dense heads on them: sums over complete arrays in float64, some complete arrays, gradients, and the keys of
+published files.
 """
 
 import gzip
@@ -24,19 +25,22 @@ _TOKENS = (
     "relative_position_bias_table",
 )
 _SCALES = ("gamma", "gamma_1", "gamma_2")
+_FACTORS = {"dinov2": 1.0, "timm": 0.5, "invpt": 0.5}
 
 
 def weight(key: str, shape: tuple[int, ...], source: str) -> np.ndarray:
     """The value of one entry of a state_dict, a function of its key and shape alone, and of who recorded it."""
     rng = np.random.default_rng(zlib.crc32(key.encode("utf-8")))
     last = key.rpartition(".")[-1]
+    if last == "num_batches_tracked":
+        return np.zeros(shape, np.int64)
     if last == "running_var":
         return rng.uniform(0.5, 1.5, shape).astype(np.float32)
     values = rng.standard_normal(shape)
     if last in _TOKENS:
-        values *= {"dinov2": 1.0, "timm": 0.5}[source]
+        values *= _FACTORS[source]
     elif last in _SCALES:
-        values = {"dinov2": 1.0, "timm": 0.5}[source] + 0.1 * values
+        values = _FACTORS[source] + 0.1 * values
     elif len(shape) >= 2:
         values *= np.sqrt(1 / np.prod(shape[1:]))
     elif key.endswith(".weight"):

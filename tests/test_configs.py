@@ -119,7 +119,7 @@ class Experiment(NamedTuple):
 
 EXPERIMENTS = [Experiment.read(line) for line in TABLE.strip().splitlines()[1:]]
 # Recipes of other experiments, which have tests of their own.
-OTHERS = {"demo", "folder", "nyud_dinov2", "pascal_dinov2"}
+OTHERS = {"demo", "folder", "nyud_dinov2", "pascal_dinov2", "nyud_invpt", "pascal_invpt"}
 FILES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in OTHERS)
 each_experiment = pytest.mark.parametrize("row", EXPERIMENTS, ids=lambda row: row.spec)
 # Nearly every model, and every head and kind of loss, once, on backbones that are traced quickly.

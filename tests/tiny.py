@@ -10,17 +10,17 @@ import pytest
 from flax import nnx
 
 from mtl_jax import backbones, models
-from mtl_jax.backbones import resnet
+from mtl_jax.backbones import resnet, vit, vit_variants
 from mtl_jax.backbones.base import Backbone, Maps
 from mtl_jax.config import Config, Data, Model, Optim, Train
 from mtl_jax.nn import BasicBlock, BatchNorm, Conv
 
-# Every model on a backbone of each family that it takes, not small.
+# Every convolutional model on a backbone of each family that it takes, not small.
 NETWORKS = [
     (name, backbone)
     for name in models.MODELS
     for backbone in ("hrnet_w18", "resnet18_dilated")
-    if (name, backbone) != ("mtan", "hrnet_w18")
+    if (name, backbone) != ("mtan", "hrnet_w18") and name != "invpt"
 ]
 # The least width that squeeze-and-excitation takes.
 _RESNET = resnet.Variant(BasicBlock, (2, 2, 2, 2), width=16)
@@ -28,6 +28,8 @@ RESNETS = {
     "tiny_resnet": _RESNET,
     "tiny_resnet_dilated": replace(_RESNET, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)),
 }
+# For InvPT, whose images have sides that are multiples of 32 on it.
+VIT = replace(vit_variants.VARIANTS["deit_small_patch16"], width=16, heads=2, outputs=(1, 2, 3, 4), patch=8, hidden=1)
 
 
 class TinyBackbone(Backbone):
@@ -61,8 +63,11 @@ def build_backbone(name: str, *, image_size: tuple[int, int] | None, rngs: nnx.R
 
 
 def register_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes "tiny" and the `RESNETS` names that configurations may use."""
+    """Makes "tiny", "tiny_vit" and the `RESNETS` names that configurations may use."""
     monkeypatch.setitem(backbones.BACKBONES, "tiny", build_backbone)
+    monkeypatch.setitem(vit_variants.VARIANTS, "tiny_vit", VIT)
+    monkeypatch.setitem(backbones.BACKBONES, "tiny_vit", vit.build_vit)
+    monkeypatch.setitem(backbones.PLAIN, "tiny_vit", vit.build_plain_vit)
     for name, variant in RESNETS.items():
         monkeypatch.setitem(resnet.VARIANTS, name, variant)
         monkeypatch.setitem(backbones.BACKBONES, name, resnet.build_resnet)

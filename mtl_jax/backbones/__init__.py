@@ -7,10 +7,10 @@ from mtl_jax.backbones.hrnet import HRNet
 from mtl_jax.backbones.mobile import MobileNet
 from mtl_jax.backbones.mobilenet_v2 import build_mobilenet_v2
 from mtl_jax.backbones.mobilenet_v3 import build_mobilenet_v3
-from mtl_jax.backbones.registry import BACKBONES, build, register
+from mtl_jax.backbones.registry import BACKBONES, PLAIN, build, build_plain, register, register_plain
 from mtl_jax.backbones.resnet import ResNet
 from mtl_jax.backbones.swin import Swin
-from mtl_jax.backbones.vit import ViT
+from mtl_jax.backbones.vit import PlainViT, ViT
 from mtl_jax.backbones.weights_table import (
     WEIGHTS,
     Weights,
@@ -22,6 +22,7 @@ from mtl_jax.backbones.weights_table import (
 
 __all__ = [
     "BACKBONES",
+    "PLAIN",
     "WEIGHTS",
     "Backbone",
     "ConvNeXt",
@@ -29,6 +30,7 @@ __all__ = [
     "HRNet",
     "Maps",
     "MobileNet",
+    "PlainViT",
     "ResNet",
     "Swin",
     "ViT",
@@ -36,8 +38,10 @@ __all__ = [
     "build",
     "build_mobilenet_v2",
     "build_mobilenet_v3",
+    "build_plain",
     "default_weights",
     "register",
+    "register_plain",
     "register_weights",
     "weights_of",
     "weights_path",

@@ -34,6 +34,7 @@ class Backbone(Staged):
             not: those of a classifier.
         fixed_size: True if weights depend on the size of the images, as position embeddings do. Prediction then refuses
             images of other sizes than the network's input size.
+        one_resolution: True if all maps have one resolution, as those of a plain transformer do.
     """
 
     channels: tuple[int, ...]
@@ -42,6 +43,7 @@ class Backbone(Staged):
     multiple: int = 32
     left_out: re.Pattern[str] = re.compile(r"(?:fc|classifier)\..*")
     fixed_size: bool = False
+    one_resolution: bool = False
 
     def stage_channels(self, stage: str) -> tuple[int, ...]:
         """Returns the number of channels of each map that a stage returns."""

@@ -1,5 +1,6 @@
 """The vision transformer (arXiv 2010.11929), with what DINOv2 (arXiv 2304.07193) and DINOv3 (arXiv 2508.10104) add."""
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -10,7 +11,7 @@ from flax import nnx
 from mtl_jax.backbones.base import Maps
 from mtl_jax.backbones.renormalise import renormalised
 from mtl_jax.backbones.vit_variants import Variant
-from mtl_jax.nn import LayerNorm, LayerScale, PatchEmbed, SelfAttention, recomputable
+from mtl_jax.nn import DropPath, LayerNorm, LayerScale, PatchEmbed, SelfAttention, drop_path_rates, recomputable
 from mtl_jax.nn.init import trunc_normal
 from mtl_jax.nn.rotary import angles
 
@@ -22,10 +23,11 @@ class Block(nnx.Module):
 
     Args:
         variant: Sizes of the transformer.
+        drop_path: Probability that an image loses a branch in training; each of the two branches has its own draw.
         rngs: Source of the initial weights.
     """
 
-    def __init__(self, variant: Variant, *, rngs: nnx.Rngs):
+    def __init__(self, variant: Variant, drop_path: float = 0.0, *, rngs: nnx.Rngs):
         width, scale = variant.width, variant.layer_scale
         self.norm1 = LayerNorm(width, epsilon=variant.epsilon)
         self.attn = SelfAttention(width, variant.heads, biases=variant.biases, rngs=rngs)
@@ -33,13 +35,16 @@ class Block(nnx.Module):
         self.norm2 = LayerNorm(width, epsilon=variant.epsilon)
         self.mlp = variant.mlp(width, variant.hidden_units, rngs=rngs)
         self.ls2 = LayerScale(width, scale) if scale else None
+        self.drop_path = DropPath(drop_path, ndim=3) if drop_path else None
 
     @recomputable
     def __call__(self, x: jax.Array, rotation: np.ndarray | jax.Array | None) -> jax.Array:
-        attended = self.attn(self.norm1(x), rotation)
-        x = x + (attended if self.ls1 is None else self.ls1(attended))
-        y = self.mlp(self.norm2(x))
-        return x + (y if self.ls2 is None else self.ls2(y))
+        x = x + self._branch(self.attn(self.norm1(x), rotation), self.ls1)
+        return x + self._branch(self.mlp(self.norm2(x)), self.ls2)
+
+    def _branch(self, y: jax.Array, layer_scale: LayerScale | None) -> jax.Array:
+        y = y if layer_scale is None else layer_scale(y)
+        return y if self.drop_path is None else self.drop_path(y)
 
 
 class VisionTransformer(nnx.Module):
@@ -50,10 +55,15 @@ class VisionTransformer(nnx.Module):
 
     Args:
         variant: Sizes of the transformer.
+        grid: (rows, columns) of patches for which the position embedding is stored; None = those of the variant.
+        drop_path: Probability that an image loses a branch of the last block in training (`DropPath`). Those of the
+            blocks before it grow linearly from 0.
         rngs: Source of the initial weights.
     """
 
-    def __init__(self, variant: Variant, *, rngs: nnx.Rngs):
+    def __init__(
+        self, variant: Variant, *, grid: tuple[int, int] | None = None, drop_path: float = 0.0, rngs: nnx.Rngs
+    ):
         width = variant.width
 
         def token(number: int) -> nnx.Param:
@@ -62,9 +72,11 @@ class VisionTransformer(nnx.Module):
         self.patch_embed = PatchEmbed(width, variant.patch, rngs=rngs)
         self.cls_token = token(1)
         self.register_tokens = token(variant.registers) if variant.registers else None
-        positions = (1, 1 + variant.grid**2, width)
+        self.grid = grid or (variant.grid, variant.grid)
+        positions = (1, 1 + math.prod(self.grid), width)
         self.pos_embed = nnx.Param(trunc_normal(rngs.params(), positions)) if variant.grid else None
-        self.blocks = nnx.List([Block(variant, rngs=rngs) for _ in range(variant.outputs[-1])])
+        (rates,) = drop_path_rates(drop_path, variant.outputs[-1:])
+        self.blocks = nnx.List([Block(variant, rate, rngs=rngs) for rate in rates])
         self.norm = LayerNorm(width, epsilon=variant.epsilon)
         self.variant = variant
 
@@ -81,9 +93,9 @@ class VisionTransformer(nnx.Module):
         batch, height, width, features = patches.shape
         prefix = [self.cls_token[...]]
         if self.pos_embed is not None:
-            embedding, side = self.pos_embed[...], self.variant.grid
+            embedding = self.pos_embed[...]
             prefix = [prefix[0] + embedding[:, :1]]
-            grid = embedding[:, 1:].reshape(1, side, side, features)
+            grid = embedding[:, 1:].reshape(1, *self.grid, features)
             patches = patches + self.variant.resize(grid, (height, width)).astype(patches.dtype)
         if self.register_tokens is not None:
             prefix.append(self.register_tokens[...])

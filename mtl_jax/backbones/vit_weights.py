@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import re
 from collections.abc import Mapping
 
@@ -12,7 +13,7 @@ from mtl_jax.backbones.published import renamed
 from mtl_jax.backbones.vit_variants import Variant
 from mtl_jax.backbones.weights_table import register_weights
 from mtl_jax.nn import PackedSwiGLU
-from mtl_jax.nn.position_embedding import resize_antialiased
+from mtl_jax.nn.position_embedding import Resize, resize_antialiased
 from mtl_jax.runtime.published_files import Address, HubFile
 
 logger = logging.getLogger(__name__)
@@ -30,35 +31,44 @@ _DINOV3_MLP = ((r"\.mlp\.w1\.", ".mlp.fc1_g."), (r"\.mlp\.w2\.", ".mlp.fc1_x."),
 _TIMM_PACKED = ((r"\.mlp\.fc1\.", ".mlp.w12."), (r"\.mlp\.fc2\.", ".mlp.w3."))
 
 
-def published(arrays: Mapping[str, np.ndarray], variant: Variant) -> Arrays:
+def published(
+    arrays: Mapping[str, np.ndarray],
+    variant: Variant,
+    grid: tuple[int, int] | None = None,
+    resize: Resize = resize_antialiased,
+) -> Arrays:
     """Returns the arrays of a published file under the names of `VisionTransformer`. Log lines say what changes.
 
     Args:
         arrays: {torch key: array} of a file from DINOv2, DINOv3 or timm.
         variant: Sizes of the transformer that takes them.
+        grid: (rows, columns) of patches for which it stores the position embedding; None = those of the variant.
+        resize: Function that resizes the position embedding of a file for another grid.
     """
     perceptron = _TIMM_PACKED if variant.mlp is PackedSwiGLU else _DINOV3_MLP
     ours = renamed(arrays, _LEFT_OUT, (*_NAMES, *perceptron))
-    return _split_biases(_with_positions(ours, variant), variant)
+    positioned = _with_positions(ours, grid or (variant.grid, variant.grid), resize)
+    return _split_biases(positioned, variant)
 
 
-def _with_positions(arrays: Arrays, variant: Variant) -> Arrays:
-    """Brings the position embedding to the form `[1, 1 + M * M, C]`, and to the grid of the variant.
+def _with_positions(arrays: Arrays, size: tuple[int, int], resize: Resize) -> Arrays:
+    """Brings the position embedding to the form `[1, 1 + M * M', C]`, where `size` is (M, M').
 
-    With registers, timm has added the embedding of the class token to the class token: what is left of it is 0.
+    Files have square grids. With registers, timm has added the embedding of the class token to the class token: what is
+    left of it is 0.
     """
     embedding = arrays.get("pos_embed")
-    if embedding is None or embedding.ndim != 3 or not variant.grid:
+    if embedding is None or embedding.ndim != 3 or not any(size):
         return arrays
     side = round(embedding.shape[1] ** 0.5)
     if side**2 == embedding.shape[1]:
         embedding = np.concatenate([np.zeros_like(embedding[:, :1]), embedding], axis=1)
     side = round((embedding.shape[1] - 1) ** 0.5)
-    if side**2 == embedding.shape[1] - 1 and side != variant.grid:
-        logger.info("resizes the position embedding from %dx%d to %dx%d", side, side, variant.grid, variant.grid)
+    if side**2 == embedding.shape[1] - 1 and (side, side) != size:
+        logger.info("resizes the position embedding from %dx%d to %dx%d", side, side, *size)
         grid = jnp.asarray(embedding[:, 1:]).reshape(1, side, side, -1)
-        resized = np.asarray(resize_antialiased(grid, (variant.grid, variant.grid))).astype(embedding.dtype)
-        embedding = np.concatenate([embedding[:, :1], resized.reshape(1, variant.grid**2, -1)], axis=1)
+        resized = np.asarray(resize(grid, size)).astype(embedding.dtype)
+        embedding = np.concatenate([embedding[:, :1], resized.reshape(1, math.prod(size), -1)], axis=1)
     return arrays | {"pos_embed": embedding}
 
 

@@ -102,13 +102,13 @@ class Model:
         pretrained_prefix: Beginning of the backbone's names in the file, "encoder_q." for example. Arrays whose names
             begin otherwise are left out. Empty = the prefix that fits, if any.
         options: Options of this model alone, {name: value}. The class of a model's options lists them:
-            `mtl_jax.models.SoftSharingOptions` for cross_stitch and nddr_cnn; the other models have none. The command
-            line sets one by its name: `--model.options.alpha=0.8`.
+            `mtl_jax.models.SoftSharingOptions` for cross_stitch and nddr_cnn, `InvPTOptions` for invpt; the other
+            models have none. The command line sets one by its name: `--model.options.alpha=0.8`.
         remat: Names of the stages whose activations are recomputed in the backward pass instead of being stored. That
             saves memory on a GPU, none on a CPU, and costs up to one more forward pass. The stages are those of the
             backbone (conv, layer1, stage2, ...; patch_embed and blocks_1 to blocks_4 of a vision transformer), heads,
-            scale_0 to scale_3 of MTI-Net, fusion, initial_predictions and distillation of PAD-Net, and attention_1 to
-            attention_4 of MTAN.
+            scale_0 to scale_3 of MTI-Net, fusion, initial_predictions and distillation of PAD-Net, attention_1 to
+            attention_4 of MTAN, and preliminary and stage_0 to stage_2 of InvPT.
         dtype: Computation dtype, "float32" or "bfloat16"; parameters, statistics and losses stay float32.
         heads: {task: its head}, written as `head`; other tasks have `head`. On the command line:
             `--model.heads.semseg=bn_linear`.

@@ -41,9 +41,8 @@ class Network:
         self._tasks, self._conventions = experiment.main_tasks, experiment.conventions
         self._arrays, self._mesh = state.arrays, sharding.make_mesh()
         model: Any = state.model()
-        backbones = model.backbones()
-        self.multiple = max(backbone.multiple for backbone in backbones)
-        self.fixed_size = any(backbone.fixed_size for backbone in backbones)
+        self.multiple = model.multiple
+        self.fixed_size = any(backbone.fixed_size for backbone in model.backbones())
         self._programs: dict[tuple[int, ...], Callable[..., Any]] = {}  # {shape of images: program, announced}
         tasks, graphdef = self._tasks, state.graphdef
 

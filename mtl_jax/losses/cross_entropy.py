@@ -54,7 +54,12 @@ def softmax_cross_entropy(
 
 @register("balanced_cross_entropy", kinds=(Foreground,), short="bce", bounds={"positive_weight": (0, 1)})
 def balanced_cross_entropy(
-    logits: jax.Array, label: jax.Array, positive_weight: float | None = None, *, counts: LabelCounts | None = None
+    logits: jax.Array,
+    label: jax.Array,
+    positive_weight: float | None = None,
+    soft: bool = False,
+    *,
+    counts: LabelCounts | None = None,
 ) -> jax.Array:
     """Computes the mean sigmoid cross-entropy of the valid elements, weighted w for positives and 1 - w for negatives.
 
@@ -64,6 +69,7 @@ def balanced_cross_entropy(
         logits: Logits `[B, H, W, C]`.
         label: Label `[B, H, W, C]`. Elements >= 0.5 are positive, and elements of 255 are ignored.
         positive_weight: Weight w. None means the fraction of negatives among the valid elements of the batch.
+        soft: True if a label between 0 and 1 counts as that share of a positive, and the rest of it as a negative.
         counts: Counts of the whole batch, if these images are a part of it.
     """
     counts = count(label) if counts is None else counts
@@ -75,7 +81,10 @@ def balanced_cross_entropy(
     else:
         weight = jnp.asarray(positive_weight, logits.dtype)
     positive, negative = weight * jax.nn.softplus(-logits), (1 - weight) * jax.nn.softplus(logits)
-    values = jnp.where(label >= 0.5, positive, negative)
+    if soft:
+        values = label * positive + (1 - label) * negative
+    else:
+        values = jnp.where(label >= 0.5, positive, negative)
     return jnp.where(label != IGNORE, values, 0).sum() * reciprocal
 
 

@@ -3,6 +3,7 @@
 from mtl_jax.models.base import MultiTaskModel, count_parameters, evaluation_view, training_view
 from mtl_jax.models.build import build
 from mtl_jax.models.cross_stitch import CrossStitch
+from mtl_jax.models.invpt import InvPT, InvPTOptions
 from mtl_jax.models.mtan import MTAN
 from mtl_jax.models.mtinet import MTINet
 from mtl_jax.models.multi_task import Baseline, SingleTask
@@ -19,6 +20,8 @@ __all__ = [
     "NDDRCNN",
     "Baseline",
     "CrossStitch",
+    "InvPT",
+    "InvPTOptions",
     "MTINet",
     "ModelParts",
     "MultiTaskModel",

@@ -41,6 +41,11 @@ class MultiTaskModel(Staged):
         """Returns the backbones, each of which takes pretrained weights."""
         return (self.backbone,)
 
+    @property
+    def multiple(self) -> int:
+        """Number of pixels of which the sides of images that prediction pads or scales become multiples."""
+        return max(backbone.multiple for backbone in self.backbones())
+
     def parts(self, stage: str) -> Iterable[nnx.Module]:
         return self.heads.values() if stage == "heads" else ()
 

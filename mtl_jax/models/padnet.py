@@ -114,10 +114,5 @@ def build_pad_net(parts: ModelParts, options: NoOptions) -> PADNet:
     Raises:
         ValueError: The configuration names a head or a regression.
     """
-    if parts.head_name:
-        raise ValueError(f"model pad_net has its own heads; model.head is {parts.head_name!r}, leave it empty")
-    given = {"model.heads": parts.task_heads, "model.regression": parts.regressions}
-    for name, value in given.items():
-        if any(value.values()):
-            raise ValueError(f"model pad_net has its own heads; {name} is {dict(value)}, leave it empty")
+    parts.refuse_heads()
     return PADNet(parts.backbone(), parts.num_aux_outputs, parts.tasks, rngs=parts.rngs)

@@ -91,6 +91,16 @@ class ModelParts:
                 "vision transformer, for example dinov2_base, or another head"
             ) from error
 
+    def plain_backbone(self, drop_path: float) -> Backbone:
+        """Builds a backbone whose maps have one resolution where there is one of this name, else that of `backbone`.
+
+        Args:
+            drop_path: Rate of stochastic depth in the last block of a plain backbone.
+        """
+        return backbones.build_plain(
+            self.backbone_name, image_size=self.image_size, drop_path=drop_path, rngs=self.rngs
+        )
+
     def heads(self, backbone: Backbone) -> dict[str, nnx.Module]:
         """Builds a head for each main task that reads the maps or tokens of a backbone."""
         return {
@@ -103,6 +113,18 @@ class ModelParts:
             )
             for task, number in self.num_outputs.items()
         }
+
+    def refuse_heads(self) -> None:
+        """Checks that the configuration names no heads, for models with heads of their own.
+
+        Raises:
+            ValueError: The configuration names a head or a regression.
+        """
+        if self.head_name:
+            raise ValueError(f"model {self.name} has its own heads; model.head is {self.head_name!r}, leave it empty")
+        for name, value in {"model.heads": self.task_heads, "model.regression": self.regressions}.items():
+            if any(value.values()):
+                raise ValueError(f"model {self.name} has its own heads; {name} is {dict(value)}, leave it empty")
 
     def refuse_heads_of_tokens(self) -> None:
         """Checks that no head reads tokens, for models that compute with the maps before the heads.

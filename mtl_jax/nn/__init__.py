@@ -7,7 +7,7 @@ from mtl_jax.nn.drop_path import DropPath, drop_path_rates
 from mtl_jax.nn.dropout import Dropout
 from mtl_jax.nn.dtype import compute_dtype
 from mtl_jax.nn.fold import fold_batch_norm
-from mtl_jax.nn.frozen import Frozen
+from mtl_jax.nn.frozen import Frozen, freeze_parameters
 from mtl_jax.nn.initial_keys import InitialKeys
 from mtl_jax.nn.inverted_residual import InvertedResidual, SeparableConv
 from mtl_jax.nn.layer_norm import LayerNorm
@@ -25,7 +25,7 @@ from mtl_jax.nn.self_attention import SelfAttention
 from mtl_jax.nn.sequential import Sequential
 from mtl_jax.nn.squeeze_excite import SqueezeExcite
 from mtl_jax.nn.tokens import BlockTokens, Tokens
-from mtl_jax.nn.transposed_conv import TransposedConv
+from mtl_jax.nn.transposed_conv import DoublingConv, TransposedConv
 from mtl_jax.nn.window_attention import WindowAttention
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "Bottleneck",
     "Conv",
     "DepthwiseConv",
+    "DoublingConv",
     "DropPath",
     "Dropout",
     "Frozen",
@@ -61,6 +62,7 @@ __all__ = [
     "double_aligned",
     "drop_path_rates",
     "fold_batch_norm",
+    "freeze_parameters",
     "max_pool_2x2",
     "max_pool_stem",
     "pad_to_multiples",

@@ -8,18 +8,19 @@ from mtl_jax.nn.dropout import Dropout
 
 
 class DropPath(Dropout):
-    """Drops a residual branch for single images in training (arXiv 1603.09382): `[B, H, W, C] -> [B, H, W, C]`.
+    """Drops a residual branch for single images in training (arXiv 1603.09382): `[B, ..., C] -> [B, ..., C]`.
 
     Each image loses the whole branch with probability `rate`, and the others are scaled by 1 / (1 - rate). The random
     numbers come from the view, see `Dropout`.
 
     Args:
         rate: Probability.
+        ndim: Number of axes of the branch: 4 for maps, 3 for tokens.
     """
 
-    def __init__(self, rate: float):
+    def __init__(self, rate: float, ndim: int = 4):
         super().__init__(rate)
-        self.broadcast_dims = (1, 2, 3)
+        self.broadcast_dims = tuple(range(1, ndim))
 
 
 def drop_path_rates(last: float, depths: Sequence[int]) -> list[list[float]]:

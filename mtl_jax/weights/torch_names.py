@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mtl_jax.nn import Conv, DepthwiseConv, Frozen, Linear, PatchProjection, TransposedConv
+from mtl_jax.nn import Conv, DepthwiseConv, DoublingConv, Frozen, Linear, PatchProjection, TransposedConv
 
 _NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 _MODULES = {"nddr.layer1.": "nddr.layer1_without_conv."}  # beginnings of whole keys: ours and torch's
@@ -48,6 +48,7 @@ register_layout(Conv, {_KERNEL: (3, 2, 0, 1)})
 register_layout(DepthwiseConv, {_KERNEL: (3, 2, 0, 1)})
 register_layout(PatchProjection, {_KERNEL: (3, 2, 0, 1)})
 register_layout(TransposedConv, {_KERNEL: (2, 3, 0, 1)})
+register_layout(DoublingConv, {_KERNEL: (2, 3, 0, 1)})
 register_layout(nnx.Conv, {_KERNEL: (3, 2, 0, 1)})
 register_layout(Linear, {_KERNEL: (1, 0)})
 register_layout(nnx.Linear, {_KERNEL: (1, 0)})

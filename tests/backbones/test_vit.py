@@ -10,13 +10,14 @@ import pytest
 from flax import nnx
 
 from mtl_jax import backbones, models, weights
-from mtl_jax.backbones import ViT, vit_variants
-from mtl_jax.backbones.vit import GROUPS, build_vit
+from mtl_jax.backbones import PlainViT, ViT, vit_variants
+from mtl_jax.backbones.vit import GROUPS, build_plain_vit, build_vit
 from mtl_jax.backbones.vit_encoder import VisionTransformer
 from mtl_jax.backbones.vit_variants import VARIANTS
 from mtl_jax.backbones.vit_weights import published
 from mtl_jax.config import Config, Data, Model
 from mtl_jax.nn import InitialKeys, PackedSwiGLU, isolate, remat
+from mtl_jax.nn.position_embedding import resize_cubic
 from mtl_jax.train import initial_weights
 from parity import transformers
 from tests import tiny
@@ -52,6 +53,7 @@ TIMM = {
 def tiny_vit(monkeypatch):
     monkeypatch.setitem(vit_variants.VARIANTS, "tiny_vit", TINY)
     monkeypatch.setitem(backbones.BACKBONES, "tiny_vit", build_vit)
+    monkeypatch.setitem(backbones.PLAIN, "tiny_vit", build_plain_vit)
 
 
 def abstract(name):
@@ -310,3 +312,59 @@ def test_pretrained_weights_fill_the_transformer_alone(tmp_path):
     assert all((loaded[name] == arrays[name]).all() for name in arrays)
     fresh = models.build(config)
     assert (model.backbone.pyramid.projects[0].kernel[...] == fresh.backbone.pyramid.projects[0].kernel[...]).all()
+
+
+def plain():
+    return backbones.build_plain("tiny_vit", image_size=SIZE, rngs=InitialKeys(0))
+
+
+def test_plain_maps():
+    """As they are after three groups of blocks, and with the final norm after the last one."""
+    model = plain()
+    images = jnp.asarray(transformers.image(*SIZE))
+    maps = model(images)
+    assert [x.shape for x in maps] == [(2, 5, 7, 128)] * 4
+    assert (model.channels, model.one_resolution, model.multiple) == ((128,) * 4, True, 4)
+    tokens = model.embed(images)
+    for first, end, ours in zip((0, *TINY.outputs), TINY.outputs, maps, strict=False):
+        tokens = model.run(list(model.blocks)[first:end], tokens)
+        expected = model.norm(tokens[0]) if end == TINY.outputs[-1] else tokens[0]
+        np.testing.assert_array_equal(ours, expected)
+
+
+def test_plain_transformers_store_positions_for_the_images_of_the_training():
+    model = nnx.eval_shape(plain)
+    assert (model.grid, model.pos_embed.shape) == ((5, 7), (1, 1 + 5 * 7, 128))
+    paths = {".".join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(model))}
+    in_layers = {path for names in model.layers for name in names for path in paths if path.startswith(name)}
+    assert {path.partition(".")[0] for path in paths - in_layers} == {"norm"}
+    grid = np.random.default_rng(0).standard_normal((1, 1 + 3 * 3, 128)).astype(np.float32)
+    resized = model.published_arrays({"pos_embed": grid})["pos_embed"]
+    expected = resize_cubic(jnp.asarray(grid[:, 1:]).reshape(1, 3, 3, 128), (5, 7)).reshape(1, 35, 128)
+    np.testing.assert_array_equal(resized, np.concatenate([grid[:, :1], expected], axis=1))
+    unknown = nnx.eval_shape(lambda: backbones.build_plain("tiny_vit", rngs=InitialKeys(0)))
+    assert unknown.grid == (3, 3)
+
+
+def test_plain_transformers_take_images_as_they_are():
+    """InvPT's code normalises with ImageNet's statistics, whatever the weights were trained with."""
+    model = nnx.eval_shape(lambda: backbones.build_plain("vit_small_patch16", rngs=InitialKeys(0)))
+    assert VARIANTS["vit_small_patch16"].mean == (0.5, 0.5, 0.5)
+    assert (model.variant.mean, model.variant.std) == (TINY.mean, TINY.std)
+
+
+def test_stochastic_depth_grows_from_block_to_block_and_is_for_training():
+    variant = replace(TINY, layer_scale=0.0)  # with it, branches are small at first
+    model, without = (PlainViT(variant, drop_path=rate, rngs=InitialKeys(0)) for rate in (0.2, 0.0))
+    rates = [block.drop_path.rate if block.drop_path else 0 for block in model.blocks]
+    np.testing.assert_allclose(rates, np.linspace(0, 0.2, 5))
+    images = jnp.asarray(transformers.image(*SIZE))
+    still = models.evaluation_view(model)(images)
+    jax.tree.map(np.testing.assert_array_equal, still, without(images))
+    trained = models.training_view(model, nnx.Rngs(dropout=0))(images)
+    assert np.abs(trained[-1] - still[-1]).max() > 0.01
+
+
+def test_backbones_without_a_plain_form_are_built_as_they_are():
+    assert "resnet18" not in backbones.PLAIN
+    assert not nnx.eval_shape(lambda: backbones.build_plain("resnet18", rngs=InitialKeys(0))).one_resolution

@@ -54,12 +54,13 @@ def test_onnx_runtime_predicts_what_evaluation_does(tmp_path, backbone):
         )
 
 
-@pytest.mark.parametrize("name", [slow("mti_net"), "cross_stitch"])
+@pytest.mark.parametrize("name", [slow("mti_net"), slow("invpt"), "cross_stitch"])
 def test_models_that_exchange_features(name):
     tasks = ("semseg", "depth")
-    aux = (*tasks, "normals") if name != "cross_stitch" else ()
-    backbone = "tiny_resnet" if name == "cross_stitch" else "tiny4"
-    config = Config(Data("nyud", tasks, aux, image_size=(32, 64)), Model(name, backbone))
+    aux = (*tasks, "normals") if name == "mti_net" else ()
+    backbone = {"cross_stitch": "tiny_resnet", "mti_net": "tiny4", "invpt": "tiny_vit"}[name]
+    options = {"features": 8, "extra": 8} if name == "invpt" else {}
+    config = Config(Data("nyud", tasks, aux, image_size=(32, 64)), Model(name, backbone, options=options))
     model = tiny.randomise_batch_norms(models.build(config))
     program = programs.make(model, tasks, (32, 64), batch_size=0)
     content, _ = export.FORMATS["onnx"].encode(

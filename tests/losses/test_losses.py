@@ -79,6 +79,16 @@ def test_losses_of_parts_add_up_to_that_of_the_batch(name):
         assert abs(np.mean(own_means) / value - 1) > 1e-3
 
 
+def test_a_soft_label_is_a_share_of_a_positive():
+    logits, label = jnp.array([[0.5], [2.0], [-1.0]]), jnp.array([[0.3], [1.0], [255.0]])
+    p = jax.nn.sigmoid(logits[:2, 0])
+    terms = -0.95 * jnp.array([0.3, 1]) * jnp.log(p) - 0.05 * jnp.array([0.7, 0]) * jnp.log(1 - p)
+    value = balanced_cross_entropy(logits, label, 0.95, soft=True)
+    np.testing.assert_allclose(value, terms.mean(), rtol=1e-6)
+    hard = jnp.round(label)
+    np.testing.assert_array_equal(balanced_cross_entropy(logits, hard, soft=True), balanced_cross_entropy(logits, hard))
+
+
 def test_balanced_cross_entropy_weighs_by_the_valid_elements():
     logits = jnp.array([0.0, 1.0, 2.0, -1.0, 3.0]).reshape(1, 1, 5, 1)
     label = jnp.array([1.0, 0.0, 0.0, 255.0, 0.0]).reshape(1, 1, 5, 1)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mtl_jax.metrics import Accumulator, Saliency
-from mtl_jax.metrics.saliency import THRESHOLDS
+from mtl_jax.metrics.saliency import PIXEL_THRESHOLDS, THRESHOLDS
 
 
 def score(prediction, label, thresholds=(0.5,)):
@@ -40,3 +40,17 @@ def test_unlabelled_images_and_ignored_pixels_do_not_count():
     assert result["precision_per_threshold"] == [1]
     assert result["recall_per_threshold"] == [1 / 2]
     assert score(prediction, [label[0], [[0, 0, 0, 0]]])["mIoU"] == (1 / 2 + 1) / 2
+
+
+def test_f_over_the_pixels_of_all_images():
+    """A probability of 0.2007 is the logit of 0.55, the first threshold above 0. Without a label nothing counts."""
+    prediction = [[[255 * 0.3, 255 * 0.3, 255 * 0.1, 0]], [[0, 0, 0, 255 * 0.3]]]
+    label = [[[1, 0, 1, 0]], [[1, 0, 255, 255]]]
+    precision, recall = 1 / 2, 1 / 3
+    assert score(prediction, label)["maxF_pixel"] == pytest.approx(
+        max(1.3 * precision * recall / (0.3 * precision + recall), 1.3 * (3 / 6) * 1 / (0.3 * 3 / 6 + 1))
+    )
+    assert score([[[255.0, 0]]], [[[1, 0]]])["maxF_pixel"] == 1
+    assert score([[[255.0, 0]]], [[[0, 0]]])["maxF_pixel"] == 0  # no recall is defined
+    assert np.isnan(score([[[255.0, 0]]], [[[255, 255]]])["maxF_pixel"])
+    np.testing.assert_allclose(PIXEL_THRESHOLDS, (0, 0.2007, 0.4055, 0.6190, 0.8473), atol=1e-4)

@@ -14,7 +14,9 @@ from mtl_jax.config import Config, Data, Model, aux_tasks, main_tasks
 from mtl_jax.data import catalogue
 from mtl_jax.losses import Objective
 
-SIZE = (33, 47)  # odd at most halvings: 17x24, 9x12, 5x6, 3x3, 2x2
+# Odd at most halvings: 17x24, 9x12, 5x6, 3x3, 2x2. InvPT takes multiples of 32 on its backbone.
+SIZES = {"invpt": (32, 64)}
+SIZE = (33, 47)
 # DeepLab's pooled branch normalises over the batch alone: two images would become +1 and -1 whatever the weights, and
 # leave them no gradient.
 BATCH_SIZE = 3
@@ -27,7 +29,9 @@ BACKBONES = {
     "mtan": "tiny_resnet_dilated",
     "pad_net": "tiny",
     "mti_net": "tiny",
+    "invpt": "tiny_vit",
 }
+OPTIONS = {"invpt": {"features": 8, "extra": 8}}
 
 
 # The tests of one model share its compiled programs.
@@ -47,13 +51,14 @@ def config(name: str, dtype: str = "float32") -> Config:
     main = ("depth",) if name == "single_task" else ("semseg", "depth")
     aux = ("semseg", "edge", "depth") if name in ("pad_net", "mti_net") else ()
     head = "hrnet" if name == "mtan" else ""  # one model with the slow DeepLab head is enough
-    return Config(Data("nyud", main, aux), Model(name, BACKBONES[name], head, dtype=dtype))
+    data = Data("nyud", main, aux, image_size=SIZES.get(name, (0, 0)))
+    return Config(data, Model(name, BACKBONES[name], head, dtype=dtype, options=OPTIONS.get(name, {})))
 
 
 @functools.cache
-def batch() -> dict[str, jax.Array]:
+def batch(name: str = "") -> dict[str, jax.Array]:
     rng = np.random.default_rng(0)
-    shape = (BATCH_SIZE, *SIZE)
+    shape = (BATCH_SIZE, *SIZES.get(name, SIZE))
     return {
         "image": jnp.asarray(rng.standard_normal((*shape, 3)), jnp.float32),
         "semseg": jnp.asarray(rng.integers(0, 40, (*shape, 1))),
@@ -66,7 +71,7 @@ class Network:
     """A fresh model and its compiled programs; `arrays` are its variables."""
 
     def __init__(self, name: str, dtype: str = "float32"):
-        self.config = config(name, dtype)
+        self.config, self.batch = config(name, dtype), batch(name)
         self.graphdef, state = nnx.split(models.build(self.config))
         self.arrays = nnx.as_pure(state)
         self.compiled_evaluate = jax.jit(self.evaluate)
@@ -82,7 +87,7 @@ class Network:
 
     @functools.cached_property
     def evaluated(self):
-        return self.compiled_evaluate(self.arrays, batch()["image"], 0)
+        return self.compiled_evaluate(self.arrays, self.batch["image"], 0)
 
     @functools.cached_property
     def trained(self):
@@ -94,7 +99,7 @@ class Network:
             gradient = nnx.compat.grad(lambda model: objective(model(batch["image"]), batch)[0])(model)
             return nnx.as_pure(gradient), nnx.as_pure(nnx.state(model, nnx.BatchStat))
 
-        gradient, statistics = jax.jit(train)(self.arrays, batch())
+        gradient, statistics = jax.jit(train)(self.arrays, self.batch)
         return flat(gradient), flat(statistics)
 
 
@@ -113,16 +118,23 @@ def test_outputs(name):
     outputs = network(name).evaluated[0]
     cfg = config(name)
     aux = catalogue.get("nyud").num_logits(aux_tasks(cfg))
-    sizes = {"pad_net": {"deepsup": (9, 12)}, "mti_net": {"scale_0": (9, 12), "scale_1": (5, 6)}}.get(name, {})
+    every = {
+        "pad_net": {"deepsup": (9, 12)},
+        "mti_net": {"scale_0": (9, 12), "scale_1": (5, 6)},
+        "invpt": {"inter": (2, 4)},
+    }
+    sizes = every.get(name, {})
     assert jax.tree.map(jnp.shape, outputs.intermediate) == {
         stage: {task: (BATCH_SIZE, *size, channels) for task, channels in aux.items()} for stage, size in sizes.items()
     }
     main = catalogue.get("nyud").num_logits(main_tasks(cfg))
-    assert {task: x.shape for task, x in outputs.logits.items()} == {t: (BATCH_SIZE, *SIZE, n) for t, n in main.items()}
+    assert {task: x.shape for task, x in outputs.logits.items()} == {
+        t: (BATCH_SIZE, *SIZES.get(name, SIZE), n) for t, n in main.items()
+    }
 
 
 # A batch norm takes away what a bias before it adds.
-BIAS_BEFORE_NORM = re.compile(r"(last_layer/0|attention_\d/\w+/[03])/bias$")
+BIAS_BEFORE_NORM = re.compile(r"(last_layer/0|attention_\d/\w+/[03]|mt_proj/\w+/0)/bias$")
 # The only hidden unit of a tiny squeeze-and-excitation may be off for all images; the layer's last bias learns anyway.
 MAY_BE_OFF = re.compile(r"squeeze/(0/(kernel|bias)|2/kernel)$")
 
@@ -157,14 +169,14 @@ def test_specific_parts_serve_a_single_task(name):
     for task in main_tasks(net.config):
         for own in (False, True):
             arrays = jax.tree_util.tree_map_with_path(functools.partial(breaks, task=task, own=own), net.arrays)
-            outputs, _ = net.compiled_evaluate(arrays, batch()["image"], 0)
+            outputs, _ = net.compiled_evaluate(arrays, net.batch["image"], 0)
             assert bool(jnp.isnan(outputs.logits[task]).any()) == own, (task, own)
 
 
 @over(("nddr_cnn", "pad_net"))
 def test_eager_equals_jit(name):
     net = network(name)
-    compiled, eager = net.evaluated[0], net.evaluate(net.arrays, batch()["image"], 0)[0]
+    compiled, eager = net.evaluated[0], net.evaluate(net.arrays, net.batch["image"], 0)[0]
     # float32 sums in another order, through tens of layers.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), compiled, eager)
 
@@ -172,7 +184,7 @@ def test_eager_equals_jit(name):
 @all_models
 def test_evaluation_is_deterministic_and_changes_nothing(name):
     net = network(name)
-    other_dropout = net.compiled_evaluate(net.arrays, batch()["image"], 1)
+    other_dropout = net.compiled_evaluate(net.arrays, net.batch["image"], 1)
     jax.tree.map(np.testing.assert_array_equal, net.evaluated, other_dropout)
     before = flat(nnx.as_pure(nnx.state(net.model(net.arrays), nnx.BatchStat)))
     after = flat(net.evaluated[1])

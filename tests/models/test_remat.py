@@ -19,6 +19,15 @@ STAGES = {
     "mtan": {"conv", *(f"{kind}{i}" for kind in ("layer", "attention_") for i in (1, 2, 3, 4)), "heads"},
     "pad_net": {"conv", "stage1", "stage2", "fusion", "initial_predictions", "distillation", "heads"},
     "mti_net": {"conv", "stage1", "stage2", "scale_0", "scale_1", "heads"},
+    "invpt": {
+        "patch_embed",
+        *(f"blocks_{i}" for i in (1, 2, 3, 4)),
+        "preliminary",
+        "stage_0",
+        "stage_1",
+        "stage_2",
+        "heads",
+    },
 }
 
 
@@ -62,7 +71,7 @@ def test_only_memory_and_time_change(name):
         for stages in ((), STAGES[name]):
             graphdef = nnx.graphdef(nnx.eval_shape(lambda stages=stages: build(name, stages)))
             step = jax.jit(train, static_argnums=0)
-            found.append(step(graphdef, arrays, jax.tree.map(wide, batch())))
+            found.append(step(graphdef, arrays, jax.tree.map(wide, batch(name))))
 
     def compare(kept, recomputed):
         # Rounding errors of float64 through tens of layers; a bias before a batch norm has no gradient but those.

@@ -14,6 +14,7 @@ from mtl_jax.heads import DeepLabHead, HRNetHead
 from tests.marks import slow
 
 SIZES = [(64, 96), (72, 100), (33, 47)]  # 32 divides the first alone; the last is odd at most halvings
+INVPT_SIZES = [(64, 128)]  # InvPT takes multiples of 64 on these backbones
 MAIN = ("semseg", "depth")
 AUX = ("semseg", "normals", "edge", "depth")
 STRIDES = {"hrnet_w18": (4, 8, 16, 32), "resnet18": (4, 8, 16, 32), "resnet18_dilated": (8,)}
@@ -22,7 +23,8 @@ STRIDES = {"hrnet_w18": (4, 8, 16, 32), "resnet18": (4, 8, 16, 32), "resnet18_di
 @functools.cache
 def abstract_model(name: str, backbone: str, main=MAIN) -> models.MultiTaskModel:
     aux = AUX if name in ("pad_net", "mti_net") else ()
-    config = Config(Data("nyud", main, aux), Model(name, backbone))
+    size = INVPT_SIZES[0] if name == "invpt" else (0, 0)
+    config = Config(Data("nyud", main, aux, image_size=size), Model(name, backbone))
     return nnx.eval_shape(lambda: models.build(config))
 
 
@@ -47,7 +49,7 @@ QUICK = [
     (n, b)
     for n in models.MODELS
     for b in STRIDES
-    if (b != "hrnet_w18" or n in ("mtan", "mti_net")) and (n, b) != ("mti_net", "resnet18")
+    if (b != "hrnet_w18" or n in ("mtan", "mti_net")) and (n, b) not in (("mti_net", "resnet18"), ("invpt", "resnet18"))
 ]
 SLOW = [(n, b) for n in models.MODELS for b in STRIDES if (n, b) not in QUICK]
 
@@ -58,15 +60,24 @@ def test_every_model_at_every_size(name, backbone):
         with pytest.raises(ValueError, match=r"layers of a ResNet; model\.backbone is 'hrnet_w18', .* resnet18, "):
             abstract_model(name, backbone)
         return
+    if name == "invpt" and backbone == "resnet18_dilated":
+        with pytest.raises(ValueError, match=r"invpt reads 4 maps of its backbone, ResNet has 1; choose another"):
+            abstract_model(name, backbone)
+        return
     main = MAIN[:1] if name == "single_task" else MAIN
     model = abstract_model(name, backbone, main)
     # Tracing HRNet takes seconds: the size at which the most can go wrong; the others in the slow cases.
     sizes = SIZES[-1:] if (name, backbone) == ("mti_net", "hrnet_w18") else SIZES
+    sizes = INVPT_SIZES if name == "invpt" else sizes
     for height, width in sizes:
         maps = [(-(-height // stride), -(-width // stride)) for stride in STRIDES[backbone]]  # rounded up
-        aux = catalogue.get("nyud").num_logits(AUX)
+        aux = catalogue.get("nyud").num_logits(AUX if name in ("pad_net", "mti_net") else main)
         expected = {task: (2, height, width, n) for task, n in catalogue.get("nyud").num_logits(main).items()}
-        stages = {"pad_net": {"deepsup": maps[0]}, "mti_net": {f"scale_{i}": size for i, size in enumerate(maps)}}
+        stages = {
+            "pad_net": {"deepsup": maps[0]},
+            "mti_net": {f"scale_{i}": size for i, size in enumerate(maps)},
+            "invpt": {"inter": maps[-1]},
+        }
         intermediate = {
             stage: {task: (2, *size, n) for task, n in aux.items()} for stage, size in stages.get(name, {}).items()
         }
@@ -108,6 +119,7 @@ def test_images_of_another_layout_are_refused(shape, backbone):
             "model mti_net distils at every scale",
         ),
         (Config(Data("nyud", ("semseg",)), Model("pad_net", "tiny", head="hrnet")), "model pad_net has its own heads"),
+        (Config(Data("nyud", ("semseg",)), Model("invpt", "tiny_vit", head="hrnet")), "model invpt has its own heads"),
         (Config(Data("nyud", ("semseg", "depth")), Model("single_task")), "takes one task, data.tasks names 2"),
         (Config(Data("nyud", ("sal",)), Model("baseline", "tiny")), "data set 'nyud' has no task sal"),
     ],
@@ -124,7 +136,7 @@ def test_main_tasks_must_be_auxiliary_tasks(name):
         nnx.eval_shape(lambda: models.build(config))
 
 
-@pytest.mark.parametrize("name", ["single_task", "baseline", "cross_stitch", "nddr_cnn", "mtan"])
+@pytest.mark.parametrize("name", ["single_task", "baseline", "cross_stitch", "nddr_cnn", "mtan", "invpt"])
 def test_auxiliary_tasks_need_intermediate_predictions(name):
     config = Config(Data("nyud", ("depth",), ("depth", "edge")), Model(name, "tiny_resnet"))
     with pytest.raises(ValueError, match=f"model {name} has no intermediate predictions for .* edge; leave"):

@@ -7,6 +7,10 @@ import pytest
 from flax import nnx
 
 from mtl_jax.nn import (
+    DepthwiseConv,
+    DoublingConv,
+    DropPath,
+    Frozen,
     LayerNorm,
     LayerScale,
     Linear,
@@ -17,6 +21,8 @@ from mtl_jax.nn import (
     SwiGLU,
     TransposedConv,
     compute_dtype,
+    drop_path_rates,
+    freeze_parameters,
 )
 from mtl_jax.nn.rotary import angles, rotate
 from mtl_jax.nn.self_attention import attend, attend_by_cudnn, implementation
@@ -180,3 +186,41 @@ def test_sequences_that_cudnn_gets_have_an_even_length(monkeypatch, length):
     y = attend_by_cudnn(q, k, v)
     assert lengths[0] % 2 == 0
     np.testing.assert_allclose(y, softmax_attention(*map(np.asarray, (q, k, v))), rtol=1e-4, atol=1e-5)
+
+
+def test_doubling_conv_is_the_gradient_of_a_strided_convolution():
+    """That is what a transposed convolution is."""
+    layer, y = filled(DoublingConv(3, 2, rngs=RNGS)), numbers(1, 3, 4, 3)
+
+    def strided(x):
+        numbers_of = ("NHWC", "HWOI", "NHWC")
+        return jax.lax.conv_general_dilated(x, layer.kernel[...], (2, 2), [(1, 1)] * 2, dimension_numbers=numbers_of)
+
+    _, pull = jax.vjp(strided, jnp.zeros((1, 6, 8, 2)))
+    (expected,) = pull(jnp.asarray(y))
+    np.testing.assert_allclose(layer(jnp.asarray(y)), np.asarray(expected) + value(layer.bias), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_conv(stride):
+    layer, x = filled(DepthwiseConv(3, 3, stride=stride, use_bias=stride == 1, rngs=RNGS)), numbers(1, 5, 6, 3)
+    padded, kernel = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)]), value(layer.kernel)[:, :, 0]
+    wanted = sum(padded[:, i : i + 5, j : j + 6] * kernel[i, j] for i in range(3) for j in range(3))
+    bias = 0 if layer.bias is None else value(layer.bias)
+    np.testing.assert_allclose(layer(x), wanted[:, ::stride, ::stride] + bias, rtol=1e-4, atol=1e-4)
+
+
+def test_a_dropped_path_is_lost_for_a_whole_image_in_training_alone():
+    layer, x = DropPath(0.5, ndim=3), jnp.ones((64, 2, 3))
+    assert (nnx.view(layer, deterministic=True)(x) == x).all()
+    dropped = np.asarray(nnx.view(layer, deterministic=False, rngs=nnx.Rngs(dropout=0))(x))
+    assert set(dropped[:, 0, 0].tolist()) == {0, 2}  # the others are scaled by 1 / (1 - rate)
+    assert (dropped == dropped[:, :1, :1]).all()
+    assert drop_path_rates(0.3, (1, 3)) == [[0], pytest.approx([0.1, 0.2, 0.3])]
+
+
+def test_frozen_parameters_are_no_parameters_of_the_optimiser():
+    layer = freeze_parameters(nnx.List([Linear(2, 3, rngs=RNGS)]))
+    assert not nnx.to_flat_state(nnx.state(layer, nnx.Param))
+    assert len(nnx.to_flat_state(nnx.state(layer, Frozen))) == 2
+    assert layer[0](jnp.ones((1, 2))).shape == (1, 3)

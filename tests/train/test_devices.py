@@ -36,6 +36,7 @@ NETWORKS = {
     "mtan": (("semseg", "sal"), (), "tiny_resnet", ""),
     "pad_net": (("semseg", "depth"), ("semseg", "sal", "depth"), "tiny", ""),
     "mti_net": (("semseg", "depth"), ("semseg", "sal", "depth"), "tiny", ""),
+    "invpt": (("semseg", "sal"), (), "tiny_vit", ""),
 }
 # What a method keeps of the gradients is as large as the parameters, and split over the devices like them.
 SPLIT = "baseline+db_mtl"
@@ -43,7 +44,7 @@ SPLIT = "baseline+db_mtl"
 BALANCED = ("baseline+uncertainty", "baseline+mgda_ub", "baseline+cagrad", "baseline+graddrop", "baseline+famo", SPLIT)
 NAMES = (*models.MODELS, *BALANCED)
 # What is left has batch norm and all losses, and takes the least time.
-COSTLY = ("single_task", "cross_stitch", "nddr_cnn", "mtan", "pad_net", "mti_net", *BALANCED)
+COSTLY = ("single_task", "cross_stitch", "nddr_cnn", "mtan", "pad_net", "mti_net", "invpt", *BALANCED)
 
 # The models share a process with its start-up.
 all_models = pytest.mark.parametrize(
