@@ -1,9 +1,9 @@
 """InvPT (arXiv 2203.07997) on NYUD: semseg, depth, normals and edge, with a vision transformer.
 
-    mtl train nyud_invpt --model.pretrained=vit_large_patch16_384.npz --workdir runs/nyud_invpt
+    mtl train nyud_invpt --workdir runs/nyud_invpt
     mtl train nyud_invpt:backbone=vit_base_patch16 --model.pretrained=vit_base.pth --workdir runs/nyud_invpt_base
 
-The file has weights of timm's ViT (augreg, ImageNet-21k and ImageNet). No address is known for it.
+The weights are timm's (augreg, ImageNet-21k and ImageNet), from the Hugging Face Hub (extra hub) or a file as shown.
 Options: backbone (any with four maps), release (of the data set).
 Recipe, for every backbone: inputs of 448x576, batch 6, 40000 steps, Adam with 2e-5 (poly by steps), weight decay 1e-6,
 the augmentation `invpt`, stochastic depth up to 0.15. Losses: the L1 loss of normals is a sum over the three components

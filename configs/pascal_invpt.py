@@ -1,9 +1,9 @@
 """InvPT (arXiv 2203.07997) on PASCAL-Context: five tasks, with a vision transformer.
 
-    mtl train pascal_invpt --model.pretrained=vit_large_patch16_384.npz --workdir runs/pascal_invpt
+    mtl train pascal_invpt --workdir runs/pascal_invpt
     mtl train pascal_invpt:backbone=vit_base_patch16 --model.pretrained=vit_base.pth --workdir runs/pascal_invpt_base
 
-The file has weights of timm's ViT (augreg, ImageNet-21k and ImageNet). No address is known for it.
+The weights are timm's (augreg, ImageNet-21k and ImageNet), from the Hugging Face Hub (extra hub) or a file as shown.
 Options: backbone (any with four maps).
 Recipe, for every backbone: inputs of 512x512, batch 6, 40000 steps, Adam with 2e-5 (poly by steps), weight decay 1e-6,
 the augmentation `invpt`, stochastic depth up to 0.15. Losses: the L1 loss of normals is a sum over the three components

@@ -3,11 +3,11 @@
 import jax
 import pytest
 
+from mtl_jax import backbones, experiment, models, recipes, tasks
 from mtl_jax import config as configs
-from mtl_jax import experiment, models, recipes, tasks
 from mtl_jax.config import validate
 from mtl_jax.runtime import sharding
-from mtl_jax.train import initial_weights
+from mtl_jax.runtime.published_files import HubFile
 from mtl_jax.train import state as train_state
 from mtl_jax.train.step import make_train_step
 from tests import tiny
@@ -63,8 +63,8 @@ def test_a_training_step_can_be_traced(dataset, monkeypatch):
     assert set(reported) == {f"loss/{name}" for name in names} | {"gradient_norm", "parameter_norm"}
 
 
-def test_weights_must_be_named_or_done_without():
-    """No address is known for those of vision transformers. A training from random ones has to be asked for."""
-    config = recipes.load("nyud_invpt")
-    with pytest.raises(ValueError, match=r"no ImageNet weights are known for backbone 'vit_large_patch16' .*name a"):
-        initial_weights.check(config)
+@each_dataset
+def test_the_weights_are_published_ones(dataset):
+    model = recipes.load(f"{dataset}_invpt").model
+    weights = backbones.weights_of(model.backbone)[model.pretrained]
+    assert weights.file == HubFile("timm/vit_large_patch16_384.augreg_in21k_ft_in1k")
