@@ -25,7 +25,7 @@ def run(name: str, *args: object) -> CompletedProcess:
     """
     command = [str(SCRIPTS / f"{name}.py"), *map(str, args)]
     stdout, stderr, status = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr), _restored():
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr), restored():
         sys.argv = command
         try:
             runpy.run_path(command[0], run_name="__main__")
@@ -35,7 +35,8 @@ def run(name: str, *args: object) -> CompletedProcess:
 
 
 @contextlib.contextmanager
-def _restored() -> Iterator[None]:
+def restored() -> Iterator[None]:
+    """Leaves logging, warnings, the path and the compilation cache as they were before a command that runs within."""
     argv, path, hook = sys.argv, sys.path.copy(), sys.excepthook
     cache = jax.config.values["jax_compilation_cache_dir"]
     root, library = logging.getLogger(), logging.getLogger("mtl_jax")

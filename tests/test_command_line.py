@@ -15,11 +15,12 @@ from tests import scripts
 
 def mtl(capsys, *args):
     """Returns (exit status, output, errors) of a command that fails before it sets anything up, or prints help."""
-    try:
-        commands.main(args)
-        status = 0
-    except SystemExit as end:
-        status = end.code
+    with scripts.restored():
+        try:
+            commands.main(args)
+            status = 0
+        except SystemExit as end:
+            status = end.code
     return status, *capsys.readouterr()
 
 
