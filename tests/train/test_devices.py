@@ -46,6 +46,10 @@ NAMES = (*models.MODELS, *BALANCED)
 # What is left has batch norm and all losses, and takes the least time.
 COSTLY = ("single_task", "cross_stitch", "nddr_cnn", "mtan", "pad_net", "mti_net", "invpt", *BALANCED)
 
+# Eight devices on few cores have few threads, which wait in a reduction for the other devices. Where XLA schedules for
+# concurrency, devices begin the reductions of InvPT in different orders, and some wait for each other for ever.
+_IN_ORDER = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
+
 # The models share a process with its start-up.
 all_models = pytest.mark.parametrize(
     "name",
@@ -137,7 +141,10 @@ def trained(*names: str) -> dict[str, tuple[dict[str, np.ndarray], dict[str, np.
     """{model: what a step leaves behind on one device, and on eight}"""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", _ON_EIGHT_DEVICES, folder, *names]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        environment = os.environ | {
+            "PYTHONPATH": str(ROOT),
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {_IN_ORDER}",
+        }
         process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=900)
         assert process.returncode == 0, process.stderr
         return {name: tuple(dict(np.load(f"{folder}/{name}_{devices}.npz")) for devices in (1, 8)) for name in names}
