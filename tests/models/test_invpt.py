@@ -38,11 +38,11 @@ def test_saliency_has_two_logits_unless_the_option_says_otherwise():
         for task, channels in zip(("sal", "edge"), wanted, strict=True):
             preliminary = model.multi_task_decoder.intermediate_head[task].kernel
             assert model.heads[task].linear_pred.kernel.shape[-1] == preliminary.shape[-1] == channels
-        graphdef, state = nnx.split(model)
-        images = jax.ShapeDtypeStruct((1, 32, 64, 3), jnp.float32)
-        outputs = jax.eval_shape(lambda s, x, g=graphdef: models.evaluation_view(nnx.merge(g, s))(x), state, images)
-        assert outputs.logits["sal"].shape == outputs.logits["edge"].shape == (1, 32, 64, 1)
-        assert outputs.intermediate["inter"]["sal"].shape == (1, 2, 4, 1)
+    graphdef, state = nnx.split(model)
+    images = jax.ShapeDtypeStruct((1, 32, 64, 3), jnp.float32)
+    outputs = jax.eval_shape(lambda s, x: models.evaluation_view(nnx.merge(graphdef, s))(x), state, images)
+    assert outputs.logits["sal"].shape == outputs.logits["edge"].shape == (1, 32, 64, 1)
+    assert outputs.intermediate["inter"]["sal"].shape == (1, 2, 4, 1)
 
 
 def test_two_logits_become_one_of_the_same_probability_and_loss():
